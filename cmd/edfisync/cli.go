@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
+)
+
+// commands is the command line as kong reads it.
+type commands struct {
+	globals
+
+	Version    versionCmd    `cmd:"" group:"other" help:"Print version and build."`
+	Completion completionCmd `cmd:"" group:"other" help:"Print a completion script for a shell."`
+}
+
+// globals are the flags of every command.
+type globals struct {
+	Help   helpFlag `short:"h" help:"Show help."`
+	Config string   `short:"c" type:"path" default:"edfisync.yaml" placeholder:"FILE" help:"Configuration file (default: edfisync.yaml)."`
+	JSON   bool     `name:"json" help:"Print one JSON document instead of text, and no progress."`
+}
+
+// app is what every command gets: its flags' neighbours and the world around it.
+type app struct {
+	streams
+	globals
+	lookupEnv func(name string) (string, bool)
+	parser    *kong.Kong
+}
+
+const description = `Keeps a state's Ed-Fi API true to a school district's SIS database.
+
+Start with "edfisync demo", which needs nothing; then copy config.example.yaml, edit it, and "edfisync check".`
+
+// run is the whole program but for the process around it.
+func run(ctx context.Context, args []string, std streams, lookupEnv func(string) (string, bool)) int {
+	var flags commands
+	parser, err := kong.New(&flags,
+		kong.Name("edfisync"),
+		kong.Description(description),
+		kong.Writers(std.out, std.err),
+		kong.NoDefaultHelp(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.ExplicitGroups([]kong.Group{
+			{Key: "try", Title: "Try it:"},
+			{Key: "sync", Title: "Sync:"},
+			{Key: "look", Title: "Look:"},
+			{Key: "other", Title: "Other:"},
+		}),
+	)
+	if err != nil {
+		fmt.Fprintln(std.err, "edfisync:", err) // a mistake in the struct tags above; every test meets it
+		return int(exitFailed)
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	selected, err := parser.Parse(args)
+	a := &app{streams: std, globals: flags.globals, lookupEnv: lookupEnv, parser: parser}
+	switch {
+	case errors.Is(err, errHelpPrinted):
+		return int(exitOK)
+	case err != nil:
+		return a.finish(ctx, usageError(withUsage(err)))
+	}
+	selected.BindTo(ctx, (*context.Context)(nil))
+	return a.finish(ctx, selected.Run(a))
+}
+
+// helpFlag prints help and ends parsing. Kong's own ends the process instead.
+type helpFlag bool
+
+var errHelpPrinted = errors.New("help printed")
+
+// IgnoreDefault keeps the flag out of kong's handling of defaults.
+func (helpFlag) IgnoreDefault() {}
+
+// BeforeReset is kong's hook for a flag that was given.
+func (helpFlag) BeforeReset(ctx *kong.Context) error {
+	if err := ctx.PrintUsage(false); err != nil {
+		return err
+	}
+	return errHelpPrinted
+}
+
+// withUsage adds to a parse error where to read on.
+func withUsage(err error) error {
+	command := "edfisync"
+	var wrong *kong.ParseError
+	if errors.As(err, &wrong) && wrong.Context != nil {
+		if selected := wrong.Context.Selected(); selected != nil {
+			command += " " + selected.Name
+		}
+	}
+	return fmt.Errorf("%w\nSee: %s --help", err, command)
+}
+
+// finish reports an error to the user and returns the exit code.
+func (a *app) finish(ctx context.Context, err error) int {
+	code := codeOf(ctx, err)
+	if err == nil || err.Error() == "" {
+		return int(code)
+	}
+	if a.JSON {
+		a.printJSON(failure(err, code))
+		return int(code)
+	}
+	if code == exitInterrupted {
+		fmt.Fprintln(a.err, "edfisync: interrupted; the next run continues")
+		return int(code)
+	}
+	fmt.Fprintln(a.err, "edfisync: "+err.Error())
+	return int(code)
+}
+
+// failureJSON is what --json prints for an error.
+type failureJSON struct {
+	Error    string           `json:"error"`
+	Code     exitCode         `json:"exitCode"`
+	Problems []config.Problem `json:"problems,omitempty"`
+}
+
+func failure(err error, code exitCode) failureJSON {
+	f := failureJSON{Error: err.Error(), Code: code}
+	if problems := (config.Problems)(nil); errors.As(err, &problems) {
+		f.Error, f.Problems = "the configuration has problems", problems
+	}
+	return f
+}
+
+// printJSON writes one JSON document, indented, to standard output.
+func (a *app) printJSON(v any) {
+	enc := json.NewEncoder(a.out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		fmt.Fprintln(a.err, "edfisync: write JSON:", err)
+	}
+}
+
+// load reads the configuration file.
+func (a *app) load() (*config.Config, error) {
+	cfg, err := config.Load(a.Config, a.lookupEnv)
+	if err != nil {
+		return nil, usageError(err)
+	}
+	return cfg, nil
+}
+
+// pick finds the connection a flag names.
+func pick(cfg *config.Config, name string) (*config.Connection, error) {
+	conn, ok := cfg.Connection(name)
+	switch {
+	case ok:
+		return conn, nil
+	case name == "":
+		return nil, usageError(fmt.Errorf("which connection? give --connection, one of: %s", strings.Join(cfg.Names(), ", ")))
+	default:
+		return nil, usageError(fmt.Errorf("connection %q is not, or not only once, in the configuration, which has: %s", name, strings.Join(cfg.Names(), ", ")))
+	}
+}
+
+// logger writes to w as the configuration says.
+func logger(w io.Writer, cfg config.Log) *slog.Logger {
+	options := &slog.HandlerOptions{Level: cfg.Level}
+	if cfg.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}

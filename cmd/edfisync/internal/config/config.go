@@ -1,0 +1,158 @@
+// Package config is the configuration file of edfisync: its shape, its defaults, and how it is read. Reading is strict and reports every
+// problem at once with its line. It only reads the file and the files and variables it names; what the values mean is for others to find out.
+package config
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Config is the whole file. config.example.yaml explains every key.
+type Config struct {
+	Ledger      Ledger       `yaml:"ledger"`
+	Log         Log          `yaml:"log"`
+	Memory      Memory       `yaml:"memory"`
+	WorkDir     string       `yaml:"work_dir" validate:"required"` // spool, partitions, the embedded ledger; absolute after Load
+	Connections []Connection `yaml:"connections" validate:"min=1,dive"`
+}
+
+// Ledger says where the sync database is and which key protects it. Without a DSN it is a SQLite file in the work folder, and without a
+// key one is made on first start in a file only its owner can read.
+type Ledger struct {
+	DSN     Secret `yaml:"dsn"` // postgres://…, or the path of a SQLite file
+	Key     Secret `yaml:"key" validate:"excluded_with=KeyFile"`
+	KeyFile string `yaml:"key_file"`
+}
+
+// Log says what is logged and how. Logs go to standard error.
+type Log struct {
+	Level  slog.Level `yaml:"level"`
+	Format string     `yaml:"format" validate:"oneof=text json"`
+}
+
+// Memory bounds what a run keeps in memory.
+type Memory struct {
+	Compare ByteSize `yaml:"compare" validate:"min=1048576"` // of one resource's hashes; above it, partitions on disk
+}
+
+// Connection is one source, one Ed-Fi target and one school year.
+type Connection struct {
+	Name        string                       `yaml:"name" validate:"required,slug"`
+	Tenant      string                       `yaml:"tenant" validate:"required,slug"`
+	SchoolYear  int                          `yaml:"school_year" validate:"min=1900,max=2200"` // the year it ends in: 2027 is 2026-27
+	Source      Source                       `yaml:"source"`
+	Pack        string                       `yaml:"pack" validate:"required"` // embedded:NAME, or a folder; absolute after Load
+	Target      Target                       `yaml:"target"`
+	Resources   []string                     `yaml:"resources" validate:"dive,required"` // empty: all that the pack maps
+	Descriptors map[string]map[string]string `yaml:"descriptors"`                        // over the pack's own maps
+	FoldKeys    bool                         `yaml:"fold_keys"`
+	Safeguards  Safeguards                   `yaml:"safeguards"`
+	SettleDelay Duration                     `yaml:"settle_delay" validate:"min=0"`
+}
+
+// Source is the SIS database, read only.
+type Source struct {
+	Driver           string            `yaml:"driver" validate:"required,oneof=sqlite postgres mysql sqlserver"`
+	DSN              Secret            `yaml:"dsn" validate:"required"`
+	Readers          int               `yaml:"readers" validate:"min=1,max=64"`
+	StatementTimeout Duration          `yaml:"statement_timeout" validate:"min=0"`
+	Params           map[string]string `yaml:"params"` // values the pack's queries ask for by name
+}
+
+// Target is the Ed-Fi API.
+type Target struct {
+	URL          string            `yaml:"url" validate:"required,http_url"`
+	ClientID     string            `yaml:"client_id" validate:"required"`
+	ClientSecret Secret            `yaml:"client_secret" validate:"required"`
+	Tenant       string            `yaml:"tenant"`
+	Context      map[string]string `yaml:"context"`
+	Standard     string            `yaml:"standard" validate:"required"` // auto, live, or a bundled version
+	Concurrency  Concurrency       `yaml:"concurrency"`
+	Timeout      Duration          `yaml:"timeout" validate:"min=1000000000,max=600000000000"` // of one call: 1 s to 10 min
+	Retries      int               `yaml:"retries" validate:"min=0,max=100"`
+}
+
+// Standards that are not a version: Auto takes the bundled catalog that fits what the target says it is, and the target's own OpenAPI
+// document when none does; Live always takes the document, which knows the target's extensions.
+const (
+	StandardAuto = "auto"
+	StandardLive = "live"
+)
+
+// Concurrency bounds how many calls are in flight; between the bounds it follows what the target stands.
+type Concurrency struct {
+	Min int `yaml:"min" validate:"min=1"`
+	Max int `yaml:"max" validate:"gtefield=Min,max=1024"`
+}
+
+// Safeguards hold what looks like an accident for a person to judge.
+type Safeguards struct {
+	Deletes DeleteLimit `yaml:"deletes"`
+}
+
+// DeleteLimit holds the deletes of a resource when they are more than Percent of its records and more than Count.
+type DeleteLimit struct {
+	Percent float64 `yaml:"percent" validate:"min=0,max=100"`
+	Count   int     `yaml:"count" validate:"min=0"`
+}
+
+// withDefaults is a part of the configuration that is not zero when the file leaves it out.
+type withDefaults interface{ setDefaults() }
+
+func (c *Config) setDefaults() { c.WorkDir = "edfisync-work" }
+
+func (l *Log) setDefaults() { l.Format = "text" }
+
+func (m *Memory) setDefaults() { m.Compare = 128 << 20 }
+
+func (c *Connection) setDefaults() {
+	c.Tenant = "default"
+	c.SettleDelay = Duration(5 * time.Second)
+}
+
+func (s *Source) setDefaults() {
+	s.Readers = 1
+	s.StatementTimeout = Duration(30 * time.Minute)
+}
+
+func (t *Target) setDefaults() {
+	t.Standard = StandardAuto
+	t.Timeout = Duration(30 * time.Second)
+	t.Retries = 6
+}
+
+func (c *Concurrency) setDefaults() { c.Min, c.Max = 1, 16 }
+
+func (d *DeleteLimit) setDefaults() { d.Percent, d.Count = 10, 100 }
+
+// Connection returns the connection of that name, or, for an empty name, the only one there is. "tenant/name" picks among equal names.
+func (c *Config) Connection(name string) (*Connection, bool) {
+	var found *Connection
+	for i := range c.Connections {
+		conn := &c.Connections[i]
+		if name == "" || name == conn.Name || name == conn.Tenant+"/"+conn.Name {
+			if found != nil {
+				return nil, false
+			}
+			found = conn
+		}
+	}
+	return found, found != nil
+}
+
+// Names lists the connections as messages name them, in file order.
+func (c *Config) Names() []string {
+	names := make([]string, 0, len(c.Connections))
+	for i := range c.Connections {
+		names = append(names, c.Connections[i].FullName())
+	}
+	return names
+}
+
+// FullName is the name, with the tenant in front when it is not the default one.
+func (c *Connection) FullName() string {
+	if c.Tenant == "default" {
+		return c.Name
+	}
+	return c.Tenant + "/" + c.Name
+}

@@ -1,0 +1,66 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// expander replaces ${NAME} by an environment variable and ${file:path} by the text of a file without its last line break; $${ stands for
+// ${ itself. What was put in is not expanded again. Paths are relative to dir.
+type expander struct {
+	dir    string
+	lookup func(name string) (string, bool)
+}
+
+func (e expander) expand(text string) (string, error) {
+	var out strings.Builder
+	for {
+		before, rest, found := strings.Cut(text, "${")
+		if !found {
+			out.WriteString(text)
+			return out.String(), nil
+		}
+		if kept, escaped := strings.CutSuffix(before, "$"); escaped {
+			out.WriteString(kept + "${")
+			text = rest
+			continue
+		}
+		out.WriteString(before)
+		name, after, closed := strings.Cut(rest, "}")
+		if !closed {
+			return "", fmt.Errorf("${ without a closing }; write $${ for the characters themselves")
+		}
+		value, err := e.value(name)
+		if err != nil {
+			return "", err
+		}
+		out.WriteString(value)
+		text = after
+	}
+}
+
+func (e expander) value(name string) (string, error) {
+	path, isFile := strings.CutPrefix(name, "file:")
+	if !isFile {
+		value, ok := e.lookup(name)
+		if !ok {
+			return "", fmt.Errorf("environment variable %s is not set", name)
+		}
+		return value, nil
+	}
+	text, err := os.ReadFile(absolute(e.dir, path))
+	if err != nil {
+		return "", fmt.Errorf("read the value: %w", err)
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), nil
+}
+
+// absolute resolves a path against the folder of the configuration file, so that it does not matter where the program was started.
+func absolute(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}

@@ -1,0 +1,234 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-playground/validator/v10"
+	"go.yaml.in/yaml/v3"
+)
+
+// Problem is one thing that is wrong with a configuration file.
+type Problem struct {
+	File    string `json:"file"`
+	Line    int    `json:"line,omitempty"` // 0 = the file as a whole
+	Path    string `json:"path,omitempty"` // connections[0].target.url
+	Message string `json:"message"`
+	Remedy  string `json:"remedy,omitempty"`
+}
+
+// Error is the problem on one line: file:line: path: message (remedy).
+func (p Problem) Error() string {
+	text := p.File
+	if p.Line > 0 {
+		text += ":" + strconv.Itoa(p.Line)
+	}
+	if p.Path != "" {
+		text += ": " + p.Path
+	}
+	text += ": " + p.Message
+	if p.Remedy != "" {
+		text += " (" + p.Remedy + ")"
+	}
+	return text
+}
+
+// Problems is everything that is wrong with a configuration file, by line. It is the error Load returns.
+type Problems []Problem
+
+// Error is one line for each problem.
+func (p Problems) Error() string {
+	lines := make([]string, len(p))
+	for i, problem := range p {
+		lines[i] = problem.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Load reads a configuration file. The error is Problems: every problem at once. The file's paths come back absolute; relative ones are
+// relative to the file's folder. lookup gives environment variables (os.LookupEnv).
+func Load(file string, lookup func(name string) (string, bool)) (*Config, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, Problems{{
+			File: file, Message: "cannot be read: " + cause(err).Error(),
+			Remedy: "name it with --config; config.example.yaml is one to start from",
+		}}
+	}
+	dir, err := filepath.Abs(filepath.Dir(file))
+	if err != nil {
+		return nil, Problems{{File: file, Message: err.Error()}}
+	}
+	cfg, problems := parse(text, expander{dir: dir, lookup: lookup})
+	if len(problems) > 0 {
+		for i := range problems {
+			problems[i].File = file
+		}
+		return nil, problems
+	}
+	cfg.resolve(dir)
+	return cfg, nil
+}
+
+func parse(text []byte, expand expander) (*Config, Problems) {
+	root, problem := document(text)
+	if problem != nil {
+		return nil, Problems{*problem}
+	}
+	var cfg Config
+	applyDefaults(reflect.ValueOf(&cfg).Elem())
+	d := decoder{expand: expand.expand, lines: map[string]int{}}
+	d.decode(root, reflect.ValueOf(&cfg).Elem(), "")
+	d.problems = append(d.problems, check(&cfg, d.lines, d.problems)...)
+	slices.SortStableFunc(d.problems, func(a, b Problem) int { return a.Line - b.Line })
+	return &cfg, d.problems
+}
+
+var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+
+// document returns the top node of the one YAML document in text.
+func document(text []byte) (*yaml.Node, *Problem) {
+	var doc yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	err := decoder.Decode(&doc)
+	if errors.Is(err, io.EOF) {
+		return nil, &Problem{Message: "is empty", Remedy: "config.example.yaml is one to start from"}
+	}
+	if err != nil {
+		match := yamlLine.FindStringSubmatch(err.Error())
+		if match == nil {
+			return nil, &Problem{Message: "is not YAML: " + err.Error()}
+		}
+		line, _ := strconv.Atoi(match[1]) // the pattern has digits or nothing there
+		return nil, &Problem{Line: line, Message: "is not YAML: " + err.Error()[len(match[0]):]}
+	}
+	var second yaml.Node
+	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
+		return nil, &Problem{Line: second.Line, Message: "has more than one YAML document", Remedy: "keep one, without --- lines"}
+	}
+	return doc.Content[0], nil
+}
+
+var slug = regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$`)
+
+// check applies the validation tags and the rules they cannot say. Keys that could not be decoded are not reported again.
+func check(cfg *Config, lines map[string]int, known []Problem) []Problem {
+	validate := validator.New(validator.WithRequiredStructEnabled())
+	validate.RegisterTagNameFunc(func(field reflect.StructField) string { return field.Tag.Get("yaml") })
+	if err := validate.RegisterValidation("slug", func(field validator.FieldLevel) bool { return slug.MatchString(field.Field().String()) }); err != nil {
+		panic(err) // only for an empty tag name
+	}
+	reported := map[string]bool{}
+	for _, problem := range known {
+		reported[problem.Path] = true
+	}
+	var problems []Problem
+	add := func(path, message, remedy string) {
+		if !reported[path] {
+			problems = append(problems, Problem{Line: lineOf(lines, path), Path: path, Message: message, Remedy: remedy})
+		}
+	}
+	var invalid validator.ValidationErrors
+	if errors.As(validate.Struct(cfg), &invalid) {
+		for _, field := range invalid {
+			_, path, _ := strings.Cut(field.Namespace(), ".")
+			message, remedy := explain(field)
+			add(path, message, remedy)
+		}
+	}
+	first := map[string]int{}
+	for i := range cfg.Connections {
+		name := cfg.Connections[i].FullName()
+		if earlier, twice := first[name]; twice && name != "" {
+			add(fmt.Sprintf("connections[%d].name", i), fmt.Sprintf("is already the name of connections[%d]", earlier), "names are unique within a tenant")
+			continue
+		}
+		first[name] = i
+	}
+	return problems
+}
+
+// lineOf is the line of a path, or of the nearest part of the file that would hold it.
+func lineOf(lines map[string]int, path string) int {
+	for path != "" {
+		if line, ok := lines[path]; ok {
+			return line
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+	return lines[""]
+}
+
+// explain says in words which rule a value breaks. It never repeats the value.
+func explain(field validator.FieldError) (message, remedy string) {
+	switch field.Tag() {
+	case "required":
+		return "is required", ""
+	case "oneof":
+		return "want one of: " + strings.Join(strings.Fields(field.Param()), ", "), ""
+	case "slug":
+		return "want lower-case letters, digits, - and _", "it becomes part of file names, metrics and addresses"
+	case "http_url":
+		return "want an address that begins with https:// or http://", "the API's root, as it is opened in a browser"
+	case "gtefield":
+		return "must not be less than " + strings.ToLower(field.Param()), ""
+	case "excluded_with":
+		return "is given beside key_file", "keep one of them"
+	case "min", "max":
+		return limit(field), ""
+	default:
+		return "breaks the rule " + field.Tag(), ""
+	}
+}
+
+func limit(field validator.FieldError) string {
+	word := map[string]string{"min": "at least", "max": "at most"}[field.Tag()]
+	param := field.Param()
+	switch field.Kind() {
+	case reflect.Slice:
+		return "want " + word + " " + param + " of them"
+	case reflect.Int64:
+		n, err := strconv.ParseInt(param, 10, 64)
+		if err == nil && field.Type() == reflect.TypeFor[Duration]() {
+			param = Duration(n).String()
+		} else if err == nil && field.Type() == reflect.TypeFor[ByteSize]() {
+			param = ByteSize(n).String()
+		}
+	}
+	return "want " + word + " " + param
+}
+
+// resolve makes the paths of the file absolute.
+func (c *Config) resolve(dir string) {
+	c.WorkDir = absolute(dir, c.WorkDir)
+	c.Ledger.KeyFile = absolute(dir, c.Ledger.KeyFile)
+	for i := range c.Connections {
+		conn := &c.Connections[i]
+		if _, embedded := strings.CutPrefix(conn.Pack, EmbeddedPack); !embedded {
+			conn.Pack = absolute(dir, conn.Pack)
+		}
+	}
+}
+
+// EmbeddedPack begins the name of a mapping pack that is part of the program.
+const EmbeddedPack = "embedded:"
+
+// cause is the innermost error: for a file, what is wrong without the path a second time.
+func cause(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
+}

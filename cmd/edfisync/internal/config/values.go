@@ -1,0 +1,80 @@
+package config
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Secret is a value that is never printed: not in messages, logs, JSON or a debugger's dump (I15).
+type Secret string
+
+const redacted = "[secret]"
+
+var (
+	_ fmt.Formatter          = Secret("")
+	_ slog.LogValuer         = Secret("")
+	_ encoding.TextMarshaler = Secret("")
+)
+
+// Reveal returns the value itself, for the one call that needs it.
+func (s Secret) Reveal() string { return string(s) }
+
+// Format prints a stand-in, whatever the verb.
+func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
+
+// LogValue logs a stand-in.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText writes a stand-in.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Duration is written as Go writes durations: 30s, 5m, 1h30m.
+type Duration time.Duration
+
+// UnmarshalText reads a duration; its error does not repeat the text.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return errors.New("want a duration such as 30s, 5m or 1h30m")
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// String writes the duration as it is read.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// ByteSize is a number of bytes, written with or without a unit: 1048576, 512KiB, 128MiB, 2GiB.
+type ByteSize int64
+
+// UnmarshalText reads a size; its error does not repeat the text.
+func (b *ByteSize) UnmarshalText(text []byte) error {
+	number, shift := string(text), 0
+	for i, unit := range []string{"KiB", "MiB", "GiB"} {
+		if rest, ok := strings.CutSuffix(number, unit); ok {
+			number, shift = strings.TrimSpace(rest), 10*(i+1)
+			break
+		}
+	}
+	v, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || v < 0 || v > (1<<62)>>shift {
+		return errors.New("want a size such as 512KiB, 128MiB or 2GiB")
+	}
+	*b = ByteSize(v << shift)
+	return nil
+}
+
+// String writes the size with the largest unit that divides it.
+func (b ByteSize) String() string {
+	for i, unit := range []string{"GiB", "MiB", "KiB"} {
+		if shift := 30 - 10*i; b > 0 && b%(1<<shift) == 0 {
+			return strconv.FormatInt(int64(b>>shift), 10) + unit
+		}
+	}
+	return strconv.FormatInt(int64(b), 10)
+}

@@ -1,0 +1,27 @@
+// Command edfisync keeps a state's Ed-Fi API true to a school district's SIS database. This package is its command line: it reads the
+// configuration, wires the packages together and turns what they report into text, JSON and exit codes.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// Set by the linker (Makefile); what they leave empty is taken from the build information of the Go tool.
+var version, commit, date string
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.LookupEnv)
+	stop()
+	os.Exit(code)
+}
+
+// streams are the standard streams of one invocation.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
