@@ -210,11 +210,17 @@ func limit(field validator.FieldError) string {
 // resolve makes the paths of the file absolute.
 func (c *Config) resolve(dir string) {
 	c.WorkDir = absolute(dir, c.WorkDir)
+	if dsn := c.Ledger.DSN.Reveal(); !strings.Contains(dsn, ":") {
+		c.Ledger.DSN = Secret(absolute(dir, dsn))
+	}
 	c.Ledger.KeyFile = absolute(dir, c.Ledger.KeyFile)
 	for i := range c.Connections {
 		conn := &c.Connections[i]
-		if _, embedded := strings.CutPrefix(conn.Pack, EmbeddedPack); !embedded {
+		if !strings.HasPrefix(conn.Pack, EmbeddedPack) {
 			conn.Pack = absolute(dir, conn.Pack)
+		}
+		if conn.Source.Driver == "sqlite" && !strings.HasPrefix(conn.Source.DSN.Reveal(), "file:") {
+			conn.Source.DSN = Secret(absolute(dir, conn.Source.DSN.Reveal()))
 		}
 	}
 }
