@@ -4,9 +4,11 @@
 package schema
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 )
 
 // Kind is the type of a property's value.
@@ -28,11 +30,41 @@ const (
 	Collection      // array of objects
 )
 
-// Model is one data standard (plus extensions). It is immutable after it was read and safe for concurrent use.
+func kindNames() [Collection + 1]string {
+	return [...]string{
+		String: "string", Boolean: "boolean", Integer: "integer", Long: "long", Decimal: "decimal", Date: "date", DateTime: "datetime", Time: "time",
+		Descriptor: "descriptor", Object: "object", Reference: "reference", Collection: "collection",
+	}
+}
+
+// String returns the kind's name in lower case, "datetime".
+func (k Kind) String() string {
+	names := kindNames()
+	if k == 0 || int(k) >= len(names) {
+		return fmt.Sprintf("kind %d", uint8(k))
+	}
+	return names[k]
+}
+
+// MarshalText writes the kind as String does.
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (k *Kind) UnmarshalText(text []byte) error {
+	names := kindNames()
+	if i := slices.Index(names[:], string(text)); i > 0 {
+		*k = Kind(i) //nolint:gosec // below len(names)
+		return nil
+	}
+	return fmt.Errorf("unknown kind of property %q", text)
+}
+
+// Model is one data standard (plus extensions). It is immutable after it was read and safe for concurrent use. Its JSON form is that of the
+// bundled catalogs.
 type Model struct {
-	Name      string      // "ds-5.2", or the title of the OpenAPI document it was read from
-	Standard  string      // version of the Ed-Fi data standard, "5.2.0"
-	Resources []*Resource // sorted by Path, descriptors included
+	Name      string      `json:"name"`               // "ds-5.2", or the title of the OpenAPI document it was read from
+	Standard  string      `json:"standard,omitempty"` // version of the Ed-Fi data standard, "5.2.0"; empty when a live document does not say
+	Resources []*Resource `json:"resources"`          // sorted by Path, descriptors included
 
 	byPath   map[string]*Resource   // lower-cased Path
 	byName   map[string]*Resource   // entity name, "Student"
@@ -41,62 +73,67 @@ type Model struct {
 
 // Resource is one collection endpoint of the API.
 type Resource struct {
-	Path         string     // "ed-fi/students": schema segment of the URL and collection name
-	Name         string     // entity name, "Student"; for descriptors "TermDescriptor"
-	Descriptor   bool       // a descriptor resource; its key is namespace + codeValue
-	Extends      string     // abstract entity this one is a kind of: "EducationOrganization", "GeneralStudentProgramAssociation"; or ""
-	KeyUpdatable bool       // PUT may change the natural key (x-Ed-Fi-isUpdatable)
-	Root         *Fields    // the payload
-	Key          []KeyPart  // natural key, sorted by Name, unified: equal-valued paths are one part
-	Unify        [][]string // groups of dotted paths whose values must be equal in a payload (key unification)
+	Path         string     `json:"path"`                   // "ed-fi/students": schema segment of the URL and collection name
+	Name         string     `json:"name"`                   // entity name, "Student"; for descriptors "TermDescriptor"
+	Descriptor   bool       `json:"descriptor,omitempty"`   // a descriptor resource; its key is namespace + codeValue
+	Extends      string     `json:"extends,omitempty"`      // abstract entity this one is a kind of: "EducationOrganization", "GeneralStudentProgramAssociation"; or ""
+	KeyUpdatable bool       `json:"keyUpdatable,omitempty"` // PUT may change the natural key (x-Ed-Fi-isUpdatable)
+	Key          []KeyPart  `json:"key"`                    // natural key, sorted by Name, unified: equal-valued paths are one part
+	Unify        [][]string `json:"unify,omitempty"`        // groups of dotted paths whose values must be equal in a payload (key unification)
+	Root         *Fields    `json:"root"`                   // the payload
+
+	plan atomic.Pointer[plan] // how payloads are checked and written, made at first use
 }
 
 // KeyPart is one value of a natural key.
 type KeyPart struct {
-	Name  string   // the part's name in this resource's key, as references to it and GET query parameters call it: "schoolYear", "gradingPeriodSchoolYear"
-	Paths []string // dotted paths in the payload that hold it, first one authoritative: "schoolReference.schoolId", "sessionReference.schoolId"
-	Kind  Kind
+	Name  string   `json:"name"`  // the part's name in this resource's key, as references to it and GET query parameters call it: "schoolYear", "gradingPeriodSchoolYear"
+	Paths []string `json:"paths"` // dotted paths in the payload that hold it, first one authoritative: "schoolReference.schoolId", "sessionReference.schoolId"
+	Kind  Kind     `json:"kind"`
 }
 
 // Fields is the property list of a payload, an inline object, a reference or a collection's item.
 type Fields struct {
-	Name       string      // for messages: "Section", "SectionClassPeriod"
-	Properties []*Property // sorted by Name
+	Name       string      `json:"name"`       // for messages: "Section", "SectionClassPeriod"
+	Properties []*Property `json:"properties"` // sorted by Name
 
 	byName map[string]*Property
 }
 
 // Property is one member of an object.
 type Property struct {
-	Name       string
-	Kind       Kind
-	Required   bool
-	Identity   bool // part of the natural key of the object it is in (a collection item: its key within the parent)
-	MinLength  int
-	MaxLength  int // characters; 0 = no limit known
-	Precision  int // Decimal: digits in all; 0 = unknown
-	Scale      int // Decimal: digits after the point; -1 = unknown
-	HasRange   bool
-	Min, Max   int64     // Integer, Long: allowed range when HasRange
-	Target     string    // Reference: entity referred to ("School", abstract "EducationOrganization"); Descriptor: entity name ("TermDescriptor")
-	Parts      []RefPart // Reference: which leaf holds which part of the target's key, sorted by Part
-	Fields     *Fields   // Object, Reference, Collection (its item)
-	ItemKey    []string  // Collection: dotted paths in the item that must be unique together; empty = the whole item
-	MinItems   int       // Collection: 1 when at least one item is required
-	Deprecated bool
-	Doc        string // one sentence from the standard, may be empty
+	Name       string    `json:"name"`
+	Kind       Kind      `json:"kind"`
+	Required   bool      `json:"required,omitempty"`
+	Identity   bool      `json:"identity,omitempty"` // part of the natural key of the object it is in (a collection item: its key within the parent)
+	MinLength  int       `json:"minLength,omitempty"`
+	MaxLength  int       `json:"maxLength,omitempty"` // characters; 0 = no limit known
+	Precision  int       `json:"precision,omitempty"` // Decimal: digits in all; 0 = unknown
+	Scale      int       `json:"scale,omitempty"`     // Decimal: digits after the point; -1 = unknown
+	HasRange   bool      `json:"hasRange,omitempty"`
+	Min        int64     `json:"min,omitempty"`      // Integer, Long: least value allowed when HasRange
+	Max        int64     `json:"max,omitempty"`      // Integer, Long: greatest value allowed when HasRange
+	Target     string    `json:"target,omitempty"`   // Reference: entity referred to ("School", abstract "EducationOrganization"); Descriptor: entity name ("TermDescriptor")
+	Parts      []RefPart `json:"parts,omitempty"`    // Reference: which leaf holds which part of the target's key, sorted by Part
+	Fields     *Fields   `json:"fields,omitempty"`   // Object, Reference, Collection (its item)
+	ItemKey    []string  `json:"itemKey,omitempty"`  // Collection: dotted paths in the item that must be unique together; empty = the whole item
+	MinItems   int       `json:"minItems,omitempty"` // Collection: 1 when at least one item is required
+	Deprecated bool      `json:"deprecated,omitempty"`
+	Doc        string    `json:"doc,omitempty"` // one sentence from the standard, may be empty
 }
 
 // RefPart says that the leaf of a reference carries one part of the key of the resource referred to. For an abstract target with one-part
 // keys (EducationOrganization) the Part is the leaf's own name and stands for whatever part the concrete resource has.
 type RefPart struct {
-	Leaf string // property of the reference, "educationOrganizationId"
-	Part string // KeyPart.Name of the target
+	Leaf string `json:"leaf"` // property of the reference, "educationOrganizationId"
+	Part string `json:"part"` // KeyPart.Name of the target
 }
 
-// newModel sorts and indexes resources into a model. It owns what it is given. It reports two resources with one path or entity name,
-// and two properties of one name in an object: a look-up could not tell them apart.
-func newModel(name, standard string, resources []*Resource) (*Model, error) {
+// NewModel sorts, links and indexes resources into a model, which owns them from then on. References without Parts get them: each leaf
+// carries the part of its own name, or the only part of the target's key. Reported are two resources with one path or one entity name,
+// two properties of one name in an object, key parts whose path is no property, and references that do not carry exactly the key of
+// their target.
+func NewModel(name, standard string, resources []*Resource) (*Model, error) {
 	m := &Model{
 		Name:      name,
 		Standard:  standard,
@@ -107,32 +144,99 @@ func newModel(name, standard string, resources []*Resource) (*Model, error) {
 	}
 	slices.SortFunc(m.Resources, func(a, b *Resource) int { return strings.Compare(a.Path, b.Path) })
 	for _, r := range m.Resources {
-		key := strings.ToLower(r.Path)
-		if _, ok := m.byPath[key]; ok {
-			return nil, fmt.Errorf("resource %s: listed twice", r.Path)
+		if err := m.add(r); err != nil {
+			return nil, err
 		}
-		m.byPath[key] = r
-		if other, ok := m.byName[r.Name]; ok {
-			// An extension may call its entity as the standard calls one of its own; the standard's keeps the plain name.
-			if schemaOf(r.Path) == schemaOf(other.Path) {
-				return nil, fmt.Errorf("resources %s and %s: both are entity %s", other.Path, r.Path, r.Name)
-			}
-			if schemaOf(other.Path) == standardSchema {
-				r = other
-			}
-		}
-		m.byName[r.Name] = r
 	}
+	var problems []error
 	for _, r := range m.Resources {
-		if r.Extends != "" {
-			m.subtypes[r.Extends] = append(m.subtypes[r.Extends], r)
-		}
-		slices.SortFunc(r.Key, func(a, b KeyPart) int { return strings.Compare(a.Name, b.Name) })
-		if err := r.Root.index(); err != nil {
-			return nil, fmt.Errorf("resource %s: %w", r.Path, err)
-		}
+		problems = append(problems, m.linkReferences(r)...)
+	}
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
 	}
 	return m, nil
+}
+
+func (m *Model) add(r *Resource) error {
+	key := strings.ToLower(r.Path)
+	if _, ok := m.byPath[key]; ok {
+		return fmt.Errorf("resource %s: listed twice", r.Path)
+	}
+	m.byPath[key] = r
+	named := r
+	if other, ok := m.byName[r.Name]; ok {
+		if schemaOf(r.Path) == schemaOf(other.Path) {
+			return fmt.Errorf("resources %s and %s: both are entity %s", other.Path, r.Path, r.Name)
+		}
+		// An extension may call its entity as the standard calls one of its own; the standard's keeps the plain name.
+		if schemaOf(other.Path) == standardSchema {
+			named = other
+		}
+	}
+	m.byName[r.Name] = named
+	if r.Extends != "" {
+		m.subtypes[r.Extends] = append(m.subtypes[r.Extends], r)
+	}
+	if r.Root == nil {
+		return fmt.Errorf("resource %s: no properties", r.Path)
+	}
+	if err := r.Root.index(); err != nil {
+		return fmt.Errorf("resource %s: %w", r.Path, err)
+	}
+	slices.SortFunc(r.Key, func(a, b KeyPart) int { return strings.Compare(a.Name, b.Name) })
+	for _, part := range r.Key {
+		for _, path := range part.Paths {
+			if _, ok := r.Property(path); !ok {
+				return fmt.Errorf("resource %s: key part %s: no property %s", r.Path, part.Name, path)
+			}
+		}
+	}
+	return nil
+}
+
+// linkReferences fills in the parts of r's references and reports those that do not carry their target's key.
+func (m *Model) linkReferences(r *Resource) []error {
+	var problems []error
+	r.Root.walk("", func(path string, p *Property) {
+		if p.Kind != Reference {
+			return
+		}
+		if len(p.Parts) == 0 {
+			p.Parts = m.refParts(p)
+		}
+		for _, target := range m.Concrete(p.Target) {
+			if !carriesKey(p, target) {
+				problems = append(problems, fmt.Errorf("resource %s: reference %s does not carry the key of %s", r.Path, path, target.Path))
+			}
+		}
+	})
+	return problems
+}
+
+func (m *Model) refParts(p *Property) []RefPart {
+	parts := make([]RefPart, 0, len(p.Fields.Properties))
+	_, concrete := m.byName[p.Target]
+	for _, leaf := range p.Fields.Properties {
+		part := leaf.Name
+		if concrete && len(p.Fields.Properties) == 1 {
+			if key := m.byName[p.Target].Key; len(key) == 1 {
+				part = key[0].Name
+			}
+		}
+		parts = append(parts, RefPart{Leaf: leaf.Name, Part: part})
+	}
+	slices.SortFunc(parts, func(a, b RefPart) int { return strings.Compare(a.Part, b.Part) })
+	return parts
+}
+
+// carriesKey reports whether the parts of a reference are the key of target, part by part. A one-part key of a kind of an abstract
+// entity has a name of its own ("schoolId" for "educationOrganizationId").
+func carriesKey(p *Property, target *Resource) bool {
+	if target.Extends == p.Target && len(p.Parts) == 1 && len(target.Key) == 1 {
+		return true
+	}
+	return slices.EqualFunc(p.Parts, target.Key, func(ref RefPart, part KeyPart) bool { return ref.Part == part.Name })
 }
 
 // standardSchema is the first path segment of every resource of the data standard itself.

@@ -1,0 +1,170 @@
+package schema
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// deduceKey finds the natural key of a resource. Its part names are the GET parameters marked as identity; they are held by own
+// properties so marked and by the required references whose every leaf is, under some name, one of them. Two references that hold the
+// same part are unified: their values must be equal.
+func (d *apiDocument) deduceKey(r *Resource) error {
+	names := d.keyNames(r.Path)
+	parts := make(map[string]*KeyPart)
+	hold := func(part, path string, kind Kind) {
+		if parts[part] == nil {
+			parts[part] = &KeyPart{Name: part, Kind: kind}
+		}
+		parts[part].Paths = append(parts[part].Paths, path)
+	}
+	for _, p := range r.Root.Properties {
+		if p.Fields == nil && p.Identity {
+			hold(p.Name, p.Name, p.Kind)
+		}
+	}
+	for _, p := range r.Root.Properties {
+		if p.Kind != Reference || !p.Required {
+			continue
+		}
+		held, ok := identifying(p, names)
+		if !ok {
+			continue
+		}
+		p.Identity = true
+		for i, leaf := range p.Fields.Properties {
+			hold(held[i], p.Name+"."+leaf.Name, leaf.Kind)
+		}
+	}
+	for name := range names {
+		if parts[name] != nil {
+			continue
+		}
+		// A parameter marked as identity whose own property is not (descriptor documents of some versions have such gaps).
+		p, ok := rootProperty(r, name)
+		if !ok || !p.Required || p.Fields != nil {
+			return fmt.Errorf("key part %s (a GET parameter marked x-Ed-Fi-isIdentity) is held by no required property", name)
+		}
+		p.Identity = true
+		hold(name, name, p.Kind)
+	}
+	if len(parts) == 0 {
+		return errors.New("no natural key: nothing is marked x-Ed-Fi-isIdentity")
+	}
+	for _, part := range parts {
+		r.Key = append(r.Key, *part)
+		if len(part.Paths) > 1 {
+			r.Unify = append(r.Unify, slices.Clone(part.Paths))
+		}
+	}
+	slices.SortFunc(r.Unify, func(a, b []string) int { return slices.Compare(a, b) })
+	return nil
+}
+
+// keyNames returns the names of the GET parameters marked as identity.
+func (d *apiDocument) keyNames(path string) map[string]bool {
+	names := make(map[string]bool)
+	item := d.Paths["/"+path]
+	if item == nil || item.Get == nil {
+		return names
+	}
+	for _, p := range slices.Concat(item.Parameters, item.Get.Parameters) {
+		if p == nil {
+			continue
+		}
+		if p.Ref != "" {
+			if p = d.parameter(p.Ref); p == nil {
+				continue
+			}
+		}
+		if p.In == "query" && p.Name != "" && (p.IsIdentity || p.Schema != nil && p.Schema.IsIdentity) {
+			names[p.Name] = true
+		}
+	}
+	return names
+}
+
+func (d *apiDocument) parameter(ref string) *parameter {
+	if name, ok := strings.CutPrefix(ref, "#/components/parameters/"); ok {
+		return d.Components.Parameters[name]
+	}
+	return d.Parameters[strings.TrimPrefix(ref, "#/parameters/")]
+}
+
+// identifying returns the key part each leaf of a reference holds, if all hold one of their own. Leaves with the least choice choose
+// first: studentAssessmentReference.studentAssessmentIdentifier before …assessmentIdentifier, which may have the same name.
+func identifying(ref *Property, names map[string]bool) ([]string, bool) {
+	leaves := ref.Fields.Properties
+	choices := make([][]string, len(leaves))
+	order := make([]int, len(leaves))
+	for i, leaf := range leaves {
+		choices[i] = slices.DeleteFunc(KeyPartNames(ref, leaf.Name), func(name string) bool { return !names[name] })
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return len(choices[a]) - len(choices[b]) })
+	held := make([]string, len(leaves))
+	for _, leaf := range order {
+		i := slices.IndexFunc(choices[leaf], func(name string) bool { return !slices.Contains(held, name) })
+		if i < 0 {
+			return nil, false
+		}
+		held[leaf] = choices[leaf][i]
+	}
+	return held, len(held) > 0
+}
+
+// KeyPartNames returns the names an Ed-Fi API may give the key part that a leaf of an identifying reference holds, likeliest first: with
+// the whole name of the reference before it, with that of its target, with its role, and plain. programReference.educationOrganizationId
+// is programEducationOrganizationId where another education organization is in the key, graduationSchoolYearTypeReference.schoolYear is
+// graduationSchoolYear, sessionReference.schoolYear is schoolYear. Words that end the one and begin the other are written once:
+// gradingPeriodReference.periodSequence is gradingPeriodSequence.
+func KeyPartNames(ref *Property, leaf string) []string {
+	whole := strings.TrimSuffix(ref.Name, "Reference")
+	role := lowerFirst(strings.TrimSuffix(upperFirst(whole), ref.Target))
+	names := make([]string, 0, 4)
+	for _, prefix := range []string{whole, lowerFirst(ref.Target), role, ""} {
+		if name := joinWords(prefix, leaf); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// joinWords puts prefix before name, both in camel case, words they share written once.
+func joinWords(prefix, name string) string {
+	for i := range len(prefix) {
+		if (i == 0 || prefix[i] >= 'A' && prefix[i] <= 'Z') && strings.HasPrefix(name, lowerFirst(prefix[i:])) {
+			return prefix[:i] + cased(name, i > 0)
+		}
+	}
+	return prefix + cased(name, prefix != "")
+}
+
+func cased(name string, upper bool) string {
+	if upper {
+		return upperFirst(name)
+	}
+	return name
+}
+
+// EntityNames finds the entity that a role-named property stands for.
+type EntityNames map[string]string // lower-cased → as it is
+
+// Add adds an entity's name.
+func (n EntityNames) Add(name string) { n[strings.ToLower(name)] = name }
+
+// Ending returns the longest entity name that a property's name, in camel case, ends in: "EducationOrganization" for
+// "participatingEducationOrganization", "IDEAPartDescriptor" for "ideaPartDescriptor". It returns "" when there is none.
+func (n EntityNames) Ending(property string) string {
+	lower := strings.ToLower(property)
+	for i := range len(property) {
+		if i > 0 && (property[i] < 'A' || property[i] > 'Z') {
+			continue
+		}
+		if name, ok := n[lower[i:]]; ok {
+			return name
+		}
+	}
+	return ""
+}
