@@ -17,6 +17,10 @@ const LostProcess = "lost its process"
 // OutcomeRejected is the outcome of problems that Rejected returns.
 const OutcomeRejected = "rejected"
 
+// OutcomeMet is the outcome of problems that stand until somebody adopts the record: it was at the target before our first call (I9).
+// CloseProblems leaves them alone.
+const OutcomeMet = "met"
+
 // Config says where a ledger is and how it is opened.
 type Config struct {
 	// DSN is "sqlite:" and the path of a file, or a "postgres://" URL.

@@ -10,8 +10,8 @@ import (
 )
 
 // Hashes is syncdb.DB.Hashes.
-func (d *DB) Hashes(ctx context.Context, connID int64, resource string, fn func(key, record syncdb.Hash, state syncdb.State) error) error {
-	return d.Each(ctx, connID, resource, func(e *syncdb.Entry) error { return fn(e.KeyHash, e.RecordHash, e.State) })
+func (d *DB) Hashes(ctx context.Context, connID int64, resource string, fn func(key, record, source syncdb.Hash, state syncdb.State) error) error {
+	return d.Each(ctx, connID, resource, func(e *syncdb.Entry) error { return fn(e.KeyHash, e.RecordHash, e.SourceHash, e.State) })
 }
 
 // Each is syncdb.DB.Each.

@@ -68,6 +68,17 @@ func (d *DB) Recover(ctx context.Context, l syncdb.Lease) (syncdb.RecoverStats, 
 	return syncdb.RecoverStats{Folded: len(closed), Open: len(open)}, nil
 }
 
+// Open is syncdb.DB.Open.
+func (d *DB) Open(ctx context.Context, connID int64) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, open := d.connection(connID).read(func(*frame) bool { return true })
+	return len(open), nil
+}
+
 // op is an intent with its result.
 type op struct {
 	run int64

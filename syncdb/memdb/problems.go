@@ -52,6 +52,22 @@ func (d *DB) issue(c *connection, p *syncdb.Problem) *syncdb.Issue {
 	return i
 }
 
+// KeepProblems is syncdb.DB.KeepProblems.
+func (d *DB) KeepProblems(ctx context.Context, l syncdb.Lease, resource string, sources []syncdb.Hash) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, err := d.fenced(ctx, l)
+	if err != nil {
+		return err
+	}
+	for _, source := range sources {
+		if p := c.problems[resource][source]; p != nil {
+			p.lastRun, p.issue.LastRun, p.issue.ClearedRun = l.RunID, l.RunID, 0
+		}
+	}
+	return nil
+}
+
 // CloseProblems is syncdb.DB.CloseProblems.
 func (d *DB) CloseProblems(ctx context.Context, l syncdb.Lease, resources []string) (int, error) {
 	d.mu.Lock()
@@ -63,7 +79,7 @@ func (d *DB) CloseProblems(ctx context.Context, l syncdb.Lease, resources []stri
 	cleared := 0
 	for _, resource := range resources {
 		for hash, p := range c.problems[resource] {
-			if p.lastRun != l.RunID {
+			if p.lastRun != l.RunID && p.Outcome != syncdb.OutcomeMet {
 				delete(c.problems[resource], hash)
 				cleared++
 			}

@@ -84,6 +84,19 @@ func (d *DB) Renew(ctx context.Context, l syncdb.Lease) (syncdb.Lease, bool, err
 	return l, c.lease.cancel, nil
 }
 
+// ExpireLease is syncdb.DB.ExpireLease.
+func (d *DB) ExpireLease(ctx context.Context, connID int64, holder string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c := d.connection(connID); c.lease.holder == holder {
+		c.lease.expires = time.Time{}
+	}
+	return nil
+}
+
 // Cancel is syncdb.DB.Cancel.
 func (d *DB) Cancel(ctx context.Context, connID int64) error {
 	if err := ctx.Err(); err != nil {
