@@ -18,6 +18,7 @@ import (
 type commands struct {
 	globals
 
+	Catalog    catalogCmd    `cmd:"" group:"try" help:"Show the resources of a data standard: keys, references, elements."`
 	Version    versionCmd    `cmd:"" group:"other" help:"Print version and build."`
 	Completion completionCmd `cmd:"" group:"other" help:"Print a completion script for a shell."`
 }

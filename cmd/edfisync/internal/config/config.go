@@ -19,7 +19,7 @@ type Config struct {
 // Ledger says where the sync database is and which key protects it. Without a DSN it is a SQLite file in the work folder, and without a
 // key one is made on first start in a file only its owner can read.
 type Ledger struct {
-	DSN     Secret `yaml:"dsn"` // postgres://…, or the path of a SQLite file
+	DSN     Secret `yaml:"dsn"` // postgres://…, or sqlite: and a path; absolute after Load
 	Key     Secret `yaml:"key" validate:"excluded_with=KeyFile"`
 	KeyFile string `yaml:"key_file"`
 }
@@ -92,8 +92,8 @@ type Safeguards struct {
 
 // DeleteLimit holds the deletes of a resource when they are more than Percent of its records and more than Count.
 type DeleteLimit struct {
-	Percent float64 `yaml:"percent" validate:"min=0,max=100"`
-	Count   int     `yaml:"count" validate:"min=0"`
+	Percent float64 `yaml:"percent" validate:"gt=0,max=100"`
+	Count   int     `yaml:"count" validate:"min=1"`
 }
 
 // withDefaults is a part of the configuration that is not zero when the file leaves it out.
@@ -118,12 +118,12 @@ func (s *Source) setDefaults() {
 func (t *Target) setDefaults() {
 	t.Standard = StandardAuto
 	t.Timeout = Duration(30 * time.Second)
-	t.Retries = 6
+	t.Retries = 5
 }
 
 func (c *Concurrency) setDefaults() { c.Min, c.Max = 1, 16 }
 
-func (d *DeleteLimit) setDefaults() { d.Percent, d.Count = 10, 100 }
+func (d *DeleteLimit) setDefaults() { d.Percent, d.Count = 20, 25 }
 
 // Connection returns the connection of that name, or, for an empty name, the only one there is. "tenant/name" picks among equal names.
 func (c *Config) Connection(name string) (*Connection, bool) {

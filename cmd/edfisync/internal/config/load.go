@@ -118,6 +118,8 @@ func document(text []byte) (*yaml.Node, *Problem) {
 	return doc.Content[0], nil
 }
 
+var ledgerDSN = regexp.MustCompile(`^(postgres(ql)?://|sqlite:)`)
+
 var slug = regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$`)
 
 // check applies the validation tags and the rules they cannot say. Keys that could not be decoded are not reported again.
@@ -144,6 +146,9 @@ func check(cfg *Config, lines map[string]int, known []Problem) []Problem {
 			message, remedy := explain(field)
 			add(path, message, remedy)
 		}
+	}
+	if dsn := cfg.Ledger.DSN.Reveal(); dsn != "" && !ledgerDSN.MatchString(dsn) {
+		add("ledger.dsn", "want postgres://… or sqlite:PATH", "leave it out for a SQLite file in work_dir")
 	}
 	first := map[string]int{}
 	for i := range cfg.Connections {
@@ -183,6 +188,8 @@ func explain(field validator.FieldError) (message, remedy string) {
 		return "must not be less than " + strings.ToLower(field.Param()), ""
 	case "excluded_with":
 		return "is given beside key_file", "keep one of them"
+	case "gt":
+		return "must be more than " + field.Param(), ""
 	case "min", "max":
 		return limit(field), ""
 	default:
@@ -210,8 +217,8 @@ func limit(field validator.FieldError) string {
 // resolve makes the paths of the file absolute.
 func (c *Config) resolve(dir string) {
 	c.WorkDir = absolute(dir, c.WorkDir)
-	if dsn := c.Ledger.DSN.Reveal(); !strings.Contains(dsn, ":") {
-		c.Ledger.DSN = Secret(absolute(dir, dsn))
+	if path, isFile := strings.CutPrefix(c.Ledger.DSN.Reveal(), SQLiteLedger); isFile {
+		c.Ledger.DSN = Secret(SQLiteLedger + absolute(dir, path))
 	}
 	c.Ledger.KeyFile = absolute(dir, c.Ledger.KeyFile)
 	for i := range c.Connections {
@@ -224,6 +231,9 @@ func (c *Config) resolve(dir string) {
 		}
 	}
 }
+
+// SQLiteLedger begins the DSN of a ledger in a SQLite file.
+const SQLiteLedger = "sqlite:"
 
 // EmbeddedPack begins the name of a mapping pack that is part of the program.
 const EmbeddedPack = "embedded:"

@@ -55,9 +55,9 @@ func TestLoadFillsDefaultsAndResolvesPaths(t *testing.T) {
 			Pack:   filepath.Join(dir, "packs/one"),
 			Target: Target{
 				URL: "https://api.example.org", ClientID: "id", ClientSecret: "s3cret", Standard: StandardAuto,
-				Concurrency: Concurrency{Min: 1, Max: 16}, Timeout: Duration(30 * time.Second), Retries: 6,
+				Concurrency: Concurrency{Min: 1, Max: 16}, Timeout: Duration(30 * time.Second), Retries: 5,
 			},
-			Safeguards:  Safeguards{Deletes: DeleteLimit{Percent: 10, Count: 100}},
+			Safeguards:  Safeguards{Deletes: DeleteLimit{Percent: 20, Count: 25}},
 			SettleDelay: Duration(5 * time.Second),
 		}},
 	}
@@ -119,6 +119,9 @@ func TestLoadReportsEveryProblemWithItsLine(t *testing.T) {
 			":7: connections[1].name: is already the name of connections[0] (names are unique within a tenant)",
 		}},
 		{"two keys for the ledger", "ledger: {key: a, key_file: b}\n" + small, []string{":1: ledger.key: is given beside key_file (keep one of them)"}},
+		{"a ledger that is nowhere", "ledger: {dsn: \"mysql://x\"}\n" + small, []string{
+			":1: ledger.dsn: want postgres://… or sqlite:PATH (leave it out for a SQLite file in work_dir)",
+		}},
 		{"two documents", small + "---\n" + small, []string{":7: has more than one YAML document (keep one, without --- lines)"}},
 		{"a list where keys belong", "ledger: [1]\n" + small, []string{`:1: ledger: want keys with values (write "key: value" lines, indented below it)`}},
 	} {
@@ -202,7 +205,7 @@ func TestExampleIsComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	loadable := strings.ReplaceAll(string(text), "/run/secrets/edfi_client_secret", secret)
-	cfg, err := Load(write(t, loadable), func(name string) (string, bool) { return "value of " + name, true })
+	cfg, err := Load(write(t, loadable), func(name string) (string, bool) { return "postgres://" + name, true })
 	if err != nil {
 		t.Fatalf("the example does not load:\n%v", err)
 	}
