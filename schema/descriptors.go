@@ -45,7 +45,7 @@ func Descriptors() []DescriptorValue {
 // where an older standard has the descriptor, it has nearly the same values.
 func (m *Model) DescriptorValues() []DescriptorValue {
 	return slices.DeleteFunc(Descriptors(), func(v DescriptorValue) bool {
-		r, ok := m.byName[v.Name]
+		r, ok := m.Entity(v.Name)
 		return !ok || !r.Descriptor
 	})
 }

@@ -67,7 +67,7 @@ type Model struct {
 	Resources []*Resource `json:"resources"`          // sorted by Path, descriptors included
 
 	byPath   map[string]*Resource   // lower-cased Path
-	byName   map[string]*Resource   // entity name, "Student"
+	byName   map[string]*Resource   // lower-cased entity name
 	subtypes map[string][]*Resource // abstract entity name → concrete resources, by Path
 }
 
@@ -165,7 +165,8 @@ func (m *Model) add(r *Resource) error {
 	}
 	m.byPath[key] = r
 	named := r
-	if other, ok := m.byName[r.Name]; ok {
+	name := strings.ToLower(r.Name)
+	if other, ok := m.byName[name]; ok {
 		if schemaOf(r.Path) == schemaOf(other.Path) {
 			return fmt.Errorf("resources %s and %s: both are entity %s", other.Path, r.Path, r.Name)
 		}
@@ -174,7 +175,7 @@ func (m *Model) add(r *Resource) error {
 			named = other
 		}
 	}
-	m.byName[r.Name] = named
+	m.byName[name] = named
 	if r.Extends != "" {
 		m.subtypes[r.Extends] = append(m.subtypes[r.Extends], r)
 	}
@@ -216,13 +217,11 @@ func (m *Model) linkReferences(r *Resource) []error {
 
 func (m *Model) refParts(p *Property) []RefPart {
 	parts := make([]RefPart, 0, len(p.Fields.Properties))
-	_, concrete := m.byName[p.Target]
+	target, concrete := m.Entity(p.Target)
 	for _, leaf := range p.Fields.Properties {
 		part := leaf.Name
-		if concrete && len(p.Fields.Properties) == 1 {
-			if key := m.byName[p.Target].Key; len(key) == 1 {
-				part = key[0].Name
-			}
+		if concrete && len(p.Fields.Properties) == 1 && len(target.Key) == 1 {
+			part = target.Key[0].Name
 		}
 		parts = append(parts, RefPart{Leaf: leaf.Name, Part: part})
 	}
@@ -277,10 +276,11 @@ func (m *Model) Resource(path string) (*Resource, bool) {
 	return r, ok
 }
 
-// Entity returns the resource of a concrete entity, "Student". Of two entities with one name the data standard's is returned. Abstract
-// entities have no resource of their own, see Concrete.
+// Entity returns the resource of a concrete entity, "Student". Case does not matter: documents write acronyms either way
+// ("CteProgramServiceDescriptor"). Of two entities with one name the data standard's is returned. Abstract entities have no resource of
+// their own, see Concrete.
 func (m *Model) Entity(name string) (*Resource, bool) {
-	r, ok := m.byName[name]
+	r, ok := m.byName[strings.ToLower(name)]
 	return r, ok
 }
 
@@ -291,7 +291,7 @@ func (m *Model) Concrete(entity string) []*Resource {
 	if kinds, ok := m.subtypes[entity]; ok {
 		return kinds
 	}
-	r, ok := m.byName[entity]
+	r, ok := m.Entity(entity)
 	if !ok {
 		return nil
 	}

@@ -405,14 +405,14 @@ func itemKey(item *Fields) []string {
 	return key
 }
 
-// stringKind tells descriptors and times, which most documents write as plain strings. A plain string always has a length.
+// stringKind tells descriptors and times, which most documents write as plain strings. A string that is neither has a length.
 func stringKind(name string, s *apiSchema) Kind {
 	switch {
 	case s.Format == "date":
 		return Date
 	case s.Format == "date-time":
 		return DateTime
-	case s.Format == "time", s.Format == "" && s.MaxLength == 0 && strings.HasSuffix(name, "Time"):
+	case s.Format == "time", s.Format == "" && s.MaxLength == 0 && strings.Contains(strings.ToLower(name), "time"):
 		return Time
 	case strings.HasSuffix(name, "Descriptor"):
 		return Descriptor

@@ -11,7 +11,7 @@ import (
 // properties so marked and by the required references whose every leaf is, under some name, one of them. Two references that hold the
 // same part are unified: their values must be equal.
 func (d *apiDocument) deduceKey(r *Resource) error {
-	names := d.keyNames(r.Path)
+	isKey := d.queryNames(r.Path)
 	parts := make(map[string]*KeyPart)
 	hold := func(part, path string, kind Kind) {
 		if parts[part] == nil {
@@ -28,7 +28,7 @@ func (d *apiDocument) deduceKey(r *Resource) error {
 		if p.Kind != Reference || !p.Required {
 			continue
 		}
-		held, ok := identifying(p, names)
+		held, ok := identifying(p, isKey)
 		if !ok {
 			continue
 		}
@@ -37,11 +37,11 @@ func (d *apiDocument) deduceKey(r *Resource) error {
 			hold(held[i], p.Name+"."+leaf.Name, leaf.Kind)
 		}
 	}
-	for name := range names {
-		if parts[name] != nil {
+	for name, key := range isKey {
+		if !key || parts[name] != nil {
 			continue
 		}
-		// A parameter marked as identity whose own property is not (descriptor documents of some versions have such gaps).
+		// A parameter marked as identity whose own property is not: some documents have such gaps.
 		p, ok := rootProperty(r, name)
 		if !ok || !p.Required || p.Fields != nil {
 			return fmt.Errorf("key part %s (a GET parameter marked x-Ed-Fi-isIdentity) is held by no required property", name)
@@ -58,28 +58,24 @@ func (d *apiDocument) deduceKey(r *Resource) error {
 			r.Unify = append(r.Unify, slices.Clone(part.Paths))
 		}
 	}
-	slices.SortFunc(r.Unify, func(a, b []string) int { return slices.Compare(a, b) })
+	slices.SortFunc(r.Key, func(a, b KeyPart) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(r.Unify, slices.Compare)
 	return nil
 }
 
-// keyNames returns the names of the GET parameters marked as identity.
-func (d *apiDocument) keyNames(path string) map[string]bool {
+// queryNames returns the GET parameters of a collection, and which of them are marked as identity.
+func (d *apiDocument) queryNames(path string) map[string]bool {
 	names := make(map[string]bool)
 	item := d.Paths["/"+path]
 	if item == nil || item.Get == nil {
 		return names
 	}
 	for _, p := range slices.Concat(item.Parameters, item.Get.Parameters) {
-		if p == nil {
-			continue
+		if p != nil && p.Ref != "" {
+			p = d.parameter(p.Ref)
 		}
-		if p.Ref != "" {
-			if p = d.parameter(p.Ref); p == nil {
-				continue
-			}
-		}
-		if p.In == "query" && p.Name != "" && (p.IsIdentity || p.Schema != nil && p.Schema.IsIdentity) {
-			names[p.Name] = true
+		if p != nil && p.In == "query" && p.Name != "" {
+			names[p.Name] = p.IsIdentity || p.Schema != nil && p.Schema.IsIdentity
 		}
 	}
 	return names
@@ -92,21 +88,26 @@ func (d *apiDocument) parameter(ref string) *parameter {
 	return d.Parameters[strings.TrimPrefix(ref, "#/parameters/")]
 }
 
-// identifying returns the key part each leaf of a reference holds, if all hold one of their own. Leaves with the least choice choose
-// first: studentAssessmentReference.studentAssessmentIdentifier before …assessmentIdentifier, which may have the same name.
-func identifying(ref *Property, names map[string]bool) ([]string, bool) {
+// identifying returns the key part each leaf of a reference holds, if all hold one of their own. A leaf that has a parameter of its own
+// that is not marked is not in the key: chartOfAccountReference.accountIdentifier of localAccounts is chartOfAccountIdentifier, though
+// an accountIdentifier is in the key. Leaves with the least choice choose first: studentAssessmentReference.studentAssessmentIdentifier
+// before …assessmentIdentifier, which may have the same name.
+func identifying(ref *Property, isKey map[string]bool) ([]string, bool) {
 	leaves := ref.Fields.Properties
 	choices := make([][]string, len(leaves))
 	order := make([]int, len(leaves))
 	for i, leaf := range leaves {
-		choices[i] = slices.DeleteFunc(KeyPartNames(ref, leaf.Name), func(name string) bool { return !names[name] })
+		choices[i] = slices.DeleteFunc(KeyPartNames(ref, leaf.Name), func(name string) bool {
+			_, known := isKey[name]
+			return !known
+		})
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return len(choices[a]) - len(choices[b]) })
 	held := make([]string, len(leaves))
 	for _, leaf := range order {
 		i := slices.IndexFunc(choices[leaf], func(name string) bool { return !slices.Contains(held, name) })
-		if i < 0 {
+		if i < 0 || !isKey[choices[leaf][i]] {
 			return nil, false
 		}
 		held[leaf] = choices[leaf][i]

@@ -149,11 +149,15 @@ func enrich(fields, from *schema.Fields) {
 			p.MinItems, p.Required = other.MinItems, other.Required
 		}
 		if p.Kind == schema.Object && other.Kind == schema.Object {
+			p.Required = other.Required
 			for _, inner := range p.Fields.Properties {
 				if o := find(other.Fields, inner.Name); o != nil {
 					inner.Required = o.Required
 				}
 			}
+		}
+		if p.Identity && other.Identity {
+			p.Required = true // a key has no gaps; the manifest leaves two of identificationDocuments open
 		}
 		if p.Fields != nil && other.Fields != nil {
 			enrich(p.Fields, other.Fields)
