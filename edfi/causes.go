@@ -22,19 +22,19 @@ var namePatterns = []struct {
 	before string
 	after  string
 }{
-	{regexp.MustCompile(`[Tt]he referenced '?([A-Z][A-Za-z0-9]{1,100})'? item does not exist`), "referenced ", " does not exist"},
-	{regexp.MustCompile(`value supplied for the related '([A-Za-z0-9]{1,100})' resource does not exist`), "referenced ", " does not exist"},
-	{regexp.MustCompile(`\b([A-Z][A-Za-z0-9]{1,100}) reference could not be resolved`), "referenced ", " does not exist"},
-	{regexp.MustCompile(`referenced by an existing '([A-Z][A-Za-z0-9]{1,100})' item`), "referenced by ", ""},
-	{regexp.MustCompile(`referenced by existing ([A-Z][A-Za-z0-9]{1,100}) item`), "referenced by ", ""},
-	{regexp.MustCompile(`because it is a dependency of the '([A-Za-z0-9]{1,100})' entity`), "referenced by ", ""},
-	{regexp.MustCompile(`create a corresponding '([A-Z][A-Za-z0-9]{1,100})' item`), "needs ", ""},
-	{regexp.MustCompile(`update a record in the '([A-Z][A-Za-z0-9]{1,100})' table`), "table ", ""},
+	{regexp.MustCompile(`[Tt]he referenced '?([A-Z][A-Za-z0-9]+)'? item does not exist`), "referenced ", " does not exist"},
+	{regexp.MustCompile(`value supplied for the related '([A-Za-z0-9]+)' resource does not exist`), "referenced ", " does not exist"},
+	{regexp.MustCompile(`\b([A-Z][A-Za-z0-9]+) reference could not be resolved`), "referenced ", " does not exist"},
+	{regexp.MustCompile(`referenced by an existing '([A-Z][A-Za-z0-9]+)' item`), "referenced by ", ""},
+	{regexp.MustCompile(`referenced by existing ([A-Z][A-Za-z0-9]+) item`), "referenced by ", ""},
+	{regexp.MustCompile(`because it is a dependency of the '([A-Za-z0-9]+)' entity`), "referenced by ", ""},
+	{regexp.MustCompile(`create a corresponding '([A-Z][A-Za-z0-9]+)' item`), "needs ", ""},
+	{regexp.MustCompile(`update a record in the '([A-Z][A-Za-z0-9]+)' table`), "table ", ""},
 	{regexp.MustCompile(`the '(PUT|POST|DELETE|PATCH|GET|HEAD|OPTIONS)' method`), "method ", ""},
 }
 
 // propertyList is the tail of a relationship failure: the properties that were checked, quoted and comma-separated.
-var propertyList = regexp.MustCompile(`following properties of the (?:requested resource|resource item): ((?:'[A-Z][A-Za-z0-9]{1,100}'(?:, )?)+)`)
+var propertyList = regexp.MustCompile(`following properties of the (?:requested resource|resource item): ((?:'[A-Z][A-Za-z0-9]+'(?:, )?)+)`)
 
 // messageKinds turns a validation message into a text of ours. The first match counts.
 //
@@ -43,10 +43,10 @@ var messageKinds = []struct {
 	expr *regexp.Regexp
 	text string // "${1}" is a captured name
 }{
-	{regexp.MustCompile(`([A-Z][A-Za-z0-9]{1,100}Descriptor) value '.*' does not exist`), "${1} value does not exist"},
-	{regexp.MustCompile(`[Tt]he referenced '?([A-Z][A-Za-z0-9]{1,100})'? item does not exist`), "referenced ${1} does not exist"},
-	{regexp.MustCompile(`is missing the following properties: ([A-Za-z0-9]{1,100}(?:, [A-Za-z0-9]{1,100}){0,20})$`), "reference lacks ${1}"},
-	{regexp.MustCompile(`All values supplied for '([A-Za-z0-9]{1,100})' must match`), "references disagree on ${1}"},
+	{regexp.MustCompile(`([A-Z][A-Za-z0-9]+Descriptor) value '.*' does not exist`), "${1} value does not exist"},
+	{regexp.MustCompile(`[Tt]he referenced '?([A-Z][A-Za-z0-9]+)'? item does not exist`), "referenced ${1} does not exist"},
+	{regexp.MustCompile(`is missing the following properties: ([A-Za-z0-9]+(?:, [A-Za-z0-9]+)*)$`), "reference lacks ${1}"},
+	{regexp.MustCompile(`All values supplied for '([A-Za-z0-9]+)' must match`), "references disagree on ${1}"},
 	{regexp.MustCompile(`has the same identifying values as|duplicate`), "duplicate item"},
 	{regexp.MustCompile(`must have at least one item`), "needs at least one item"},
 	{regexp.MustCompile(`(is|are) required|is required\.`), "required"},
