@@ -35,7 +35,7 @@ func sqliteDSN(cfg Config) (string, error) {
 		}
 		path, query = p, values
 	} else {
-		path = strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)
+		path = escapePath(path)
 	}
 	if path == "" {
 		return "", errors.New("the connection string names no file")
@@ -76,4 +76,9 @@ func (sqliteDialect) format(typeName string) format {
 		return timeOnly
 	}
 	return asIs
+}
+
+// escapePath makes a path fit for a file: URI.
+func escapePath(path string) string {
+	return strings.NewReplacer("%", "%25", "?", "%3f", "#", "%23").Replace(path)
 }
