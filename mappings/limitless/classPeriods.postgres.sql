@@ -1,0 +1,7 @@
+select p.period_id   as "_key",
+       p.period_name as "classPeriodName",
+       p.sch_no      as "schoolReference.schoolId",
+       p.att_flag    as "officialAttendancePeriod",
+       (select json_agg(json_build_object('startTime', b.start_time, 'endTime', b.end_time))
+          from bell_time b where b.period_id = p.period_id) as "meetingTimes[]"
+  from sch_period p
