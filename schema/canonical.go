@@ -1,0 +1,487 @@
+package schema
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+)
+
+// Canonical appends a payload in canonical form (see docs/adr/0002) to dst: two payloads that mean the same have the same bytes. What a
+// target adds to what it was sent is left out: id, _etag, _lastModifiedDate, and the link of a reference. Values that do not read as
+// the model says are kept in a form of their own, so that they compare as different. It fails only when payload is no JSON object.
+func (r *Resource) Canonical(dst, payload []byte) ([]byte, error) {
+	c, err := r.canonicalise(payload, Rules{Version: CanonicalVersion})
+	if err != nil {
+		return dst, err
+	}
+	c.out = dst
+	c.whole(r.planned().root, c.top)
+	return c.out, nil
+}
+
+// CanonicalBody appends the canonical form of what the record hash covers to dst: the payload without the values of its own natural key,
+// at any of their paths, and without values that must equal them. So a new key, of this record or cascading from a parent, does not
+// change it.
+func (r *Resource) CanonicalBody(dst, payload []byte, rules Rules) ([]byte, error) {
+	c, err := r.canonicalise(payload, rules)
+	if err != nil {
+		return dst, err
+	}
+	c.out, c.body = dst, true
+	c.whole(r.planned().root, c.top)
+	return c.out, nil
+}
+
+// CanonicalKey appends the natural key of a payload to dst: a JSON array of the values of Resource.Key, in its order. It fails when a
+// part is absent or does not read as the model says; the error names the part, never a value (I14).
+func (r *Resource) CanonicalKey(dst, payload []byte, rules Rules) ([]byte, error) {
+	c, err := r.canonicalise(payload, rules)
+	if err != nil {
+		return dst, err
+	}
+	begin := len(dst)
+	c.out = append(dst, '[')
+	for i, paths := range r.planned().keys {
+		if i > 0 {
+			c.out = append(c.out, ',')
+		}
+		if err := c.keyPart(r.Key[i].Name, paths); err != nil {
+			return c.out[:begin], err
+		}
+	}
+	return append(c.out, ']'), nil
+}
+
+// keyPart appends the first value present.
+func (c *canonicaliser) keyPart(name string, paths []*element) error {
+	for _, e := range paths {
+		n := c.find(c.top, e)
+		if n == 0 || c.nodes[n].kind == nullToken {
+			continue
+		}
+		s, ok := e.normalise(scalar{c.nodes[n].kind, c.nodes[n].text}, &c.buf)
+		if !ok {
+			return fmt.Errorf("key part %s: not a %s", name, e.Kind)
+		}
+		if len(s.text) == 0 {
+			continue
+		}
+		c.out = e.appendCanonical(c.out, s, c.rules)
+		return nil
+	}
+	return fmt.Errorf("key part %s: absent", name)
+}
+
+// KeyFromParts appends the key of the record with these values of its key parts, by KeyPart.Name, as CanonicalKey would. Values are read
+// as columns are; descriptors must be URIs.
+func (r *Resource) KeyFromParts(dst []byte, parts map[string]string, rules Rules) ([]byte, error) {
+	begin := len(dst)
+	dst = append(dst, '[')
+	var arena []byte
+	for i, paths := range r.planned().keys {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		name := r.Key[i].Name
+		value := parts[name]
+		if value == "" || len(paths) == 0 {
+			return dst[:begin], fmt.Errorf("key part %s: absent", name)
+		}
+		s, ok := paths[0].normalise(scalar{columnToken, []byte(value)}, &arena)
+		if !ok {
+			return dst[:begin], fmt.Errorf("key part %s: not a %s", name, paths[0].Kind)
+		}
+		dst = paths[0].appendCanonical(dst, s, rules)
+	}
+	return append(dst, ']'), nil
+}
+
+var errNotKey = errors.New("not a canonical key of this resource")
+
+// KeyQuery returns the query parameters that make GET on the collection find the record with a canonical key, folded or not: a target
+// that folds keys compares parameters the same way, and descriptors are compared without case everywhere.
+func (r *Resource) KeyQuery(canonicalKey []byte) (url.Values, error) {
+	var d document
+	top, err := d.parse(canonicalKey)
+	if err != nil || d.nodes[top].kind != arrayToken {
+		return nil, errNotKey
+	}
+	query := make(url.Values, len(r.Key))
+	value := d.nodes[top].first
+	for _, part := range r.Key {
+		if value == 0 || d.nodes[value].kind >= objectToken {
+			return nil, errNotKey
+		}
+		query.Set(part.Name, string(d.nodes[value].text))
+		value = d.nodes[value].next
+	}
+	if value != 0 {
+		return nil, errNotKey
+	}
+	return query, nil
+}
+
+// canonicaliser writes the nodes of a document in canonical form. With wire set it also writes them as they travel, in the same order
+// of items.
+type canonicaliser struct {
+	document
+	top   int32
+	rules Rules
+	body  bool // leave out stripped elements
+
+	out  []byte
+	wire []byte
+	both bool
+
+	gathered []int32
+	items    []item
+	spare    []byte
+}
+
+// item is an item of a collection while it is sorted: where its key and its two forms are.
+type item struct{ key, out, wire span }
+
+type span struct{ from, to int }
+
+func (s span) of(b []byte) []byte { return b[s.from:s.to] }
+
+func (r *Resource) canonicalise(payload []byte, rules Rules) (*canonicaliser, error) {
+	c := &canonicaliser{rules: rules}
+	top, err := c.parse(payload)
+	if err != nil {
+		return nil, fmt.Errorf("parse payload: %w", err)
+	}
+	if c.nodes[top].kind != objectToken {
+		return nil, errNotObject
+	}
+	c.top = top
+	return c, nil
+}
+
+// find returns the node at an element's path, without going into collections; 0 when there is none.
+func (c *document) find(top int32, e *element) int32 {
+	if e.parent == nil {
+		return top
+	}
+	n := c.find(top, e.parent)
+	if n == 0 {
+		return 0
+	}
+	return c.child(n, e.Name)
+}
+
+func (c *canonicaliser) whole(e *element, n int32) {
+	if wrote, _ := c.object(e, n); !wrote {
+		c.put("{}")
+	}
+}
+
+func (c *canonicaliser) put(s string) {
+	c.out = append(c.out, s...)
+	if c.both {
+		c.wire = append(c.wire, s...)
+	}
+}
+
+// object writes an object's members. It writes nothing, and returns wrote false, when none has content. present says whether one has
+// content that was left out as stripped.
+func (c *canonicaliser) object(e *element, n int32) (wrote, present bool) {
+	from := len(c.gathered)
+	for m := c.nodes[n].first; m != 0; m = c.nodes[m].next {
+		c.gathered = append(c.gathered, m)
+	}
+	c.gathered = c.gathered[:from+c.sortMembers(c.gathered[from:])]
+	outFrom, wireFrom := len(c.out), len(c.wire)
+	c.put("{")
+	outEmpty, wireEmpty := len(c.out), len(c.wire)
+	for i := from; i < len(c.gathered); i++ {
+		if c.member(e, c.gathered[i]) {
+			present = true
+		}
+	}
+	c.gathered = c.gathered[:from]
+	c.out, wrote = closeObject(c.out, outFrom, outEmpty)
+	if c.both {
+		var wroteWire bool
+		c.wire, wroteWire = closeObject(c.wire, wireFrom, wireEmpty)
+		present = present || wroteWire
+	}
+	return wrote, present || wrote
+}
+
+// closeObject ends an object whose members were each followed by a comma, or takes it back when it has none.
+func closeObject(b []byte, from, empty int) ([]byte, bool) {
+	if len(b) == empty {
+		return b[:from], false
+	}
+	b[len(b)-1] = '}'
+	return b, true
+}
+
+// sortByName sorts members by name, those of one name in their order.
+func (c *canonicaliser) sortByName(members []int32) {
+	for i := 1; i < len(members); i++ {
+		if bytes.Compare(c.nodes[members[i-1]].name, c.nodes[members[i]].name) > 0 {
+			slices.SortStableFunc(members, func(a, b int32) int { return bytes.Compare(c.nodes[a].name, c.nodes[b].name) })
+			return
+		}
+	}
+}
+
+// sortMembers sorts members by name and drops all but the last of each name. It returns how many are left.
+func (c *canonicaliser) sortMembers(members []int32) int {
+	c.sortByName(members)
+	n := 0
+	for i, m := range members {
+		if i+1 < len(members) && bytes.Equal(c.nodes[m].name, c.nodes[members[i+1]].name) {
+			continue
+		}
+		members[n] = m
+		n++
+	}
+	return n
+}
+
+// member writes one member followed by a comma, unless it is empty. It says whether the member has content, written or stripped.
+func (c *canonicaliser) member(owner *element, m int32) bool {
+	name := c.nodes[m].name
+	if c.nodes[m].kind == nullToken || owner.addedByTarget(name) {
+		return false
+	}
+	e := owner.byName[string(name)]
+	outFrom, wireFrom := len(c.out), len(c.wire)
+	if e == nil {
+		c.out = append(appendQuoted(c.out, name), ':')
+		if c.both {
+			c.wire = append(appendQuoted(c.wire, name), ':')
+		}
+	} else {
+		c.out = append(c.out, e.prefix...)
+		if c.both {
+			c.wire = append(c.wire, e.prefix...)
+		}
+	}
+	wrote, present := c.value(e, m)
+	if wrote {
+		c.out = append(c.out, ',')
+	} else {
+		c.out = c.out[:outFrom]
+	}
+	if c.both {
+		if present {
+			c.wire = append(c.wire, ',')
+		} else {
+			c.wire = c.wire[:wireFrom]
+		}
+	}
+	return present
+}
+
+// addedByTarget says whether a target adds a member of this name to what it was sent.
+func (e *element) addedByTarget(name []byte) bool {
+	if e.parent == nil {
+		switch string(name) {
+		case "id", "_etag", "_lastModifiedDate":
+			return e.byName[string(name)] == nil
+		}
+		return false
+	}
+	return e.Kind == Reference && string(name) == "link" && e.byName["link"] == nil
+}
+
+// value writes the value of a member or item that is not null. e is nil for a member the model does not know.
+func (c *canonicaliser) value(e *element, n int32) (wrote, present bool) {
+	v := &c.nodes[n]
+	switch {
+	case e == nil:
+	case e.Kind == Collection && v.kind == arrayToken:
+		return c.collection(e, n)
+	case e.isLeaf() && v.kind < objectToken:
+		return c.leaf(e, n), true
+	case (e.Kind == Object || e.Kind == Reference) && v.kind == objectToken:
+		return c.object(e, n)
+	}
+	from := len(c.out)
+	c.out = c.untyped(c.out, n)
+	if c.both {
+		c.wire = append(c.wire, c.out[from:]...)
+	}
+	wrote = len(c.out) > from
+	return wrote, wrote
+}
+
+func (c *canonicaliser) leaf(e *element, n int32) (wrote bool) {
+	s := scalar{c.nodes[n].kind, c.nodes[n].text}
+	s, _ = e.normalise(s, &c.buf)
+	if c.both {
+		c.wire = appendWire(c.wire, s)
+	}
+	if c.body && e.stripped {
+		return false
+	}
+	c.out = e.appendCanonical(c.out, s, c.rules)
+	return true
+}
+
+// appendWire appends a value as it travels.
+func appendWire(dst []byte, s scalar) []byte {
+	if s.kind == stringToken || s.kind == columnToken {
+		return appendQuoted(dst, s.text)
+	}
+	return append(dst, s.text...)
+}
+
+// collection writes items in the order of their keys, then of their whole canonical form.
+func (c *canonicaliser) collection(e *element, n int32) (wrote, present bool) {
+	outFrom, wireFrom, spareFrom := len(c.out), len(c.wire), len(c.spare)
+	from := len(c.items)
+	for m := c.nodes[n].first; m != 0; m = c.nodes[m].next {
+		if c.nodes[m].kind == nullToken {
+			continue
+		}
+		it := item{out: span{from: len(c.out)}, wire: span{from: len(c.wire)}}
+		wrote, present := false, false
+		if c.nodes[m].kind == objectToken {
+			wrote, present = c.object(e, m)
+		} else {
+			wrote, present = c.value(nil, m)
+		}
+		if !present {
+			continue
+		}
+		if !wrote {
+			c.out = append(c.out, "{}"...) // only stripped content: the item still counts
+		}
+		it.out.to, it.wire.to = len(c.out), len(c.wire)
+		it.key.from = len(c.spare)
+		c.spare = c.appendItemKey(c.spare, e, m)
+		it.key.to = len(c.spare)
+		c.items = append(c.items, it)
+	}
+	items := c.items[from:]
+	if len(items) == 0 {
+		return false, false
+	}
+	slices.SortFunc(items, func(a, b item) int {
+		if o := bytes.Compare(a.key.of(c.spare), b.key.of(c.spare)); o != 0 {
+			return o
+		}
+		return bytes.Compare(a.out.of(c.out), b.out.of(c.out))
+	})
+	c.out = c.arrange(c.out, outFrom, items, func(it item) span { return it.out })
+	if c.both {
+		c.wire = c.arrange(c.wire, wireFrom, items, func(it item) span { return it.wire })
+	}
+	c.items, c.spare = c.items[:from], c.spare[:spareFrom]
+	return true, true
+}
+
+// arrange rewrites the items at the end of b, from an offset on, as an array in their new order.
+func (c *canonicaliser) arrange(b []byte, from int, items []item, of func(item) span) []byte {
+	spare := len(c.spare)
+	c.spare = append(c.spare, '[')
+	for _, it := range items {
+		c.spare = append(append(c.spare, of(it).of(b)...), ',')
+	}
+	c.spare[len(c.spare)-1] = ']'
+	b = append(b[:from], c.spare[spare:]...)
+	c.spare = c.spare[:spare]
+	return b
+}
+
+// appendItemKey appends what an item is sorted and told apart by; nothing when that is the whole item.
+func (c *canonicaliser) appendItemKey(dst []byte, e *element, n int32) []byte {
+	for _, leaf := range e.itemKey {
+		if m := c.findBelow(n, e, leaf); m != 0 && c.nodes[m].kind != nullToken {
+			s, _ := leaf.normalise(scalar{c.nodes[m].kind, c.nodes[m].text}, &c.buf)
+			if s.kind >= objectToken && s.kind != columnToken {
+				dst = c.untyped(dst, m)
+			} else {
+				dst = leaf.appendCanonical(dst, s, c.rules)
+			}
+		}
+		dst = append(dst, ',')
+	}
+	return dst
+}
+
+// findBelow returns the node of an element below an item of collection.
+func (c *document) findBelow(n int32, collection, e *element) int32 {
+	if e == collection {
+		return n
+	}
+	up := c.findBelow(n, collection, e.parent)
+	if up == 0 {
+		return 0
+	}
+	return c.child(up, e.Name)
+}
+
+// untyped appends a value the model says nothing about: members sorted, empty ones left out, numbers shortened, items in their order.
+func (c *canonicaliser) untyped(dst []byte, n int32) []byte {
+	v := &c.nodes[n]
+	switch v.kind {
+	case stringToken, columnToken:
+		return appendText(dst, v.text)
+	case numberToken:
+		if text, ok := normalNumber(v.text, &c.buf); ok {
+			return append(dst, text...)
+		}
+		return append(dst, v.text...)
+	case arrayToken:
+		return c.untypedArray(dst, n)
+	case objectToken:
+		return c.untypedObject(dst, n)
+	}
+	return append(dst, v.text...)
+}
+
+func (c *canonicaliser) untypedArray(dst []byte, n int32) []byte {
+	from := len(dst)
+	dst = append(dst, '[')
+	for m := c.nodes[n].first; m != 0; m = c.nodes[m].next {
+		before := len(dst)
+		dst = c.untyped(dst, m)
+		if len(dst) == before {
+			dst = append(dst, "null"...) // an empty item keeps the others' places
+		}
+		dst = append(dst, ',')
+	}
+	if len(dst) == from+1 {
+		return dst[:from]
+	}
+	dst[len(dst)-1] = ']'
+	return dst
+}
+
+func (c *canonicaliser) untypedObject(dst []byte, n int32) []byte {
+	from := len(c.gathered)
+	for m := c.nodes[n].first; m != 0; m = c.nodes[m].next {
+		c.gathered = append(c.gathered, m)
+	}
+	c.gathered = c.gathered[:from+c.sortMembers(c.gathered[from:])]
+	begin := len(dst)
+	dst = append(dst, '{')
+	for i := from; i < len(c.gathered); i++ {
+		m := c.gathered[i]
+		if c.nodes[m].kind == nullToken {
+			continue
+		}
+		before := len(dst)
+		dst = append(appendQuoted(dst, c.nodes[m].name), ':')
+		value := len(dst)
+		if dst = c.untyped(dst, m); len(dst) == value {
+			dst = dst[:before]
+			continue
+		}
+		dst = append(dst, ',')
+	}
+	c.gathered = c.gathered[:from]
+	if len(dst) == begin+1 {
+		return dst[:begin]
+	}
+	dst[len(dst)-1] = '}'
+	return dst
+}

@@ -1,0 +1,360 @@
+package schema
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Validate returns every problem of a payload, sorted by path and code, and none for a payload that a target has no reason of form to
+// refuse. The rules are those of the ODS/API (7.x), except that it takes unknown properties and convertible texts without a word, and a
+// caller who wants the same ignores CodeUnknownProperty and CodeLooseType. Descriptor values are checked for their form; whether they
+// exist is the target's to say. id, _etag, _lastModifiedDate and link are no part of a payload and unknown here, as are names that
+// differ in case.
+func (r *Resource) Validate(payload []byte) []Problem {
+	v := newValidator(r.planned())
+	top, err := v.parse(payload)
+	if err != nil {
+		return []Problem{{Code: CodeMalformed, Path: "$", Message: "The payload is not JSON: " + err.Error() + "."}}
+	}
+	v.top = top
+	v.whole()
+	if v.sound {
+		return nil
+	}
+	v.report = true
+	v.sound = true
+	v.whole()
+	sortProblems(v.problems)
+	return v.problems
+}
+
+// validator walks a document. It first only looks whether there is a problem at all, without allocating, and where there is one walks
+// again to report.
+type validator struct {
+	canonicaliser
+	plan     *plan
+	report   bool
+	sound    bool // no problem so far
+	part     bool // the document is one column's value: what surrounds it is not known
+	problems []Problem
+	trail    []step // how the walk came here
+	unified  []unifiedValue
+}
+
+// step is one member name or item index of a path.
+type step struct {
+	name  []byte
+	index int // of an item, when name is nil
+}
+
+// unifiedValue is the first value met of a unification group.
+type unifiedValue struct {
+	text    []byte
+	seen    bool
+	differs bool
+}
+
+func newValidator(p *plan) *validator {
+	return &validator{plan: p, sound: true, unified: make([]unifiedValue, len(p.groups))}
+}
+
+func (v *validator) whole() {
+	if !v.report {
+		clear(v.unified)
+	}
+	if v.nodes[v.top].kind != objectToken {
+		v.add(v.plan.root, Problem{Code: CodeWrongType, Message: "The payload is not a JSON object."})
+		return
+	}
+	v.object(v.plan.root, v.top)
+}
+
+// object checks the members of an object, of an item, or of a reference that is not empty.
+func (v *validator) object(e *element, n int32) {
+	v.members(e, n)
+	for _, kid := range e.kids {
+		if v.child(n, kid.Name) == 0 {
+			v.absent(kid)
+		}
+	}
+}
+
+func (v *validator) members(e *element, n int32) {
+	from := len(v.gathered)
+	for m := v.nodes[n].first; m != 0; m = v.nodes[m].next {
+		v.gathered = append(v.gathered, m)
+	}
+	v.sortByName(v.gathered[from:])
+	for i := from; i < len(v.gathered); i++ {
+		m := v.gathered[i]
+		name := v.nodes[m].name
+		v.trail = append(v.trail, step{name: name})
+		if i+1 < len(v.gathered) && bytes.Equal(name, v.nodes[v.gathered[i+1]].name) {
+			v.add(nil, Problem{Code: CodeDuplicateKey, Message: "The object has this member more than once."})
+		} else {
+			v.member(e, e.byName[string(name)], m)
+		}
+		v.trail = v.trail[:len(v.trail)-1]
+	}
+	v.gathered = v.gathered[:from]
+}
+
+func (v *validator) member(owner, e *element, m int32) {
+	switch {
+	case e == nil:
+		v.unknown(owner)
+	case v.nodes[m].kind == nullToken:
+		v.absentHere(e)
+	default:
+		v.value(e, m)
+	}
+}
+
+func (v *validator) unknown(owner *element) {
+	if v.report {
+		v.add(nil, Problem{Code: CodeUnknownProperty, Message: "The model has no such property.", Owner: owner.Fields.Name})
+	}
+	v.sound = false
+}
+
+// absent checks a member that is not there.
+func (v *validator) absent(e *element) {
+	v.trail = append(v.trail, step{name: e.prefix[1 : len(e.prefix)-2]})
+	v.absentHere(e)
+	v.trail = v.trail[:len(v.trail)-1]
+}
+
+func (v *validator) absentHere(e *element) {
+	if !e.Required && e.MinItems == 0 || e.parent.Kind == Reference {
+		return // a reference reports what it lacks itself
+	}
+	if e.inherits != nil && v.inherited(e) {
+		return
+	}
+	if e.Kind == Collection {
+		v.add(e, Problem{Code: CodeTooFewItems, Message: e.Name + " must have at least one item."})
+		return
+	}
+	v.add(e, Problem{Code: CodeRequired, Message: e.Name + " is required."})
+}
+
+// inherited says whether the value that an absent one is taken from is there.
+func (v *validator) inherited(e *element) bool {
+	if v.part {
+		return false // not known here: let the walk over the whole payload decide
+	}
+	n := v.find(v.top, e.inherits)
+	return n != 0 && v.nodes[n].kind != nullToken
+}
+
+func (v *validator) value(e *element, n int32) {
+	kind := v.nodes[n].kind
+	switch e.Kind {
+	case Object:
+		if kind == objectToken {
+			v.inline(e, n)
+			return
+		}
+	case Reference:
+		if kind == objectToken {
+			v.reference(e, n)
+			return
+		}
+	case Collection:
+		if kind == arrayToken {
+			v.collectionItems(e, n)
+			return
+		}
+	default:
+		if kind < objectToken {
+			v.scalar(e, n)
+			return
+		}
+	}
+	v.add(e, Problem{Code: CodeWrongType, Message: e.Name + " is not " + jsonType(e.Kind) + "."})
+}
+
+func jsonType(k Kind) string {
+	switch k {
+	case Collection:
+		return "an array"
+	case Object, Reference:
+		return "an object"
+	case Boolean:
+		return "true or false"
+	case Integer, Long, Decimal:
+		return "a number"
+	}
+	return "a string"
+}
+
+// inline checks an object that a payload may also leave out: empty is the same as absent.
+func (v *validator) inline(e *element, n int32) {
+	if v.empty(n) {
+		v.absentHere(e)
+		v.members(e, n)
+		return
+	}
+	v.object(e, n)
+}
+
+func (v *validator) empty(n int32) bool {
+	for m := v.nodes[n].first; m != 0; m = v.nodes[m].next {
+		if v.nodes[m].kind != nullToken {
+			return false
+		}
+	}
+	return true
+}
+
+func (v *validator) reference(e *element, n int32) {
+	v.members(e, n)
+	if v.empty(n) {
+		v.absentHere(e)
+		return
+	}
+	var missing []string
+	for _, leaf := range e.kids {
+		if !leaf.Required && !leaf.isPart() {
+			continue
+		}
+		m := v.child(n, leaf.Name)
+		if m != 0 && v.nodes[m].kind != nullToken || leaf.inherits != nil && v.inherited(leaf) {
+			continue
+		}
+		v.sound = false
+		missing = append(missing, leaf.Name)
+	}
+	if len(missing) > 0 {
+		v.add(e, Problem{
+			Code: CodeIncomplete, Missing: missing,
+			Message: e.Name + " is missing " + strings.Join(missing, ", ") + ".",
+		})
+	}
+}
+
+// isPart says whether a leaf of a reference carries a part of the target's key.
+func (e *element) isPart() bool {
+	for i := range e.parent.Parts {
+		if e.parent.Parts[i].Leaf == e.Name {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *validator) collectionItems(e *element, n int32) {
+	index, count := 0, 0
+	for m := v.nodes[n].first; m != 0; m = v.nodes[m].next {
+		v.trail = append(v.trail, step{index: index})
+		switch {
+		case v.nodes[m].kind == objectToken:
+			v.object(e, m)
+		case v.nodes[m].kind != nullToken:
+			v.add(e, Problem{Code: CodeWrongType, Message: "An item of " + e.Name + " is not an object."})
+		}
+		if v.nodes[m].kind != nullToken {
+			count++
+		}
+		v.trail = v.trail[:len(v.trail)-1]
+		index++
+	}
+	if count == 0 {
+		v.absentHere(e)
+	}
+	if count > 1 {
+		v.duplicates(e, n)
+	}
+}
+
+// duplicates reports items whose key an earlier item has.
+func (v *validator) duplicates(e *element, n int32) {
+	from, spareFrom := len(v.items), len(v.spare)
+	index := 0
+	for m := v.nodes[n].first; m != 0; m = v.nodes[m].next {
+		if v.nodes[m].kind == objectToken {
+			it := item{out: span{from: index}, key: span{from: len(v.spare)}}
+			v.spare = v.appendKeyOrWhole(v.spare, e, m)
+			it.key.to = len(v.spare)
+			v.items = append(v.items, it)
+		}
+		index++
+	}
+	items := v.items[from:]
+	slices.SortFunc(items, func(a, b item) int {
+		if o := bytes.Compare(a.key.of(v.spare), b.key.of(v.spare)); o != 0 {
+			return o
+		}
+		return a.out.from - b.out.from
+	})
+	for i := 1; i < len(items); i++ {
+		if !bytes.Equal(items[i-1].key.of(v.spare), items[i].key.of(v.spare)) {
+			continue
+		}
+		v.sound = false
+		if !v.report {
+			break
+		}
+		v.trail = append(v.trail, step{index: items[i].out.from})
+		v.add(e, Problem{
+			Code: CodeDuplicateItem, Index: items[i].out.from,
+			Message: fmt.Sprintf("Item %d of %s has the identifying values of an earlier item.", items[i].out.from+1, e.Name),
+		})
+		v.trail = v.trail[:len(v.trail)-1]
+	}
+	v.items, v.spare = v.items[:from], v.spare[:spareFrom]
+}
+
+func (v *validator) appendKeyOrWhole(dst []byte, e *element, n int32) []byte {
+	if len(e.itemKey) > 0 {
+		return v.appendItemKey(dst, e, n)
+	}
+	from := len(v.out)
+	v.canonicaliser.object(e, n)
+	dst = append(dst, v.out[from:]...)
+	v.out = v.out[:from]
+	return dst
+}
+
+// add records a problem where the walk is.
+func (v *validator) add(e *element, p Problem) {
+	v.sound = false
+	if !v.report {
+		return
+	}
+	p.Path = v.path()
+	if e != nil {
+		p.Property, p.Owner = e.Property, e.owner
+	}
+	v.problems = append(v.problems, p)
+}
+
+// path renders where the walk is. A name that is no identifier is quoted, and cut: names of unknown members are the client's.
+func (v *validator) path() string {
+	path := []byte{'$'}
+	for _, s := range v.trail {
+		switch {
+		case s.name == nil:
+			path = strconv.AppendInt(append(path, '['), int64(s.index), 10)
+			path = append(path, ']')
+		case isIdentifier(s.name):
+			path = append(append(path, '.'), s.name...)
+		default:
+			path = strconv.AppendQuoteToASCII(append(path, '['), string(s.name[:min(len(s.name), 64)]))
+			path = append(path, ']')
+		}
+	}
+	return string(path)
+}
+
+func isIdentifier(name []byte) bool {
+	for i, c := range name {
+		if c != '_' && c|0x20-'a' > 25 && (i == 0 || c-'0' > 9) {
+			return false
+		}
+	}
+	return len(name) > 0 && len(name) <= 256
+}
