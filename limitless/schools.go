@@ -206,7 +206,7 @@ func (g *generator) writePeriods(s *schoolPlan, bell int) int {
 		early := 8*60 + 20 + i*30
 		length, earlyLength := 45, 27
 		if i == 8 {
-			start, early, length, earlyLength = 8*60, 8*60, 15, 15
+			start, early, length, earlyLength = 8*60, 8*60, 15, 10
 		}
 		g.add(bellTime, id, bell, clock(start), clock(start+length))
 		g.add(bellTime, id, bell+1, clock(early), clock(early+earlyLength))
