@@ -1,0 +1,179 @@
+package sync
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sort"
+	gosync "sync"
+
+	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// Change is one planned call, or one row that cannot be sent, field by field. It holds student data and is made only on request.
+type Change struct {
+	Verb      string          `json:"verb"` // create, update, delete, invalid
+	Resource  string          `json:"resource"`
+	SourceKey string          `json:"sourceKey,omitempty"`
+	Key       json.RawMessage `json:"key,omitempty"` // values of the natural key
+	Fields    []FieldChange   `json:"fields,omitempty"`
+	Problems  json.RawMessage `json:"problems,omitempty"`
+}
+
+// FieldChange is one element of a payload, before and after. An absent side is nil.
+type FieldChange struct {
+	Path   string          `json:"path"`
+	Before json.RawMessage `json:"before,omitempty"`
+	After  json.RawMessage `json:"after,omitempty"`
+}
+
+// describer collects the details of a plan.
+type describer struct {
+	e     *Engine
+	limit int
+
+	mu  gosync.Mutex
+	bad []Change
+}
+
+// errEnough ends the reading of a spool early.
+var errEnough = errors.New("enough")
+
+func (d *describer) invalid(ps []syncdb.Problem) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, p := range ps {
+		if len(d.bad) >= d.limit {
+			return nil
+		}
+		d.bad = append(d.bad, Change{Verb: "invalid", Resource: p.Resource, SourceKey: p.SourceKey, Problems: p.Detail})
+	}
+	return nil
+}
+
+func (d *describer) describe(ctx context.Context, found []*scanned) ([]Change, error) {
+	out := d.bad
+	target := d.e.Target(func() error { return nil })
+	for _, r := range found {
+		take := func(sp *spool, fn func(*record) (Change, error)) error {
+			err := sp.each(func(rec *record) error {
+				if len(out) >= d.limit {
+					return errEnough
+				}
+				if err := ctx.Err(); err != nil {
+					return err
+				}
+				c, err := fn(rec)
+				if err != nil {
+					return err
+				}
+				c.Resource, c.Key = r.Path, clone(rec.Key)
+				out = append(out, c)
+				return nil
+			})
+			if errors.Is(err, errEnough) {
+				return nil
+			}
+			return err
+		}
+		err := errors.Join(
+			take(r.changed, func(rec *record) (Change, error) { return d.update(ctx, target, r, rec) }),
+			take(r.fresh, func(rec *record) (Change, error) {
+				fields, err := fieldChanges(r, nil, rec.Payload)
+				return Change{Verb: "create", SourceKey: string(rec.SourceKey), Fields: fields}, err
+			}),
+			take(r.gone, func(*record) (Change, error) { return Change{Verb: "delete"}, nil }),
+		)
+		if err != nil {
+			return nil, fmt.Errorf("describe %s: %w", r.Path, err)
+		}
+	}
+	return out, nil
+}
+
+// update compares with the target's copy, read by id: never by key, so that no student id gets into a URL that is logged somewhere.
+func (d *describer) update(ctx context.Context, target Target, r *scanned, rec *record) (Change, error) {
+	c := Change{Verb: "update", SourceKey: string(rec.SourceKey)}
+	entries, err := d.e.Ledger.Lookup(ctx, d.e.Connection.ID, r.Path, []syncdb.Hash{rec.KeyHash})
+	if err != nil {
+		return c, fmt.Errorf("look up entry: %w", err)
+	}
+	before, _, err := target.Get(ctx, r.Path, entries[rec.KeyHash].EdfiID)
+	if err != nil && edfi.ClassOf(err) != edfi.NotFound {
+		return c, err
+	}
+	c.Fields, err = fieldChanges(r, before, rec.Payload)
+	return c, err
+}
+
+// fieldChanges lists the elements in which two payloads differ in canonical form, by path. Either may be nil.
+func fieldChanges(r *scanned, before, after []byte) ([]FieldChange, error) {
+	flat := func(payload []byte) (map[string]json.RawMessage, error) {
+		out := map[string]json.RawMessage{}
+		if len(payload) == 0 {
+			return out, nil
+		}
+		canonical, err := r.Canonical(nil, payload)
+		if err != nil {
+			return nil, fmt.Errorf("read payload: %w", err)
+		}
+		return out, flatten(out, "", canonical)
+	}
+	b, err := flat(before)
+	if err != nil {
+		return nil, err
+	}
+	a, err := flat(after)
+	if err != nil {
+		return nil, err
+	}
+	var out []FieldChange
+	for path, v := range a {
+		if old := b[path]; !bytes.Equal(old, v) {
+			out = append(out, FieldChange{Path: path, Before: old, After: v})
+		}
+	}
+	for path, old := range b {
+		if _, ok := a[path]; !ok {
+			out = append(out, FieldChange{Path: path, Before: old})
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Path < out[j].Path })
+	return out, nil
+}
+
+// flatten lists the leaves of a JSON value by path.
+func flatten(out map[string]json.RawMessage, path string, v json.RawMessage) error {
+	switch v[0] {
+	case '{':
+		var o map[string]json.RawMessage
+		if err := json.Unmarshal(v, &o); err != nil {
+			return fmt.Errorf("read object: %w", err)
+		}
+		for name, member := range o {
+			p := name
+			if path != "" {
+				p = path + "." + name
+			}
+			if err := flatten(out, p, member); err != nil {
+				return err
+			}
+		}
+	case '[':
+		var items []json.RawMessage
+		if err := json.Unmarshal(v, &items); err != nil {
+			return fmt.Errorf("read array: %w", err)
+		}
+		for i, item := range items {
+			if err := flatten(out, fmt.Sprintf("%s[%d]", path, i), item); err != nil {
+				return err
+			}
+		}
+	default:
+		out[path] = v
+	}
+	return nil
+}

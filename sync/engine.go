@@ -1,0 +1,173 @@
+// Package sync is the product: it keeps the records of an Ed-Fi API equal to what the rows of a source say. One run is scan → plan →
+// execute → close (design.md, "How a record travels"). The planner decides and does nothing else; the executor acts and decides nothing.
+// It knows the source, the target and the ledger only through the small interfaces of this package.
+package sync
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/url"
+	"time"
+
+	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/internal/keys"
+	"github.com/edfisync/edfisync/schema"
+	"github.com/edfisync/edfisync/source"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// Source gives the rows of one connection. One run uses it at a time.
+type Source interface {
+	// Queries are the compiled queries of the mapping pack.
+	Queries() []*source.Bound
+	// Begin opens one snapshot for all queries of a run.
+	Begin(ctx context.Context) (Snapshot, error)
+}
+
+// Snapshot is one consistent view of the source.
+type Snapshot interface {
+	// Open starts a query. Rows ends with io.EOF only when every row was read; any other error means the scan is incomplete (I5).
+	Open(ctx context.Context, q *source.Bound) (Rows, error)
+	// Close releases the snapshot; it may be called twice.
+	Close() error
+}
+
+// Rows streams one query's rows in batches.
+type Rows interface {
+	Next(ctx context.Context, b *source.Batch) error
+	Close() error
+}
+
+// Target is the Ed-Fi API. Its calls are retried inside where that is safe; an error is an *edfi.Error. Safe for concurrent use.
+type Target interface {
+	Post(ctx context.Context, resource string, body []byte) (edfi.Answer, error)
+	Put(ctx context.Context, resource, id string, body []byte) (edfi.Answer, error)
+	Delete(ctx context.Context, resource, id string) (edfi.Answer, error)
+	Get(ctx context.Context, resource, id string) (body []byte, etag string, err error)
+	FindByKey(ctx context.Context, resource string, key url.Values) (id string, body []byte, found bool, err error)
+	// Concurrency is how many calls the target takes at once now.
+	Concurrency() int
+}
+
+// Runs is the part of the ledger that coalesces runs and lends the right to write (I7).
+type Runs interface {
+	RequestRun(ctx context.Context, connection int64, reason string) (run syncdb.Run, joined bool, err error)
+	StartRun(ctx context.Context, connection int64, holder string, ttl time.Duration) (syncdb.Run, syncdb.Lease, error)
+	Renew(ctx context.Context, lease syncdb.Lease) (renewed syncdb.Lease, cancel bool, err error)
+	SaveStep(ctx context.Context, lease syncdb.Lease, s syncdb.Step) error
+	FinishRun(ctx context.Context, lease syncdb.Lease, state syncdb.RunState, totals json.RawMessage, errText string) error
+}
+
+// Journal is the part of the ledger that makes intents durable before calls (I3).
+type Journal interface {
+	Append(ctx context.Context, lease syncdb.Lease, step int, intents []syncdb.Intent, results []syncdb.Result) error
+	Fold(ctx context.Context, lease syncdb.Lease, step int) (int, error)
+	Recover(ctx context.Context, lease syncdb.Lease) (syncdb.RecoverStats, error)
+	// Open counts intents without an answer.
+	Open(ctx context.Context, connection int64) (int, error)
+}
+
+// Entries is the part of the ledger that says what the target holds.
+type Entries interface {
+	Count(ctx context.Context, connection int64, resource string) (int64, error)
+	Hashes(ctx context.Context, connection int64, resource string, fn func(key, record, source syncdb.Hash, state syncdb.State) error) error
+	Each(ctx context.Context, connection int64, resource string, fn func(*syncdb.Entry) error) error
+	Lookup(ctx context.Context, connection int64, resource string, keys []syncdb.Hash) (map[syncdb.Hash]syncdb.Entry, error)
+	Claim(ctx context.Context, lease syncdb.Lease, resource string, updates []syncdb.Entry) error
+}
+
+// Problems is the part of the ledger that keeps what a person must act on.
+type Problems interface {
+	SaveProblems(ctx context.Context, lease syncdb.Lease, problems []syncdb.Problem) error
+	CloseProblems(ctx context.Context, lease syncdb.Lease, resources []string) (int, error)
+	Rejected(ctx context.Context, connection int64, resource string) (map[syncdb.Hash]syncdb.Hash, error)
+	// KeepProblems says that the problems of these source rows are as they were.
+	KeepProblems(ctx context.Context, lease syncdb.Lease, resource string, sources []syncdb.Hash) error
+}
+
+// Ledger is all of it. *syncdb.DB and *memdb.DB are ledgers.
+type Ledger interface {
+	Runs
+	Journal
+	Entries
+	Problems
+}
+
+// Options tune a run. The zero value works.
+type Options struct {
+	WorkDir     string        // where spools go; default: the system's temporary directory
+	Holder      string        // names this process in the lease; default "edfisync"
+	Reason      string        // why the run was asked for: cron, api, console, cli (default), feed
+	LeaseTTL    time.Duration // default 60 s
+	RenewEvery  time.Duration // default 10 s
+	CallTimeout time.Duration // longest one call may take; default 30 s. The lease must outlive it
+	SettleDelay time.Duration // how long "not found" is not believed when a lost create is looked up; default 5 s
+	Workers     int           // calls in flight at most; default 16
+	Mappers     int           // goroutines that map rows; default: the number of processors
+	Rules       schema.Rules  // canonical form and key comparison
+	Deletes     DeletePolicy
+	// RetryRejected sends again what the target refused before, though it has not changed.
+	RetryRejected bool
+	FoldEvery     int // results after which the journal is folded inside a step; default 250,000
+}
+
+// Engine syncs one connection. It is used for one run or plan at a time.
+type Engine struct {
+	Model        *schema.Model
+	Dependencies []schema.Dependency // load order, from the target or schema.Dependencies
+	Source       Source
+	// Target returns the target with a check that runs before every write attempt, retries included (I7).
+	Target     func(check func() error) Target
+	Ledger     Ledger
+	Keys       *keys.Ring
+	Connection syncdb.Connection
+	Options    Options
+	Logger     *slog.Logger
+	// Progress, when set, is called from one goroutine at a time, a few times a second.
+	Progress func(Event)
+}
+
+// Event tells how far a run is.
+type Event struct {
+	Phase    string `json:"phase"` // recover, scan, delete-evidence, send, close
+	Resource string `json:"resource,omitempty"`
+	Done     int64  `json:"done"`
+	Total    int64  `json:"total,omitempty"` // 0 = not known yet
+}
+
+func (e *Engine) options() Options {
+	o := e.Options
+	set := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	set(&o.LeaseTTL, 60*time.Second)
+	set(&o.RenewEvery, min(10*time.Second, o.LeaseTTL/4))
+	set(&o.CallTimeout, min(30*time.Second, o.LeaseTTL/2))
+	set(&o.SettleDelay, 5*time.Second)
+	if o.Holder == "" {
+		o.Holder = "edfisync"
+	}
+	if o.Reason == "" {
+		o.Reason = "cli"
+	}
+	if o.Workers <= 0 {
+		o.Workers = 16
+	}
+	if o.FoldEvery <= 0 {
+		o.FoldEvery = 250_000
+	}
+	if o.Rules.Version == 0 {
+		o.Rules.Version = 1
+	}
+	return o
+}
+
+func (e *Engine) logger() *slog.Logger {
+	if e.Logger == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return e.Logger
+}

@@ -1,0 +1,550 @@
+package sync
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	gosync "sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// op is one planned call.
+type op struct {
+	id       uint64
+	verb     syncdb.Verb
+	key      syncdb.Hash
+	record   syncdb.Hash
+	source   syncdb.Hash
+	person   syncdb.Hash
+	edfiID   string
+	known    bool // the ledger has an entry for it
+	recreate bool // a PUT met 404 before
+	keyText  []byte
+	srcKey   []byte
+	payload  []byte
+	refs     []reference
+	ledger   bool // no call: the entry is only dropped from the ledger
+	batch    *batch
+}
+
+// executor sends a plan, step by step.
+type executor struct {
+	e      *Engine
+	o      Options
+	scope  *scope
+	found  []*scanned
+	target Target
+	keeper *keeper
+	plan   *Plan
+
+	ctx    context.Context // ends when nothing new may be started
+	stop   context.CancelCauseFunc
+	calls  context.Context // ends a little later, so that calls in flight can finish (I19)
+	nextOp atomic.Uint64
+	active atomic.Int64 // steps running now
+	sent   atomic.Int64
+	report func(resource string, done int64)
+
+	mu       gosync.Mutex
+	ids      map[string]struct{}      // ids of records a POST met in this run (I5d)
+	stranded map[syncdb.Hash]struct{} // people with a delete that did not go through
+	deferred []*spool                 // by resource: creates of people moved to the update step
+}
+
+// callGrace is how long calls in flight may go on after a cancel.
+const callGrace = 1500 * time.Millisecond
+
+func newExecutor(ctx context.Context, e *Engine, o Options, s *scope, found []*scanned, p *Plan, k *keeper, dir string) (*executor, func()) {
+	x := &executor{
+		e: e, o: o, scope: s, found: found, plan: p, keeper: k, target: e.Target(k.check),
+		ids: map[string]struct{}{}, stranded: map[syncdb.Hash]struct{}{},
+	}
+	for _, r := range found {
+		x.deferred = append(x.deferred, newSpool(dir, r.Path+"#deferred", e.Keys))
+	}
+	x.ctx, x.stop = context.WithCancelCause(ctx)
+	calls, cancelCalls := context.WithCancel(context.WithoutCancel(ctx))
+	x.calls = calls
+	var timer *time.Timer
+	var mu gosync.Mutex
+	release := context.AfterFunc(x.ctx, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		timer = time.AfterFunc(callGrace, cancelCalls)
+	})
+	return x, func() {
+		release()
+		x.stop(nil)
+		mu.Lock()
+		defer mu.Unlock()
+		if timer != nil {
+			timer.Stop()
+		}
+		cancelCalls()
+		for _, d := range x.deferred {
+			_ = d.close()
+		}
+	}
+}
+
+// run executes every step as soon as all it depends on are done; independent steps run side by side. It returns the reason when the run
+// had to end early.
+func (x *executor) run(steps []step) error {
+	done := make([]chan struct{}, len(steps))
+	for i := range done {
+		done[i] = make(chan struct{})
+	}
+	var wg gosync.WaitGroup
+	for i, st := range steps {
+		wg.Go(func() {
+			defer close(done[i])
+			for _, after := range st.After {
+				<-done[after]
+			}
+			if x.ctx.Err() != nil {
+				return
+			}
+			if err := x.step(st); err != nil {
+				x.stop(err)
+			}
+		})
+	}
+	wg.Wait()
+	if x.ctx.Err() != nil {
+		return context.Cause(x.ctx)
+	}
+	return nil
+}
+
+// step executes one step: feed ops into batches, commit each batch's intents, call, collect results, fold.
+func (x *executor) step(st step) error {
+	r := x.found[st.Resource]
+	s := &stepRun{x: x, st: st, r: r, held: x.plan.Resources[st.Resource].Held}
+	feeds := s.feeds()
+	if len(feeds) == 0 {
+		return nil
+	}
+	x.active.Add(1)
+	defer x.active.Add(-1)
+	begun := time.Now()
+	if err := s.run(feeds); err != nil {
+		return fmt.Errorf("%s %s: %w", verbName(st.Verb), r.Path, err)
+	}
+	r.mu.Lock()
+	r.totals.merge(s.totals)
+	r.mu.Unlock()
+	x.e.logger().Info("step done", slog.String("resource", r.Path), slog.String("verb", verbName(st.Verb)),
+		slog.Int64("calls", s.totals.Calls), slog.Duration("took", time.Since(begun)))
+	text, err := json.Marshal(s.totals)
+	if err != nil {
+		return fmt.Errorf("write step totals: %w", err)
+	}
+	return x.e.Ledger.SaveStep(context.WithoutCancel(x.ctx), x.keeper.current(), syncdb.Step{
+		Position: st.Position, Resource: r.Path, Verb: st.Verb, State: s.state(), Totals: text,
+	})
+}
+
+func verbName(v syncdb.Verb) string {
+	return map[syncdb.Verb]string{syncdb.Create: "create", syncdb.Update: "update", syncdb.Delete: "delete"}[v]
+}
+
+// stepRun is one step while it runs.
+type stepRun struct {
+	x    *executor
+	st   step
+	r    *scanned
+	held string
+
+	rejected map[syncdb.Hash]syncdb.Hash // source hash → record hash the target refused before
+
+	work    chan *op
+	current *batch   // being filled
+	open    []*batch // committed, calls not all answered; at most two
+	spare   []*batch
+
+	mu       gosync.Mutex
+	results  []syncdb.Result
+	problems []syncdb.Problem
+	keep     []syncdb.Hash // refused before, still the same
+	again    []*op         // to be created after a PUT met 404
+	totals   Totals
+	folded   int   // results since the last fold
+	waiting  []*op // blocked by a row of the same step
+}
+
+// batch is a group commit: ops whose intents became durable together. Its arena holds their bytes.
+type batch struct {
+	ops   []*op
+	arena []byte
+	left  gosync.WaitGroup
+}
+
+func (s *stepRun) state() string {
+	if s.x.ctx.Err() != nil {
+		return "canceled"
+	}
+	return "done"
+}
+
+// run drives the step. Order matters for I3: intents are durable before any call of their batch leaves.
+func (s *stepRun) run(feeds []func() error) (err error) {
+	s.work = make(chan *op, 2048)
+	var workers gosync.WaitGroup
+	for range s.x.o.Workers {
+		workers.Go(func() {
+			for o := range s.work {
+				s.call(o)
+			}
+		})
+	}
+	for _, feed := range feeds {
+		if err = feed(); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = s.retryWaiting()
+	}
+	if err == nil {
+		err = s.commit()
+	}
+	for err == nil && s.takeAgain() {
+		err = s.commit()
+	}
+	for _, b := range s.open {
+		b.left.Wait()
+	}
+	close(s.work)
+	workers.Wait()
+	// What was answered is kept even when the step ends early: results first, then the fold (I3).
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.x.ctx), 30*time.Second)
+	defer cancel()
+	if ferr := s.finish(ctx); err == nil {
+		err = ferr
+	}
+	return err
+}
+
+// feed hands out ops until there are none, or the run is to end.
+func (s *stepRun) add(o *op) error {
+	if s.x.ctx.Err() != nil {
+		return context.Cause(s.x.ctx)
+	}
+	if s.current == nil {
+		s.current = s.newBatch()
+	}
+	b := s.current
+	o.id = s.x.nextOp.Add(1)
+	o.batch = b
+	o.keyText, o.srcKey, o.payload = b.hold(o.keyText), b.hold(o.srcKey), b.hold(o.payload)
+	b.ops = append(b.ops, o)
+	if len(b.ops) >= s.batchSize() {
+		return s.commit()
+	}
+	return nil
+}
+
+// batchSize is twice the calls in flight, 64 to 1,024, shared between the steps that run side by side: a kill leaves at most two such
+// batches open.
+func (s *stepRun) batchSize() int {
+	n := min(1024, max(64, 2*min(s.x.target.Concurrency(), s.x.o.Workers)))
+	return max(8, n/int(max(1, s.x.active.Load())))
+}
+
+func (s *stepRun) newBatch() *batch {
+	if n := len(s.spare); n > 0 {
+		b := s.spare[n-1]
+		s.spare = s.spare[:n-1]
+		return b
+	}
+	return &batch{}
+}
+
+// hold copies bytes into the batch. A grown arena leaves earlier slices on the old one, which stays valid.
+func (b *batch) hold(v []byte) []byte {
+	if len(v) == 0 {
+		return nil
+	}
+	if cap(b.arena)-len(b.arena) < len(v) {
+		b.arena = make([]byte, 0, max(64<<10, len(v)))
+	}
+	from := len(b.arena)
+	b.arena = append(b.arena, v...)
+	return b.arena[from:len(b.arena):len(b.arena)]
+}
+
+// commit makes the intents of the current batch durable, together with the results so far, and lets its calls go (I3, I7: the ledger
+// checks the fence in the same transaction). At most two batches are open: this one and the one before.
+func (s *stepRun) commit() error {
+	b := s.current
+	if b == nil || len(b.ops) == 0 {
+		return nil
+	}
+	s.current = nil
+	for len(s.open) >= 2 {
+		s.retire()
+	}
+	if err := s.foldSometimes(); err != nil {
+		return err
+	}
+	intents := make([]syncdb.Intent, 0, len(b.ops))
+	for _, o := range b.ops {
+		intents = append(intents, syncdb.Intent{
+			Op: o.id, Verb: o.verb, Resource: s.r.Path, KeyHash: o.key, RecordHash: o.record, SourceHash: o.source,
+			PersonHash: o.person, EdfiID: o.edfiID, Key: o.keyText,
+		})
+	}
+	results := s.takeResults()
+	if err := s.x.e.Ledger.Append(s.x.ctx, s.x.keeper.current(), s.st.Position, intents, results); err != nil {
+		s.mu.Lock()
+		s.results = append(results, s.results...) // not durable yet
+		s.mu.Unlock()
+		return fmt.Errorf("write intents: %w", err)
+	}
+	if err := s.saveProblems(500); err != nil {
+		return err
+	}
+	b.left.Add(len(b.ops))
+	s.open = append(s.open, b)
+	for _, o := range b.ops {
+		s.work <- o
+	}
+	return nil
+}
+
+// retire waits for the oldest open batch and keeps its memory for the next one.
+func (s *stepRun) retire() {
+	b := s.open[0]
+	b.left.Wait()
+	s.open = s.open[1:]
+	b.ops, b.arena = b.ops[:0], b.arena[:0]
+	s.spare = append(s.spare, b)
+}
+
+func (s *stepRun) takeResults() []syncdb.Result {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := s.results
+	s.results = nil
+	s.folded += len(out)
+	return out
+}
+
+// foldSometimes keeps the journal and the memory of a fold small in long steps. Folding needs every intent of the step closed, so it
+// waits for the open batches.
+func (s *stepRun) foldSometimes() error {
+	if s.folded < s.x.o.FoldEvery {
+		return nil
+	}
+	for len(s.open) > 0 {
+		s.retire()
+	}
+	return s.fold(s.x.ctx)
+}
+
+func (s *stepRun) fold(ctx context.Context) error {
+	lease := s.x.keeper.current()
+	if results := s.takeResults(); len(results) > 0 {
+		if err := s.x.e.Ledger.Append(ctx, lease, s.st.Position, nil, results); err != nil {
+			s.mu.Lock()
+			s.results = append(results, s.results...)
+			s.mu.Unlock()
+			return fmt.Errorf("write results: %w", err)
+		}
+	}
+	if s.folded == 0 {
+		return nil
+	}
+	if _, err := s.x.e.Ledger.Fold(ctx, lease, s.st.Position); err != nil {
+		return fmt.Errorf("fold the journal: %w", err)
+	}
+	s.folded = 0
+	return nil
+}
+
+func (s *stepRun) finish(ctx context.Context) error {
+	return errors.Join(s.fold(ctx), s.saveProblems(0))
+}
+
+// saveProblems writes what was collected once there is more than keep of it.
+func (s *stepRun) saveProblems(keep int) error {
+	s.mu.Lock()
+	problems, refused := s.problems, s.keep
+	if len(problems)+len(refused) <= keep {
+		s.mu.Unlock()
+		return nil
+	}
+	s.problems, s.keep = nil, nil
+	s.mu.Unlock()
+	ctx := context.WithoutCancel(s.x.ctx)
+	if len(refused) > 0 {
+		if err := s.x.e.Ledger.KeepProblems(ctx, s.x.keeper.current(), s.r.Path, refused); err != nil {
+			return fmt.Errorf("keep problems: %w", err)
+		}
+	}
+	if len(problems) > 0 {
+		if err := s.x.e.Ledger.SaveProblems(ctx, s.x.keeper.current(), problems); err != nil {
+			return fmt.Errorf("save problems: %w", err)
+		}
+	}
+	return nil
+}
+
+// call makes one call and files its answer. It runs in a worker.
+func (s *stepRun) call(o *op) {
+	defer o.batch.left.Done()
+	if s.x.ctx.Err() != nil {
+		// The intent is durable, the call never left: nothing changed.
+		s.mu.Lock()
+		s.results = append(s.results, syncdb.Result{Op: o.id})
+		s.mu.Unlock()
+		return
+	}
+	answer, err := s.send(o)
+	r := judge(o.verb, s.r.twoPhase() && s.st.Verb == syncdb.Create, err)
+	if o.ledger {
+		r = ruling{effect: syncdb.EffectGone}
+	}
+	result := syncdb.Result{Op: o.id, Effect: r.effect}
+	if r.effect == syncdb.EffectLive {
+		result.EdfiID = answer.ID
+		if o.verb == syncdb.Create && !o.known {
+			result.Origin = syncdb.Created
+		}
+	}
+	met := err == nil && o.verb == syncdb.Create && !o.ledger && !answer.Created
+	if met {
+		s.x.mu.Lock()
+		s.x.ids[answer.ID] = struct{}{}
+		s.x.mu.Unlock()
+		r.outcome = Updated
+		if !o.known {
+			result.Origin = syncdb.Met // I9: it was there before us
+		}
+	}
+	if s.r.wanted {
+		s.r.mu.Lock()
+		switch {
+		case r.effect == syncdb.EffectLive, r.next == nextLater:
+			s.r.table.setLive(o.key, true)
+		case r.effect == syncdb.EffectGone, r.effect == syncdb.EffectMissing:
+			s.r.table.setLive(o.key, false)
+		}
+		s.r.mu.Unlock()
+	}
+	if o.verb == syncdb.Delete && r.effect != syncdb.EffectGone {
+		s.x.strand(o.person)
+	}
+	s.file(o, r, result, met, err)
+	if r.next == nextStop {
+		s.x.stop(fmt.Errorf("the target accepts no more calls: %w", err))
+	}
+}
+
+// file books the outcome of a call.
+func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.results = append(s.results, result)
+	if !o.ledger {
+		s.totals.Calls++
+		s.x.report(s.r.Path, s.x.sent.Add(1))
+	}
+	switch r.next {
+	case nextCreate:
+		again := *o
+		again.verb, again.edfiID, again.known, again.recreate = syncdb.Create, "", true, true
+		again.keyText, again.srcKey, again.payload = clone(o.keyText), clone(o.srcKey), clone(o.payload)
+		s.again = append(s.again, &again)
+		return
+	case nextLater:
+		s.x.mu.Lock()
+		defer s.x.mu.Unlock()
+		if derr := s.x.deferred[s.st.Resource].add(&record{
+			Known: o.known, KeyHash: o.key, RecordHash: o.record, SourceHash: o.source, PersonHash: o.person,
+			SourceKey: o.srcKey, Key: o.keyText, Payload: o.payload, Refs: o.refs,
+		}); derr != nil {
+			s.x.stop(derr)
+		}
+		return
+	}
+	if o.ledger {
+		s.totals.Released++
+		return
+	}
+	s.totals.add(r.outcome, o.verb != syncdb.Delete)
+	if met && !o.known {
+		s.totals.Met++
+		s.problems = append(s.problems, s.problem(o, syncdb.OutcomeMet, "met-existing", "the record was at the target before our first call: it is "+
+			"kept up to date, and never deleted by us until adopted", "target host", nil))
+	}
+	if r.outcome == Blocked || r.outcome == Rejected || r.outcome == Failed {
+		s.problems = append(s.problems, s.refused(o, r.outcome.String(), err))
+	}
+}
+
+// refused describes an answer for a person. The cause holds no value of a record; the answer itself goes into the sealed detail.
+func (s *stepRun) refused(o *op, outcome string, err error) syncdb.Problem {
+	code, who, text := "no-answer", "target host", "no answer that says what happened"
+	d := map[string]any{"call": verbName(o.verb)}
+	var e *edfi.Error
+	if errors.As(err, &e) {
+		code, who, text = e.Code, string(e.Owner), e.Title
+		for i, c := range e.Causes {
+			if i == 3 {
+				break
+			}
+			text += "; " + c
+		}
+		d["status"], d["type"], d["hint"], d["correlationId"], d["answer"] = e.Status, e.Type, e.Hint, e.CorrelationID, string(e.Body)
+	} else if err != nil {
+		d["error"] = err.Error()
+	}
+	return s.problem(o, outcome, code, text, who, d)
+}
+
+func (s *stepRun) problem(o *op, outcome, code, text, who string, d map[string]any) syncdb.Problem {
+	if d == nil {
+		d = map[string]any{}
+	}
+	d["naturalKey"] = json.RawMessage(clone(o.keyText))
+	return syncdb.Problem{
+		Resource: s.r.Path, SourceHash: o.source, Outcome: outcome, Code: code, Cause: text, Owner: who,
+		KeyHash: o.key, RecordHash: o.record, SourceKey: string(o.srcKey), Detail: detail(d),
+	}
+}
+
+// send makes the call an op stands for.
+func (s *stepRun) send(o *op) (edfi.Answer, error) {
+	t := s.x.target
+	switch {
+	case o.ledger:
+		return edfi.Answer{}, nil
+	case o.verb == syncdb.Create:
+		return t.Post(s.x.calls, s.r.Path, o.payload)
+	case o.verb == syncdb.Update:
+		answer, err := t.Put(s.x.calls, s.r.Path, o.edfiID, o.payload)
+		if answer.ID == "" {
+			answer.ID = o.edfiID
+		}
+		return answer, err
+	}
+	return t.Delete(s.x.calls, s.r.Path, o.edfiID)
+}
+
+func (x *executor) strand(person syncdb.Hash) {
+	if person.IsZero() {
+		return
+	}
+	x.mu.Lock()
+	x.stranded[person] = struct{}{}
+	x.mu.Unlock()
+}
+
+func clone(b []byte) []byte { return append([]byte(nil), b...) }

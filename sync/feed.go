@@ -1,0 +1,363 @@
+package sync
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// feeds returns what the step has to work off, in order; none means the step has nothing to do.
+func (s *stepRun) feeds() []func() error {
+	r := s.r
+	var out []func() error
+	spooled := func(sp *spool, verb syncdb.Verb) {
+		if sp.count > 0 {
+			out = append(out, func() error { return s.feedRecords(sp, verb) })
+		}
+	}
+	switch s.st.Verb {
+	case syncdb.Create:
+		if r.claims.count > 0 {
+			out = append(out, s.feedClaims)
+		}
+		spooled(r.fresh, syncdb.Create)
+		if !r.twoPhase() {
+			spooled(r.changed, syncdb.Update)
+		}
+	case syncdb.Update:
+		spooled(r.changed, syncdb.Update)
+		spooled(s.x.deferred[s.st.Resource], syncdb.Create)
+	case syncdb.Delete:
+		if r.gone.count > 0 {
+			out = append(out, s.feedGone)
+		}
+	}
+	return out
+}
+
+// feedRecords hands out the creates or updates of a spool. Rows that cannot be sent get their outcome here: no call is made for them.
+func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
+	if s.rejected == nil && !s.x.o.RetryRejected {
+		rejected, err := s.x.e.Ledger.Rejected(s.x.ctx, s.x.e.Connection.ID, s.r.Path)
+		if err != nil {
+			return fmt.Errorf("read what was refused before: %w", err)
+		}
+		s.rejected = rejected
+	}
+	deferred := s.st.Verb == syncdb.Update && verb == syncdb.Create
+	var pending []*op // updates whose entries must be looked up
+	flush := func() error {
+		if len(pending) == 0 {
+			return nil
+		}
+		err := s.feedUpdates(pending)
+		pending = pending[:0]
+		return err
+	}
+	err := sp.each(func(rec *record) error {
+		o := &op{
+			verb: verb, key: rec.KeyHash, record: rec.RecordHash, source: rec.SourceHash, person: rec.PersonHash, known: rec.Known,
+			keyText: rec.Key, srcKey: rec.SourceKey, payload: rec.Payload, refs: rec.Refs,
+		}
+		if deferred {
+			return s.add(o) // judged before it was deferred
+		}
+		if _, dup := s.r.dups[rec.KeyHash]; dup {
+			s.hold(o, Invalid, "duplicate-natural-key", "another row has the same natural key and a different payload: none of them is sent", "mapping", nil)
+			return nil
+		}
+		if last, ok := s.rejected[rec.SourceHash]; ok && last == rec.RecordHash {
+			s.mu.Lock()
+			s.totals.add(Rejected, true)
+			s.keep = append(s.keep, rec.SourceHash)
+			s.mu.Unlock()
+			return s.saveProblems(500)
+		}
+		if blocked, own := s.x.blockedBy(s.st.Resource, rec.Refs); blocked != nil {
+			if own {
+				s.waiting = append(s.waiting, o.detach())
+				return nil
+			}
+			s.blocked(o, blocked)
+			return s.saveProblems(500)
+		}
+		if s.r.twoPhase() {
+			o.refs = append([]reference(nil), rec.Refs...)
+		} else {
+			o.refs = nil
+		}
+		if verb == syncdb.Create {
+			return s.add(o)
+		}
+		pending = append(pending, o.detach())
+		if len(pending) >= 500 {
+			return flush()
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}
+
+// detach gives the op bytes of its own, for ops that outlive the spool's buffer.
+func (o *op) detach() *op {
+	o.keyText, o.srcKey, o.payload = clone(o.keyText), clone(o.srcKey), clone(o.payload)
+	o.refs = append([]reference(nil), o.refs...)
+	return o
+}
+
+// feedUpdates looks the entries up by their whole hash: a match of cut hashes alone decides no write (engine.md §1).
+func (s *stepRun) feedUpdates(ops []*op) error {
+	keys := make([]syncdb.Hash, len(ops))
+	for i, o := range ops {
+		keys[i] = o.key
+	}
+	entries, err := s.x.e.Ledger.Lookup(s.x.ctx, s.x.e.Connection.ID, s.r.Path, keys)
+	if err != nil {
+		return fmt.Errorf("look up entries: %w", err)
+	}
+	for _, o := range ops {
+		entry, ok := entries[o.key]
+		switch {
+		case !ok:
+			o.verb, o.known = syncdb.Create, false
+		case entry.State != syncdb.Live || entry.EdfiID == "":
+			o.verb, o.known = syncdb.Create, true
+		case entry.RecordHash == o.record:
+			s.mu.Lock()
+			s.totals.add(Unchanged, true)
+			s.mu.Unlock()
+			continue
+		default:
+			o.edfiID, o.known = entry.EdfiID, true
+		}
+		if err := s.add(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// feedClaims notes unchanged records that another source row now stands for. No call is made.
+func (s *stepRun) feedClaims() error {
+	var batch []syncdb.Entry
+	flush := func() error {
+		if len(batch) == 0 {
+			return nil
+		}
+		err := s.x.e.Ledger.Claim(s.x.ctx, s.x.keeper.current(), s.r.Path, batch)
+		batch = batch[:0]
+		return err
+	}
+	err := s.r.claims.each(func(rec *record) error {
+		batch = append(batch, syncdb.Entry{
+			Resource: s.r.Path, KeyHash: rec.KeyHash, SourceHash: rec.SourceHash, PersonHash: rec.PersonHash,
+		})
+		if len(batch) >= 1000 {
+			return flush()
+		}
+		return nil
+	})
+	if err == nil {
+		err = flush()
+	}
+	if err != nil {
+		return fmt.Errorf("note new source keys: %w", err)
+	}
+	return nil
+}
+
+// feedGone hands out deletes, each with the evidence of I5: the entry is ours and has an id (a), no row had its key (b), the scan was
+// complete (c: an incomplete one ends the run), no live row owns its id (d), no safeguard holds it (e), no invalid row stands for it (f,
+// the scan left those out), its resource is in the scope (g).
+func (s *stepRun) feedGone() error {
+	var lost []*op
+	err := s.r.gone.each(func(rec *record) error {
+		entry := goneEntry(s.r.Path, rec)
+		o := &op{
+			verb: syncdb.Delete, key: entry.KeyHash, source: entry.SourceHash, person: entry.PersonHash, edfiID: entry.EdfiID,
+			known: true, keyText: entry.Key,
+		}
+		switch {
+		case s.x.ownedByRow(s.r, entry.EdfiID): // I5d: two spellings of one key; the other one stays
+			o.ledger = true
+		case entry.Origin == syncdb.Met: // I9
+			s.hold(o, Held, "met-existing-gone", "its row is gone from the source, but the record was at the target before our first call: "+
+				"adopt it to let us delete it, or delete it there", "target host", nil)
+			s.x.strand(entry.PersonHash)
+			return s.saveProblems(500)
+		case s.held != "":
+			s.hold(o, Held, "mass-delete", s.held, "source data", nil)
+			s.x.strand(entry.PersonHash)
+			return s.saveProblems(500)
+		case s.x.unfinished(s.r.Name, entry.PersonHash):
+			s.hold(o, Blocked, "person-still-has-records", "it authorises us for a person of whom another record could not be deleted", "us", nil)
+			s.x.strand(entry.PersonHash)
+			return s.saveProblems(500)
+		case entry.EdfiID == "":
+			lost = append(lost, o.detach())
+			return nil
+		}
+		return s.add(o)
+	})
+	if err != nil {
+		return err
+	}
+	return s.settleLost(lost)
+}
+
+// ownedByRow reports whether a row of this run, or an entry in use, has the target's id.
+func (x *executor) ownedByRow(r *scanned, id string) bool {
+	if id == "" {
+		return false
+	}
+	if _, ok := r.metIDs[id]; ok {
+		return true
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, ok := x.ids[id]
+	return ok
+}
+
+// unfinished reports whether the record authorises us for a person who still has records that should have been deleted (engine.md §3).
+func (x *executor) unfinished(entity string, person syncdb.Hash) bool {
+	if person.IsZero() || !authorises(entity) {
+		return false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, ok := x.stranded[person]
+	return ok
+}
+
+func authorises(entity string) bool {
+	for _, associations := range people {
+		for _, a := range associations {
+			if a == entity {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// blockedBy returns the first reference of a record that has no live record to point to, nil when all have (I6). own tells that only rows
+// of the same step are missing, so it is worth trying again after them. A reference that may point outside the scope is for the target
+// to judge.
+func (x *executor) blockedBy(resource int, refs []reference) (missing *reference, own bool) {
+	for i := range refs {
+		t := x.scope.targets[refs[i].Target]
+		if !t.Complete {
+			continue
+		}
+		found, self := false, false
+		for _, j := range t.Resources {
+			r := x.found[j]
+			r.mu.Lock()
+			found = found || r.table.live(refs[i].Hash)
+			r.mu.Unlock()
+			self = self || j == resource
+		}
+		if !found {
+			if !self {
+				return &refs[i], false
+			}
+			missing, own = &refs[i], true
+		}
+	}
+	return missing, own
+}
+
+// blocked files a row whose reference is missing.
+func (s *stepRun) blocked(o *op, ref *reference) {
+	entity := s.x.scope.targets[ref.Target].Entity
+	s.hold(o, Blocked, "missing-reference", "the "+entity+" it refers to is not at the target, because it is not in the source or was not sent",
+		"source data", map[string]any{"entity": entity})
+}
+
+// hold files an op that is not sent, with the reason.
+func (s *stepRun) hold(o *op, outcome Outcome, code, text, who string, d map[string]any) {
+	p := s.problem(o, outcome.String(), code, text, who, nil)
+	if d != nil {
+		p.BlockedBy = detail(d)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.totals.add(outcome, o.verb != syncdb.Delete)
+	s.problems = append(s.problems, p)
+}
+
+// retryWaiting tries rows that wait for others of the same step again, as long as a pass makes progress (self-references: the parent
+// agency of an agency, engine.md §2).
+func (s *stepRun) retryWaiting() error {
+	for len(s.waiting) > 0 {
+		if err := s.settleOpen(); err != nil {
+			return err
+		}
+		waiting := s.waiting
+		s.waiting = nil
+		var updates []*op
+		for _, o := range waiting {
+			if blocked, _ := s.x.blockedBy(s.st.Resource, o.refs); blocked != nil {
+				s.waiting = append(s.waiting, o)
+				continue
+			}
+			if o.verb == syncdb.Update {
+				updates = append(updates, o)
+				continue
+			}
+			if err := s.add(o); err != nil {
+				return err
+			}
+		}
+		for len(updates) > 0 {
+			n := min(500, len(updates))
+			if err := s.feedUpdates(updates[:n]); err != nil {
+				return err
+			}
+			updates = updates[n:]
+		}
+		if len(s.waiting) == len(waiting) {
+			break
+		}
+	}
+	for _, o := range s.waiting {
+		blocked, _ := s.x.blockedBy(s.st.Resource, o.refs)
+		s.blocked(o, blocked)
+	}
+	s.waiting = nil
+	return nil
+}
+
+// settleOpen sends the current batch and waits for all answers.
+func (s *stepRun) settleOpen() error {
+	if err := s.commit(); err != nil {
+		return err
+	}
+	for len(s.open) > 0 {
+		s.retire()
+	}
+	return nil
+}
+
+// takeAgain moves creates that follow a PUT answered 404 into the current batch, after all other ops of the step.
+func (s *stepRun) takeAgain() bool {
+	for len(s.open) > 0 {
+		s.retire()
+	}
+	s.mu.Lock()
+	again := s.again
+	s.again = nil
+	s.mu.Unlock()
+	for _, o := range again {
+		if err := s.add(o); err != nil {
+			s.x.stop(context.Cause(s.x.ctx))
+			return false
+		}
+	}
+	return len(again) > 0
+}

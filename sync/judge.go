@@ -1,0 +1,80 @@
+package sync
+
+import (
+	"errors"
+
+	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// ruling is what the answer to one call means.
+type ruling struct {
+	effect  syncdb.Effect
+	outcome Outcome
+	next    next
+}
+
+// next says what else has to happen with the op.
+type next uint8
+
+const (
+	nextNothing next = iota
+	nextCreate       // PUT met 404: create it again in this step
+	nextLater        // people only: exists, no relationship yet; again in the update step
+	nextStop         // nothing more can succeed in this run
+)
+
+// judge is the one table from answers to consequences; docs/errors.md has it for people.
+//
+//	answer            | POST             | PUT                | DELETE
+//	2xx               | created / met    | updated            | deleted
+//	NotFound          | rejected (route) | missing, then POST | deleted: it is gone
+//	Blocked           | blocked          | blocked            | blocked: something refers to it
+//	Invalid, Rejected | rejected         | rejected           | rejected
+//	Transient         | failed           | failed             | failed
+//	Stop              | failed, run ends | failed, run ends   | failed, run ends
+//
+// 403 on creating one of the people means "exists, no relationship yet": again in the update step (engine.md §3). The effect is unknown
+// whenever nobody can say whether the call took place, so that the next run settles it (I3); a 4xx and a call that was never sent changed
+// nothing.
+func judge(verb syncdb.Verb, twoPhase bool, err error) ruling {
+	if err == nil {
+		return map[syncdb.Verb]ruling{
+			syncdb.Create: {effect: syncdb.EffectLive, outcome: Created},
+			syncdb.Update: {effect: syncdb.EffectLive, outcome: Updated},
+			syncdb.Delete: {effect: syncdb.EffectGone, outcome: Deleted},
+		}[verb]
+	}
+	var e *edfi.Error
+	if !errors.As(err, &e) {
+		return ruling{effect: syncdb.EffectUnknown, outcome: Failed}
+	}
+	if verb == syncdb.Create && twoPhase && e.Status == 403 && e.Class != edfi.Stop {
+		return ruling{next: nextLater}
+	}
+	switch e.Class {
+	case edfi.NotFound:
+		switch verb {
+		case syncdb.Delete:
+			return ruling{effect: syncdb.EffectGone, outcome: Deleted}
+		case syncdb.Update:
+			return ruling{effect: syncdb.EffectMissing, next: nextCreate}
+		}
+		return ruling{outcome: Rejected}
+	case edfi.Blocked:
+		return ruling{outcome: Blocked}
+	case edfi.Invalid, edfi.Rejected:
+		return ruling{outcome: Rejected}
+	case edfi.Stop:
+		return ruling{effect: openEffect(e), outcome: Failed, next: nextStop}
+	}
+	return ruling{effect: openEffect(e), outcome: Failed}
+}
+
+// openEffect says what a call without a final answer did to the record.
+func openEffect(e *edfi.Error) syncdb.Effect {
+	if !e.Sent || e.Status >= 400 && e.Status < 500 {
+		return syncdb.EffectNone
+	}
+	return syncdb.EffectUnknown
+}

@@ -1,0 +1,96 @@
+package sync
+
+import "fmt"
+
+// DeletePolicy is the safeguard against mass deletes. Per resource, deletes are held back when they are more than Count and more than
+// Percent of what the ledger has. The zero value means 25 records and 20 percent.
+type DeletePolicy struct {
+	Percent float64
+	Count   int64
+	// Approve lists resources ("ed-fi/students") whose deletes an operator let through for this run.
+	Approve []string
+}
+
+// Defaults of DeletePolicy.
+const (
+	DefaultDeletePercent = 20
+	DefaultDeleteCount   = 25
+)
+
+// ResourcePlan is what a run means to do with one resource.
+type ResourcePlan struct {
+	Resource  string `json:"resource"`
+	Entries   int64  `json:"entries"` // in the ledger before the run
+	Rows      int64  `json:"rows"`
+	Unchanged int64  `json:"unchanged"`
+	Create    int64  `json:"create"`
+	Update    int64  `json:"update"`
+	Delete    int64  `json:"delete"`
+	Invalid   int64  `json:"invalid"`
+	Kept      int64  `json:"kept"`           // entries without a valid row that are left alone because an invalid row stands for them
+	Held      string `json:"held,omitempty"` // why the deletes are held back; empty = they are not
+}
+
+// Plan is the result of a scan: what would be sent, in load order. It is decided by exact totals and nothing else.
+type Plan struct {
+	Resources []ResourcePlan `json:"resources"`
+	// Open counts intents an earlier run left without an answer; the next run settles them first, so the figures may shift by as many.
+	Open int `json:"open,omitempty"`
+	// Changes are field-level details, at most as many as were asked for.
+	Changes []Change `json:"changes,omitempty"`
+}
+
+// Writes returns how many calls the plan would make.
+func (p *Plan) Writes() int64 {
+	var n int64
+	for _, r := range p.Resources {
+		n += r.Create + r.Update
+		if r.Held == "" {
+			n += r.Delete
+		}
+	}
+	return n
+}
+
+// decide turns what the scan counted into the plan. It holds deletes back as the policy says (I5e).
+func decide(found []*scanned, policy DeletePolicy) *Plan {
+	p := &Plan{}
+	for _, r := range found {
+		rp := ResourcePlan{
+			Resource: r.Path, Entries: r.entries, Rows: r.totals.Rows, Unchanged: r.totals.Unchanged,
+			Create: r.fresh.count - r.dupFresh, Update: r.changed.count - r.dupChanged, Delete: r.gone.count,
+			Invalid: r.totals.Invalid + r.dupFresh + r.dupChanged,
+			Kept:    int64(len(r.heldSource)),
+		}
+		rp.Held = policy.judge(rp)
+		p.Resources = append(p.Resources, rp)
+	}
+	return p
+}
+
+// judge returns why the deletes of a resource must wait for a person, or "".
+func (d DeletePolicy) judge(r ResourcePlan) string {
+	for _, approved := range d.Approve {
+		if approved == r.Resource {
+			return ""
+		}
+	}
+	count, percent := d.Count, d.Percent
+	if count <= 0 {
+		count = DefaultDeleteCount
+	}
+	if percent <= 0 {
+		percent = DefaultDeletePercent
+	}
+	if r.Delete <= count || r.Entries == 0 {
+		return ""
+	}
+	share := 100 * float64(r.Delete) / float64(r.Entries)
+	switch {
+	case r.Rows == 0:
+		return fmt.Sprintf("the source has no rows at all for it, and the ledger has %d records", r.Entries)
+	case share > percent:
+		return fmt.Sprintf("%d of %d records would be deleted (%.1f %%, the limit is %g %%)", r.Delete, r.Entries, share, percent)
+	}
+	return ""
+}

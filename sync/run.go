@@ -1,0 +1,237 @@
+package sync
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	gosync "sync"
+	"time"
+
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// Summary is the result of a run.
+type Summary struct {
+	RunID     int64             `json:"run"`
+	State     syncdb.RunState   `json:"state"`
+	Created   int64             `json:"created"`
+	Updated   int64             `json:"updated"`
+	Deleted   int64             `json:"deleted"`
+	Unchanged int64             `json:"unchanged"`
+	Held      int64             `json:"held"`   // invalid + blocked + held
+	Failed    int64             `json:"failed"` // rejected + failed
+	Calls     int64             `json:"calls"`  // write calls
+	Totals    Totals            `json:"totals"`
+	Recovered int               `json:"recovered,omitempty"` // intents an earlier run left without an answer
+	Cleared   int               `json:"cleared,omitempty"`   // rows with a problem before this run and none after it
+	Took      time.Duration     `json:"tookNanoseconds"`
+	Resources []ResourceSummary `json:"resources"`
+	HeldBack  map[string]string `json:"heldBack,omitempty"` // resource → why a safeguard holds its deletes
+}
+
+// ResourceSummary is the result for one resource.
+type ResourceSummary struct {
+	Resource string `json:"resource"`
+	Totals
+}
+
+// Run asks for a run, does it, and returns what came of it. A run another process holds the lease for is *syncdb.BusyError. When the run
+// had to end early the summary says how far it came, and the next run continues from there.
+//
+// The promise of one run is I1, I3–I7, I9, I11, I17, I19 and I22 of docs/guarantees.md.
+func (e *Engine) Run(ctx context.Context) (*Summary, error) {
+	o := e.options()
+	begun := time.Now()
+	if _, _, err := e.Ledger.RequestRun(ctx, e.Connection.ID, o.Reason); err != nil {
+		return nil, fmt.Errorf("ask for a run: %w", err)
+	}
+	run, lease, err := e.Ledger.StartRun(ctx, e.Connection.ID, o.Holder, o.LeaseTTL)
+	if err != nil {
+		return nil, fmt.Errorf("start the run: %w", err)
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	k := &keeper{ledger: e.Ledger, callTimeout: o.CallTimeout, lease: lease}
+	var renewing gosync.WaitGroup
+	renewCtx, stopRenewing := context.WithCancel(context.WithoutCancel(ctx))
+	renewing.Go(func() { k.run(renewCtx, o.RenewEvery, stop) })
+	defer renewing.Wait()
+	defer stopRenewing()
+
+	s := &Summary{RunID: run.ID}
+	err = e.work(ctx, o, k, s)
+	if err != nil && ctx.Err() != nil {
+		err = errors.Join(context.Cause(ctx)) // the reason, not its echo
+	}
+	s.Took = time.Since(begun)
+	return s, e.close(ctx, k, s, err)
+}
+
+// work is scan → plan → execute. A scan that is not complete ends the run before anything is sent (I5c).
+func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) error {
+	p := newProgress(e.Progress)
+	defer p.stop()
+
+	p.phase("recover", "")
+	recovered, err := e.Ledger.Recover(ctx, k.current())
+	if err != nil {
+		return fmt.Errorf("settle what the last run left: %w", err)
+	}
+	s.Recovered = recovered.Open
+	if recovered.Open > 0 {
+		e.logger().Warn("an earlier run ended without knowing the answers to some calls; they are settled now", slog.Int("calls", recovered.Open))
+	}
+
+	sc, err := newScope(e.Model, e.Source.Queries(), e.Dependencies)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp(o.WorkDir, "run-*")
+	if err != nil {
+		return fmt.Errorf("make a directory for spools: %w", err)
+	}
+	defer os.RemoveAll(dir)
+
+	p.phase("scan", "")
+	var saving gosync.Mutex
+	found, err := (&scanner{
+		e: e, o: o, scope: sc, dir: dir, report: p.scanned,
+		problems: func(ps []syncdb.Problem) error {
+			saving.Lock()
+			defer saving.Unlock()
+			return e.Ledger.SaveProblems(ctx, k.current(), ps)
+		},
+	}).scan(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeAll(found)
+
+	plan := decide(found, o.Deletes)
+	e.logPlan(plan)
+	for _, r := range plan.Resources {
+		if r.Held != "" {
+			if s.HeldBack == nil {
+				s.HeldBack = map[string]string{}
+			}
+			s.HeldBack[r.Resource] = r.Held
+		}
+	}
+
+	x, release := newExecutor(ctx, e, o, sc, found, plan, k, dir)
+	defer release()
+	x.report = p.sender(plan.Writes())
+	p.phase("send", "")
+	err = x.run(sc.steps())
+	s.count(found, err != nil)
+	if err != nil {
+		return err
+	}
+	p.phase("close", "")
+	if err := s.accounted(); err != nil {
+		return err
+	}
+	resources := make([]string, len(found))
+	for i, r := range found {
+		resources[i] = r.Path
+	}
+	if s.Cleared, err = e.Ledger.CloseProblems(ctx, k.current(), resources); err != nil {
+		return fmt.Errorf("clear problems that are gone: %w", err)
+	}
+	return nil
+}
+
+// close writes the end of the run. A run that failed leaves a state the next one continues from: intents without an answer stay in the
+// journal (I3).
+func (e *Engine) close(ctx context.Context, k *keeper, s *Summary, err error) error {
+	s.State = syncdb.RunDone
+	text := ""
+	switch {
+	case errors.Is(err, ErrCanceled), errors.Is(err, context.Canceled):
+		s.State, text = syncdb.RunCanceled, "canceled"
+	case err != nil:
+		s.State, text = syncdb.RunFailed, err.Error()
+	}
+	totals, jerr := json.Marshal(s.Totals)
+	if jerr != nil {
+		return errors.Join(err, fmt.Errorf("write totals: %w", jerr))
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+	defer cancel()
+	if ferr := e.Ledger.FinishRun(ctx, k.current(), s.State, totals, text); ferr != nil {
+		return errors.Join(err, fmt.Errorf("finish the run: %w", ferr))
+	}
+	return err
+}
+
+// count adds the outcomes up. Rows a run that ended early did not reach are failed: nothing is known to be wrong with them, the next run
+// takes them (I11).
+func (s *Summary) count(found []*scanned, endedEarly bool) {
+	for _, r := range found {
+		r.mu.Lock()
+		t := r.totals
+		r.mu.Unlock()
+		if missed := t.Rows - t.WithRow; missed > 0 && endedEarly {
+			t.Errors, t.WithRow = t.Errors+missed, t.Rows
+		}
+		s.Resources = append(s.Resources, ResourceSummary{Resource: r.Path, Totals: t})
+		s.Totals.merge(t)
+	}
+	t := s.Totals
+	s.Created, s.Updated, s.Deleted, s.Unchanged = t.Created, t.Updated, t.Deleted, t.Unchanged
+	s.Held, s.Failed, s.Calls = t.Held(), t.Failed(), t.Calls
+}
+
+// accounted checks I11: every row has exactly one outcome.
+func (s *Summary) accounted() error {
+	for _, r := range s.Resources {
+		if r.Rows != r.WithRow {
+			return fmt.Errorf("%s: %d rows were read and %d got an outcome; this is a defect of edfisync, please report it", r.Resource, r.Rows, r.WithRow)
+		}
+	}
+	return nil
+}
+
+// Plan scans and says what Run would do. It writes nothing, at the target or in the ledger, and needs no lease. At most details changes
+// are described field by field; for updates the target's copies are read by id.
+func (e *Engine) Plan(ctx context.Context, details int) (*Plan, error) {
+	o := e.options()
+	p := newProgress(e.Progress)
+	defer p.stop()
+	sc, err := newScope(e.Model, e.Source.Queries(), e.Dependencies)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(o.WorkDir, "plan-*")
+	if err != nil {
+		return nil, fmt.Errorf("make a directory for spools: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	p.phase("scan", "")
+	d := &describer{e: e, limit: details}
+	found, err := (&scanner{e: e, o: o, scope: sc, dir: dir, report: p.scanned, problems: d.invalid}).scan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(found)
+	plan := decide(found, o.Deletes)
+	if plan.Open, err = e.Ledger.Open(ctx, e.Connection.ID); err != nil {
+		return nil, fmt.Errorf("count open intents: %w", err)
+	}
+	p.phase("describe", "")
+	plan.Changes, err = d.describe(ctx, found)
+	return plan, err
+}
+
+func (e *Engine) logPlan(p *Plan) {
+	for _, r := range p.Resources {
+		e.logger().Info("planned", slog.String("resource", r.Resource), slog.Int64("rows", r.Rows), slog.Int64("create", r.Create),
+			slog.Int64("update", r.Update), slog.Int64("delete", r.Delete), slog.Int64("unchanged", r.Unchanged), slog.Int64("invalid", r.Invalid))
+		if r.Held != "" {
+			e.logger().Warn("deletes held back", slog.String("resource", r.Resource), slog.String("why", r.Held))
+		}
+	}
+}
