@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -127,7 +128,8 @@ func linkAbstract(resources []*Resource) {
 			}
 		})
 	}
-	for entity, ref := range abstract {
+	for _, entity := range slices.Sorted(maps.Keys(abstract)) {
+		ref := abstract[entity]
 		for _, r := range resources {
 			if isKind(r, entity, ref) {
 				r.Extends = entity
@@ -169,7 +171,22 @@ func parseDocument(data []byte) (*apiDocument, error) {
 		return nil, errors.New(`neither "openapi": "3.x" nor "swagger": "2.0" is there`)
 	}
 	d.fields = make(map[string]*Fields)
+	d.marksItems = marksIdentity(d.Components.Schemas) || marksIdentity(d.Definitions)
 	return &d, nil
+}
+
+func marksIdentity(schemas map[string]*apiSchema) bool {
+	for _, s := range schemas {
+		if s == nil {
+			continue
+		}
+		for _, p := range s.Properties {
+			if p != nil && p.IsIdentity {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func upperFirst(s string) string {

@@ -28,6 +28,7 @@ type apiDocument struct {
 
 	fields     map[string]*Fields // schema name → its properties, once read; nil while they are being read
 	properties int                // read so far, against maxOpenAPIProperties
+	marksItems bool               // whether x-Ed-Fi-isIdentity is used in schemas at all
 }
 
 type pathItem struct {
@@ -383,12 +384,15 @@ func (d *apiDocument) items(p *Property, s *apiSchema, depth int) error {
 			return err
 		}
 	}
-	p.ItemKey = itemKey(p.Fields)
+	if d.marksItems {
+		p.ItemKey = itemKey(p.Fields)
+	}
 	return nil
 }
 
 // itemKey is what must be unique among the items of a collection: the flagged scalars and the leaves of required references, of
-// which the document does not say whether they are identifying.
+// which the document does not say whether they are identifying. (A key too wide overlooks a duplicate, which the target then reports;
+// one too narrow would refuse a good record. So without marks it is the whole item.)
 func itemKey(item *Fields) []string {
 	var key []string
 	for _, p := range item.Properties {

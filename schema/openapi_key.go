@@ -3,6 +3,7 @@ package schema
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -10,8 +11,17 @@ import (
 // deduceKey finds the natural key of a resource. Its part names are the GET parameters marked as identity; they are held by own
 // properties so marked and by the required references whose every leaf is, under some name, one of them. Two references that hold the
 // same part are unified: their values must be equal.
+//
+// Without such parameters (a Data Management Service marks none, a write-only profile has none) there are two other ways: the key the
+// resource has in a bundled data standard, if it has all its paths, else the leaves of references to it.
 func (d *apiDocument) deduceKey(r *Resource) error {
 	isKey := d.queryNames(r.Path)
+	if !slices.Contains(slices.Collect(maps.Values(isKey)), true) {
+		if ok, err := borrowKey(r); ok || err != nil {
+			return err
+		}
+		d.markReferenced(r, isKey)
+	}
 	parts := make(map[string]*KeyPart)
 	hold := func(part, path string, kind Kind) {
 		if parts[part] == nil {
@@ -37,8 +47,8 @@ func (d *apiDocument) deduceKey(r *Resource) error {
 			hold(held[i], p.Name+"."+leaf.Name, leaf.Kind)
 		}
 	}
-	for name, key := range isKey {
-		if !key || parts[name] != nil {
+	for _, name := range slices.Sorted(maps.Keys(isKey)) {
+		if !isKey[name] || parts[name] != nil {
 			continue
 		}
 		// A parameter marked as identity whose own property is not: some documents have such gaps.
@@ -63,6 +73,78 @@ func (d *apiDocument) deduceKey(r *Resource) error {
 	return nil
 }
 
+// borrowKey gives r the key it has in the newest bundled data standard that knows its path, if r has all paths of it.
+func borrowKey(r *Resource) (bool, error) {
+	for _, version := range slices.Backward(BundledVersions()) {
+		standard, err := Bundled(version)
+		if err != nil {
+			return false, err
+		}
+		same, ok := standard.Resource(r.Path)
+		if !ok || same.Descriptor {
+			continue
+		}
+		own := &Resource{Path: r.Path, Name: r.Name, Root: r.Root}
+		for _, part := range same.Key {
+			own.Key = append(own.Key, KeyPart{Name: part.Name, Paths: slices.Clone(part.Paths), Kind: part.Kind})
+		}
+		if !own.takeKinds() {
+			continue
+		}
+		r.Key, r.KeyUpdatable = own.Key, same.KeyUpdatable
+		for _, part := range r.Key {
+			if len(part.Paths) > 1 {
+				r.Unify = append(r.Unify, slices.Clone(part.Paths))
+			}
+		}
+		return true, nil
+	}
+	return false, nil
+}
+
+// takeKinds marks the properties of the key as identity and takes their kinds. It reports whether all are there; nothing is marked else.
+func (r *Resource) takeKinds() bool {
+	var marked []*Property
+	for i, part := range r.Key {
+		for _, path := range part.Paths {
+			top, leaf, nested := strings.Cut(path, ".")
+			p, ok := rootProperty(r, top)
+			if !ok || nested != (p.Kind == Reference) {
+				return false
+			}
+			marked = append(marked, p)
+			if nested {
+				at := slices.IndexFunc(p.Fields.Properties, func(l *Property) bool { return l.Name == leaf })
+				if at < 0 {
+					return false
+				}
+				p = p.Fields.Properties[at]
+			}
+			r.Key[i].Kind = p.Kind
+		}
+	}
+	for _, p := range marked {
+		p.Identity = true
+	}
+	return true
+}
+
+// markReferenced adds to isKey the leaves of references to r.
+func (d *apiDocument) markReferenced(r *Resource, isKey map[string]bool) {
+	for _, schemas := range []map[string]*apiSchema{d.Components.Schemas, d.Definitions} {
+		for name, schema := range schemas {
+			if schema == nil || entityOf(name) != r.Name+"Reference" {
+				continue
+			}
+			for leaf := range schema.Properties {
+				if leaf != "link" {
+					isKey[leaf] = true
+				}
+			}
+		}
+	}
+}
+
 // queryNames returns the GET parameters of a collection, and which of them are marked as identity.
 func (d *apiDocument) queryNames(path string) map[string]bool {
 	names := make(map[string]bool)
@@ -75,10 +157,15 @@ func (d *apiDocument) queryNames(path string) map[string]bool {
 			p = d.parameter(p.Ref)
 		}
 		if p != nil && p.In == "query" && p.Name != "" {
-			names[p.Name] = p.IsIdentity || p.Schema != nil && p.Schema.IsIdentity
+			names[p.Name] = p.marked()
 		}
 	}
 	return names
+}
+
+// marked reports whether the parameter is part of the natural key.
+func (p *parameter) marked() bool {
+	return p != nil && (p.IsIdentity || p.Schema != nil && p.Schema.IsIdentity)
 }
 
 func (d *apiDocument) parameter(ref string) *parameter {
