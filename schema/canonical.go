@@ -264,6 +264,9 @@ func (c *canonicaliser) member(owner *element, m int32) bool {
 		}
 	}
 	wrote, present := c.value(e, m)
+	if !wrote && present && e.marksPresence() {
+		c.out, wrote = append(c.out, "{}"...), true
+	}
 	if wrote {
 		c.out = append(c.out, ',')
 	} else {
@@ -278,6 +281,10 @@ func (c *canonicaliser) member(owner *element, m int32) bool {
 	}
 	return present
 }
+
+// marksPresence says whether an object whose content is all left out of the body is still written, as {}: an optional one, of which the
+// body must tell whether it is there.
+func (e *element) marksPresence() bool { return !e.isLeaf() && !e.Required }
 
 // addedByTarget says whether a target adds a member of this name to what it was sent.
 func (e *element) addedByTarget(name []byte) bool {

@@ -245,7 +245,7 @@ func (t *Template) build(b *binder, e *element) (inBody bool) {
 		t.ops = append(t.ops, o)
 		switch {
 		case !direct:
-			o.inBody = t.build(b, kid)
+			o.inBody = t.build(b, kid) || kid.marksPresence()
 			t.ops = append(t.ops, op{element: kid, code: closeOp, inBody: o.inBody})
 		case kid.isLeaf():
 			o.code, o.inBody, o.uris = leafOp, !kid.stripped, t.uris[kid.Target]

@@ -60,21 +60,24 @@ func (t *Template) fast(row [][]byte, out *Encoded) bool {
 		case closeOp:
 			outer := out.frames[len(out.frames)-1]
 			out.frames = out.frames[:len(out.frames)-1]
-			if len(w) == here.wireEmpty {
-				w = w[:here.wire]
-				outer.missing = outer.missing || o.Required
-			} else {
+			var wrote bool
+			if w, wrote = closeObject(w, here.wire, here.wireEmpty); wrote {
+				w = append(w, ',')
 				if here.missing {
 					return false
 				}
-				w[len(w)-1] = '}'
-				w = append(w, ',')
-			}
-			if len(b) == here.bodyEmpty {
-				b = b[:here.body]
 			} else {
+				outer.missing = outer.missing || o.Required
+			}
+			switch {
+			case !o.inBody:
+			case len(b) > here.bodyEmpty:
 				b[len(b)-1] = '}'
 				b = append(b, ',')
+			case wrote && o.marksPresence():
+				b = append(b, '}', ',')
+			default:
+				b = b[:here.body]
 			}
 			here = outer
 		case leafOp:
