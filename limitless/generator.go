@@ -114,6 +114,7 @@ const (
 	streamStudent uint64 = iota + 1
 	streamStaff
 	streamSchool
+	streamEdit
 )
 
 // dice is a stream of random numbers.

@@ -27,7 +27,7 @@ const (
 	DefaultSchoolYear           = 2026
 	DefaultAttendancePerStudent = 88  // 2,000 students give about 200,000 Ed-Fi records
 	MaxAttendancePerStudent     = 170 // of the year's 180 days of instruction: the rest is left for edits
-	MinStudents                 = 20  // fewer leave no room for the edits and flaws
+	MinStudents                 = 40  // fewer leave no room for the edits and flaws
 	MaxStudents                 = 1_000_000
 )
 

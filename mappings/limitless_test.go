@@ -261,7 +261,7 @@ func TestFlawsAreRefusedAsTheStatsSay(t *testing.T) {
 
 func TestTheIdentifierOfPeopleIsAParameter(t *testing.T) {
 	t.Parallel()
-	cfg, _ := demo(t, limitless.Options{Students: 20, AttendancePerStudent: 2})
+	cfg, _ := demo(t, limitless.Options{Students: 40, AttendancePerStudent: 2})
 	for choice, want := range map[string][2]string{
 		"state": {`"4000000000"`, `"2000007919"`},
 		"local": {`"1000000"`, `"B00001"`},
@@ -347,7 +347,7 @@ func TestEveryLocalCodeIsMapped(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	generate(t, db, limitless.SQLite, limitless.Options{Students: 20, AttendancePerStudent: 1})
+	generate(t, db, limitless.SQLite, limitless.Options{Students: 40, AttendancePerStudent: 1})
 	descriptors := map[string]string{ // domain → descriptor
 		"grade": "GradeLevel", "district_type": "LocalEducationAgencyCategory", "school_level": "SchoolCategory", "school_status": "OperationalStatus",
 		"calendar_type": "CalendarType", "day_event": "CalendarEvent", "term": "Term", "grading_period": "GradingPeriod", "subject": "AcademicSubject",
