@@ -44,22 +44,51 @@ type Template struct {
 	plan           *plan
 	rules          Rules
 	ops            []op
-	uris           map[string]map[string]*mappedURI // by descriptor name, then local code
-	keyOps         []int                            // for each part of the key the op that gives it
+	uris           map[string]map[string][]byte // by descriptor name, then local code
+	keyOps         []int                        // for each part of the key the op that gives it
 	refs           []flatReference
 	jsonReferences bool // a column of JSON may hold references
 }
 
-// op is one step of writing a payload.
+// op is one step of writing a payload. What the hot path reads of the element is copied into it.
 type op struct {
 	*element
-	code   opcode
-	column int
-	uris   map[string]*mappedURI
-	part   int  // index of the key part this value is, -1 = none
-	fold   bool // key string compared without case
-	inBody bool // (part of) the value is in the body
-	rules  Rules
+	code        opcode
+	kind        Kind
+	needed      bool // without it the object it is in is not complete
+	inBody      bool // (part of) the value is in the body
+	fold        bool // key string compared without case
+	noBlankEnds bool
+	column      int
+	part        int // index of the key part this value is, -1 = none
+	minLength   int
+	maxLength   int
+	least, most int64
+	opening     []byte // `"name":"`
+	uris        map[string]*mappedURI
+	rules       Rules
+}
+
+func (t *Template) newOp(e *element, code opcode, column int) op {
+	o := op{
+		element: e, code: code, kind: e.Kind, column: column, part: -1, rules: t.rules,
+		needed:      e.Required || e.MinItems > 0 || e.parent.Kind == Reference,
+		inBody:      !e.stripped,
+		fold:        t.rules.FoldKeys && e.foldable,
+		noBlankEnds: e.trimmed || e.Required || e.Identity,
+		minLength:   e.MinLength,
+		maxLength:   e.MaxLength,
+		opening:     append(slices.Clone(e.prefix), '"'),
+	}
+	o.least, o.most = e.limits()
+	if e.Kind == Descriptor {
+		o.uris = make(map[string]*mappedURI, len(t.uris[e.Target]))
+		for code, uri := range t.uris[e.Target] {
+			member := append(appendQuoted(slices.Clone(e.prefix), uri), ',')
+			o.uris[code] = &mappedURI{uri: uri, member: member, canonical: appendFolded(nil, uri, false)}
+		}
+	}
+	return o
 }
 
 type opcode uint8
@@ -70,9 +99,6 @@ const (
 	leafOp                    // a scalar column
 	jsonOp                    // a column holding the JSON of an object or collection
 )
-
-// mappedURI is the target of a local code in both forms.
-type mappedURI struct{ uri, wire, canonical []byte }
 
 // flatReference is a reference whose leaves are columns.
 type flatReference struct {
@@ -87,7 +113,7 @@ func (m *Model) Compile(r *Resource, cols []Column, maps DescriptorMaps, rules R
 	b := &binder{model: m, resource: r, plan: r.planned(), cols: cols, columnOf: make(map[*element]int)}
 	b.bind()
 	b.lacking(b.plan.root)
-	t := &Template{model: m, resource: r, plan: b.plan, rules: rules, uris: make(map[string]map[string]*mappedURI)}
+	t := &Template{model: m, resource: r, plan: b.plan, rules: rules, uris: make(map[string]map[string][]byte)}
 	for name, codes := range maps {
 		t.uris[name] = b.mapped(name, codes)
 	}
@@ -211,15 +237,15 @@ func (b *binder) twin(e *element) string {
 	return ""
 }
 
-func (b *binder) mapped(name string, codes map[string]string) map[string]*mappedURI {
-	uris := make(map[string]*mappedURI, len(codes))
+func (b *binder) mapped(name string, codes map[string]string) map[string][]byte {
+	uris := make(map[string][]byte, len(codes))
 	for _, code := range sortedKeys(codes) {
 		uri := []byte(codes[code])
 		if wrong := checkDescriptor(uri, name); wrong != "" {
 			b.problem("", "", "descriptor map %s: the value of code %q is not a URI of the form uri://organization/%s#code", name, code, name)
 			continue
 		}
-		uris[code] = &mappedURI{uri: uri, wire: appendQuoted(nil, uri), canonical: appendFolded(nil, uri, false)}
+		uris[code] = uri
 	}
 	return uris
 }
@@ -240,22 +266,20 @@ func (t *Template) build(b *binder, e *element) (inBody bool) {
 			continue
 		}
 		column, direct := b.columnOf[kid]
-		o := op{element: kid, column: column, part: -1, code: openOp, rules: t.rules}
 		at := len(t.ops)
-		t.ops = append(t.ops, o)
 		switch {
-		case !direct:
-			o.inBody = t.build(b, kid) || kid.marksPresence()
-			t.ops = append(t.ops, op{element: kid, code: closeOp, inBody: o.inBody})
-		case kid.isLeaf():
-			o.code, o.inBody, o.uris = leafOp, !kid.stripped, t.uris[kid.Target]
-			o.fold = t.rules.FoldKeys && kid.foldable
-		default:
-			o.code, o.inBody = jsonOp, true
+		case direct && kid.isLeaf():
+			t.ops = append(t.ops, t.newOp(kid, leafOp, column))
+		case direct:
+			t.ops = append(t.ops, t.newOp(kid, jsonOp, column))
 			t.jsonReferences = t.jsonReferences || kid.hasReference()
+		default:
+			t.ops = append(t.ops, t.newOp(kid, openOp, -1))
+			t.ops[at].inBody = t.build(b, kid) || kid.marksPresence()
+			t.ops = append(t.ops, t.newOp(kid, closeOp, -1))
+			t.ops[len(t.ops)-1].inBody = t.ops[at].inBody
 		}
-		t.ops[at] = o
-		inBody = inBody || o.inBody
+		inBody = inBody || t.ops[at].inBody
 	}
 	return inBody
 }

@@ -1,9 +1,7 @@
 package schema
 
 import (
-	"bytes"
 	"slices"
-	"unicode/utf8"
 )
 
 // frame is an object that is being written.
@@ -67,7 +65,7 @@ func (t *Template) fast(row [][]byte, out *Encoded) bool {
 					return false
 				}
 			} else {
-				outer.missing = outer.missing || o.Required
+				outer.missing = outer.missing || o.needed
 			}
 			switch {
 			case !o.inBody:
@@ -83,13 +81,28 @@ func (t *Template) fast(row [][]byte, out *Encoded) bool {
 		case leafOp:
 			text := row[o.column]
 			if len(text) == 0 {
-				here.missing = here.missing || o.Required || o.parent.Kind == Reference
+				here.missing = here.missing || o.needed
 				continue
 			}
+			start := len(w)
+			var canonical []byte
 			var ok bool
-			if w, b, ok = o.leaf(w, b, text, out); !ok {
+			if w, canonical, ok = o.leaf(w, text, out); !ok {
 				out.Wire, out.Body = w, b
 				return false
+			}
+			switch {
+			case !o.inBody:
+			case canonical == nil:
+				b = append(b, w[start:]...)
+			default:
+				b = append(append(append(b, o.prefix...), canonical...), ',')
+			}
+			if o.part >= 0 {
+				if canonical == nil {
+					canonical = w[start+len(o.prefix) : len(w)-1]
+				}
+				out.parts[o.part] = canonical
 			}
 		case jsonOp:
 			text := row[o.column]
@@ -101,7 +114,7 @@ func (t *Template) fast(row [][]byte, out *Encoded) bool {
 					return false
 				}
 			}
-			here.missing = here.missing || absent && (o.Required || o.MinItems > 0)
+			here.missing = here.missing || absent && o.needed
 		}
 	}
 	w, _ = closeObject(w, 0, 1)
@@ -130,146 +143,6 @@ func (out *Encoded) assembleKey() bool {
 	key[len(key)-1] = ']'
 	out.Key = key
 	return true
-}
-
-// leaf writes a scalar member, name, value and comma, in both forms.
-func (o *op) leaf(w, b, text []byte, out *Encoded) (_, _ []byte, ok bool) {
-	w = append(w, o.prefix...)
-	var value, canonical []byte // canonical is the value's canonical form when it differs from the wire form
-	start := len(w)
-	switch o.Kind {
-	case String:
-		features := scan(text)
-		if !o.acceptable(text, features) {
-			return w, b, false
-		}
-		if features&special != 0 {
-			w = appendQuoted(w, text)
-		} else {
-			w = append(append(append(w, '"'), text...), '"')
-		}
-		value = text
-		if o.fold || features&beyondASCII != 0 {
-			from := len(out.buf)
-			out.buf = o.appendCanonical(out.buf, scalar{stringToken, text}, o.rules)
-			canonical = out.buf[from:]
-		}
-	case Descriptor:
-		if u := o.uris[string(text)]; u != nil {
-			w = append(w, u.wire...)
-			value, canonical = u.uri, u.canonical
-			break
-		}
-		if checkDescriptor(text, o.Target) != "" || o.MaxLength > 0 && len(text) > o.MaxLength {
-			return w, b, false
-		}
-		w = appendQuoted(w, text)
-		value = text
-		from := len(out.buf)
-		out.buf = appendFolded(out.buf, text, false)
-		canonical = out.buf[from:]
-	case Boolean:
-		truth, ok := readBoolean(text)
-		switch {
-		case !ok:
-			return w, b, false
-		case truth:
-			w = append(w, "true"...)
-		default:
-			w = append(w, "false"...)
-		}
-		value = w[start:]
-	case Integer, Long:
-		if text, ok = o.integer(text, &out.buf); !ok {
-			return w, b, false
-		}
-		w = append(w, text...)
-		value = text
-	case Decimal:
-		if text, ok = normalNumber(text, &out.buf); !ok || o.fits(text) != "" {
-			return w, b, false
-		}
-		w = append(w, text...)
-		value = text
-		from := len(out.buf)
-		out.buf = o.appendScaled(out.buf, text)
-		canonical = out.buf[from:]
-	default:
-		s, ok := o.normalise(scalar{columnToken, text}, &out.buf)
-		if !ok {
-			return w, b, false
-		}
-		w = append(append(append(w, '"'), s.text...), '"')
-		value = s.text
-	}
-	if canonical == nil {
-		canonical = w[start:]
-	}
-	if o.inBody {
-		b = append(append(append(b, o.prefix...), canonical...), ',')
-	}
-	if o.part >= 0 {
-		out.parts[o.part] = canonical
-	}
-	w = append(w, ',')
-	return w, b, o.group == 0 || out.json.meets(o.element, value)
-}
-
-// meets notes a value of a unification group, and says whether it equals those before.
-func (v *validator) meets(e *element, text []byte) bool {
-	first := &v.unified[e.group-1]
-	if !first.seen {
-		first.seen, first.text = true, text
-		return true
-	}
-	return bytes.Equal(first.text, text)
-}
-
-// What scan finds in a text.
-const (
-	special     = 1 << iota // characters that JSON escapes, or that may look like markup
-	beyondASCII             // bytes above 0x7F
-)
-
-func scan(text []byte) (features int) {
-	for _, c := range text {
-		switch {
-		case c >= 0x80:
-			features |= beyondASCII
-		case c < ' ' || c == '"' || c == '\\' || c == '<' || c == '&':
-			features |= special
-		}
-	}
-	return features
-}
-
-// acceptable says whether a string surely keeps all rules. It may refuse one that keeps them.
-func (o *op) acceptable(text []byte, features int) bool {
-	length := len(text)
-	if features&beyondASCII != 0 {
-		if !utf8.Valid(text) {
-			return false
-		}
-		length = textLength(text)
-	}
-	if o.MaxLength > 0 && length > o.MaxLength || length < o.MinLength {
-		return false
-	}
-	if features&special != 0 && (bytes.IndexByte(text, 0) >= 0 || isDangerous(text)) {
-		return false
-	}
-	return !(o.trimmed || o.Required || o.Identity) || !hasBlankEnds(text)
-}
-
-// integer returns a whole number within its limits in normal form.
-func (o *op) integer(text []byte, arena *[]byte) ([]byte, bool) {
-	text, ok := normalNumber(text, arena)
-	if !ok || len(text) > 20 || bytes.IndexByte(text, '.') >= 0 {
-		return text, false
-	}
-	least, most := o.limits()
-	n, ok := readInteger(text)
-	return text, ok && n >= least && n <= most && (n != 0 || !o.Required)
 }
 
 // json writes a column's JSON. absent says that there is nothing in it.

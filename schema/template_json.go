@@ -29,7 +29,7 @@ func (t *Template) canonical(o *op, n int32, v *validator, wire, body []byte) (_
 // (MariaDB, SQLite).
 type normaliser struct {
 	*document
-	uris   map[string]map[string]*mappedURI
+	uris   map[string]map[string][]byte
 	broken bool // a known member is there twice, or a string that should hold JSON does not
 }
 
@@ -61,14 +61,14 @@ func (z *normaliser) leaf(e *element, n int32) {
 }
 
 // resolve normalises a value and translates a local code. What cannot be read stays as it is.
-func resolve(e *element, s scalar, uris map[string]*mappedURI, arena *[]byte) scalar {
+func resolve(e *element, s scalar, uris map[string][]byte, arena *[]byte) scalar {
 	if e.Kind == Descriptor && s.kind != boolToken {
 		u := uris[string(s.text)]
 		if u == nil {
 			u = uris[string(bytes.TrimRight(s.text, " "))] // CHAR columns are padded
 		}
 		if u != nil {
-			return scalar{stringToken, u.uri}
+			return scalar{stringToken, u}
 		}
 	}
 	s, _ = e.normalise(s, arena)

@@ -15,7 +15,7 @@ func (t *Template) References(row [][]byte, dst []RefKey) []RefKey {
 				keys = keys[:begin]
 				break
 			}
-			s := resolve(o.element, scalar{columnToken, text}, o.uris, &arena)
+			s := resolve(o.element, scalar{columnToken, text}, t.uris[o.Target], &arena)
 			keys = append(o.appendCanonical(keys, s, t.rules), ',')
 		}
 		if len(keys) > begin {

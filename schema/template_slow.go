@@ -43,7 +43,7 @@ func (t *Template) write(row [][]byte, out *Encoded) map[*Property]bool {
 		case leafOp:
 			if text := row[o.column]; len(text) > 0 {
 				w = append(w, o.prefix...)
-				w = appendWire(w, resolve(o.element, scalar{columnToken, text}, o.uris, &out.buf))
+				w = appendWire(w, resolve(o.element, scalar{columnToken, text}, t.uris[o.Target], &out.buf))
 				w = append(w, ',')
 			}
 		case jsonOp:

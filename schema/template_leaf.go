@@ -1,0 +1,162 @@
+package schema
+
+import (
+	"bytes"
+	"unicode/utf8"
+)
+
+// mappedURI is the target of a local code in the forms it is needed in. member is the whole member of the payload, name to comma.
+type mappedURI struct{ uri, member, canonical []byte }
+
+// leaf writes a scalar member from name to comma as it travels. canonical is the value's canonical form, or nil when the two are the same.
+// ok is false for a value that breaks a rule, and for some rare ones that do not: the careful way decides.
+func (o *op) leaf(w, text []byte, out *Encoded) (_, canonical []byte, ok bool) {
+	switch o.kind {
+	case String:
+		found := scan(text)
+		if !o.acceptable(text, found) {
+			return w, nil, false
+		}
+		if found&special == 0 {
+			w = append(append(append(w, o.opening...), text...), '"', ',')
+		} else {
+			w = append(appendQuoted(append(w, o.prefix...), text), ',')
+		}
+		if found&beyondASCII != 0 || o.fold && found&upperCase != 0 {
+			from := len(out.buf)
+			out.buf = o.appendCanonical(out.buf, scalar{stringToken, text}, o.rules)
+			canonical = out.buf[from:]
+		}
+	case Descriptor:
+		u := o.uris[string(text)]
+		if u == nil {
+			return o.uri(w, text, out)
+		}
+		w = append(w, u.member...)
+		canonical, text = u.canonical, u.uri
+	case Integer, Long:
+		if text, ok = o.integer(text, &out.buf); !ok {
+			return w, nil, false
+		}
+		w = append(append(append(w, o.prefix...), text...), ',')
+	case Decimal:
+		if text, ok = normalNumber(text, &out.buf); !ok || o.fits(text) != "" {
+			return w, nil, false
+		}
+		w = append(append(append(w, o.prefix...), text...), ',')
+		from := len(out.buf)
+		out.buf = o.appendScaled(out.buf, text)
+		canonical = out.buf[from:]
+	case Date:
+		if text, ok = normalDate(text); !ok {
+			return w, nil, false
+		}
+		w = append(append(append(w, o.opening...), text...), '"', ',')
+	case Boolean:
+		truth, ok := readBoolean(text)
+		if !ok {
+			return w, nil, false
+		}
+		w = append(w, o.prefix...)
+		from := len(w)
+		if truth {
+			w = append(w, "true,"...)
+		} else {
+			w = append(w, "false,"...)
+		}
+		text = w[from : len(w)-1]
+	default:
+		s, ok := o.normalise(scalar{columnToken, text}, &out.buf)
+		if !ok {
+			return w, nil, false
+		}
+		text = s.text
+		w = append(append(append(w, o.opening...), text...), '"', ',')
+	}
+	return w, canonical, o.group == 0 || out.json.meets(o.element, text)
+}
+
+// uri writes a descriptor that came as a URI.
+func (o *op) uri(w, text []byte, out *Encoded) (_, canonical []byte, ok bool) {
+	if checkDescriptor(text, o.Target) != "" || o.maxLength > 0 && len(text) > o.maxLength {
+		return w, nil, false
+	}
+	w = append(appendQuoted(append(w, o.prefix...), text), ',')
+	from := len(out.buf)
+	out.buf = appendFolded(out.buf, text, false)
+	return w, out.buf[from:], o.group == 0 || out.json.meets(o.element, text)
+}
+
+// meets notes a value of a unification group, and says whether it equals those before.
+func (v *validator) meets(e *element, text []byte) bool {
+	first := &v.unified[e.group-1]
+	if !first.seen {
+		first.seen, first.text = true, text
+		return true
+	}
+	return bytes.Equal(first.text, text)
+}
+
+// What scan finds in a text.
+const (
+	special     = 1 << iota // characters that JSON escapes, or that may look like markup
+	upperCase               // A to Z
+	beyondASCII             // bytes above 0x7F
+)
+
+func scan(text []byte) (found int) {
+	for _, c := range text {
+		switch {
+		case c >= 'a' && c < 0x80:
+		case c >= 0x80:
+			found |= beyondASCII
+		case c-'A' < 26:
+			found |= upperCase
+		case c < ' ' || c == '"' || c == '\\' || c == '<' || c == '&':
+			found |= special
+		}
+	}
+	return found
+}
+
+// acceptable says whether a string surely keeps all rules. It may refuse one that keeps them.
+func (o *op) acceptable(text []byte, found int) bool {
+	length := len(text)
+	if found&beyondASCII != 0 {
+		if !utf8.Valid(text) {
+			return false
+		}
+		length = textLength(text)
+	}
+	if o.maxLength > 0 && length > o.maxLength || length < o.minLength {
+		return false
+	}
+	if found&special != 0 && (bytes.IndexByte(text, 0) >= 0 || isDangerous(text)) {
+		return false
+	}
+	if !o.noBlankEnds {
+		return true
+	}
+	first, last := text[0], text[len(text)-1]
+	return first > ' ' && last > ' ' && (first|last < 0x80 || !hasBlankEnds(text))
+}
+
+// integer returns a whole number within its limits in normal form.
+func (o *op) integer(text []byte, arena *[]byte) ([]byte, bool) {
+	n, ok := int64(0), len(text) < 19 && (text[0] != '0' || len(text) == 1)
+	for _, c := range text {
+		c -= '0'
+		if c > 9 {
+			ok = false
+			break
+		}
+		n = n*10 + int64(c)
+	}
+	if !ok {
+		if text, ok = normalNumber(text, arena); !ok || bytes.IndexByte(text, '.') >= 0 {
+			return text, false
+		}
+		n, ok = readInteger(text)
+	}
+	return text, ok && n >= o.least && n <= o.most && (n != 0 || !o.Required)
+}
