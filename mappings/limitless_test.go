@@ -32,16 +32,21 @@ type record struct {
 // extract maps a whole source: resource → source key → record.
 type extract map[string]map[string]record
 
-// read runs every query of the pack over a source.
+// read runs every query of the pack for Data Standard 5.2 over a source.
 func read(t *testing.T, cfg source.Config) extract {
 	t.Helper()
+	return readPack(t, cfg, mappings.Limitless(), "5.2")
+}
+
+func readPack(t *testing.T, cfg source.Config, files fs.FS, standard string) extract {
+	t.Helper()
 	ctx := context.Background()
-	model, err := schema.Bundled("5.2")
+	model, err := schema.Bundled(standard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	rules := schema.Rules{Version: schema.CanonicalVersion}
-	pack, err := source.LoadPack(mappings.Limitless(), cfg.Driver)
+	pack, err := source.LoadPack(files, cfg.Driver)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,6 +205,17 @@ func TestEveryRecordOfTheDemoIsValidAndCounted(t *testing.T) {
 	t.Parallel()
 	cfg, stats := demo(t, limitless.Options{Students: 400, AttendancePerStudent: 20})
 	x := read(t, cfg)
+	checkAllValid(t, x, stats)
+}
+
+func TestThePackForDataStandard4ReadsTheSameRecords(t *testing.T) {
+	t.Parallel()
+	cfg, stats := demo(t, limitless.Options{Students: 400, AttendancePerStudent: 20})
+	checkAllValid(t, readPack(t, cfg, mappings.LimitlessDS40(), "4.0"), stats)
+}
+
+func checkAllValid(t *testing.T, x extract, stats limitless.Stats) {
+	t.Helper()
 	records, invalid, blocked := judge(t, x)
 	if diff := cmp.Diff(stats.Records, records); diff != "" {
 		t.Errorf("records by resource (-stats +read):\n%s", diff)
@@ -307,7 +323,16 @@ func TestDialectsDifferInJSONFunctionsOnly(t *testing.T) {
 		"postgres": strings.NewReplacer("json_group_array", "json_agg", "json_object", "json_build_object", "json_array(", "json_build_array(", " json(", " to_json("),
 		"mysql":    strings.NewReplacer("json_group_array", "json_arrayagg", " json(", " json_compact("),
 	}
-	pack := mappings.Limitless()
+	for name, pack := range map[string]fs.FS{"5.2": mappings.Limitless(), "4.0": mappings.LimitlessDS40()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			checkDialects(t, pack, functions)
+		})
+	}
+}
+
+func checkDialects(t *testing.T, pack fs.FS, functions map[string]*strings.Replacer) {
+	t.Helper()
 	files, err := fs.Glob(pack, "*.sql")
 	if err != nil {
 		t.Fatal(err)
