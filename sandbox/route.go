@@ -1,0 +1,100 @@
+package sandbox
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"github.com/edfisync/edfisync/internal/httpd"
+)
+
+const (
+	dataPrefix     = "/data/v3/"
+	metadataPrefix = "/metadata"
+	adminPrefix    = "/sandbox/"
+)
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.Path
+	switch {
+	case strings.HasPrefix(path, dataPrefix):
+		s.delay(r)
+		s.serveData(w, r, path[len(dataPrefix):])
+	case strings.EqualFold(strings.TrimRight(path, "/"), "/oauth/token"):
+		s.serveToken(w, r)
+	case strings.EqualFold(strings.TrimRight(path, "/"), "/oauth/token_info"):
+		s.serveTokenInfo(w, r)
+	case path == metadataPrefix || strings.HasPrefix(path, metadataPrefix+"/"):
+		s.serveMetadata(w, r, strings.Trim(path[len(metadataPrefix):], "/"))
+	case path == "/" || path == "":
+		s.serveRoot(w, r)
+	case strings.HasPrefix(path, adminPrefix):
+		s.serveAdmin(w, r, path[len(adminPrefix):])
+	default:
+		s.refuse(w, r, notFound(textNoResource))
+	}
+}
+
+// serveAdmin answers the sandbox's own routes: GET /sandbox/stats and POST /sandbox/stats/reset. They need no token: what they tell are counts.
+func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request, path string) {
+	switch strings.TrimRight(path, "/") {
+	case "stats":
+		if r.Method == http.MethodGet {
+			writeJSON(w, http.StatusOK, s.Stats())
+			return
+		}
+	case "stats/reset":
+		if r.Method == http.MethodPost {
+			s.ResetStats()
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+	default:
+		s.refuse(w, r, notFound(textNoResource))
+		return
+	}
+	s.refuse(w, r, unsupportedMethod(r.Method))
+}
+
+// refuse answers with a problem and the request's correlation id.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, p *httpd.Problem) {
+	p.CorrelationID = correlationID(r)
+	p.Write(w, problemMediaType)
+}
+
+// correlationID is the caller's, from the header or the query, else a new one.
+func correlationID(r *http.Request) string {
+	if id := r.Header.Get("correlation-id"); id != "" {
+		return id
+	}
+	if id := r.URL.Query().Get("correlationId"); id != "" {
+		return id
+	}
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails, says its documentation
+	return hex.EncodeToString(b[:])
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // the client has gone when this fails
+}
+
+// base is the URL clients reach the sandbox under.
+func (s *Server) base(r *http.Request) string {
+	if s.opts.BaseURL != "" {
+		return s.opts.BaseURL
+	}
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}

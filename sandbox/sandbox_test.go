@@ -1,0 +1,182 @@
+package sandbox
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/edfisync/edfisync/schema"
+)
+
+const testID, testSecret = "key", "secret"
+
+// client talks to a started sandbox with a token of its own.
+type client struct {
+	t     *testing.T
+	s     *Server
+	token string
+}
+
+// answer is a response as tests look at it.
+type answer struct {
+	Status  int
+	Header  http.Header
+	Body    string
+	Problem struct {
+		Detail           string              `json:"detail"`
+		Type             string              `json:"type"`
+		Title            string              `json:"title"`
+		Status           int                 `json:"status"`
+		CorrelationID    string              `json:"correlationId"`
+		ValidationErrors map[string][]string `json:"validationErrors"`
+		Errors           []string            `json:"errors"`
+	}
+}
+
+func (a answer) id() string {
+	return a.Header.Get("Location")[strings.LastIndexByte(a.Header.Get("Location"), '/')+1:]
+}
+func (a answer) etag() string { return strings.Trim(a.Header.Get("Etag"), `"`) }
+
+func model(t testing.TB, version string) *schema.Model {
+	t.Helper()
+	m, err := schema.Bundled(version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// start serves a sandbox of data standard 5.2 and returns a client of it.
+func start(t *testing.T, change ...func(*Options)) *client {
+	t.Helper()
+	o := Options{Model: model(t, "5.2"), ClientID: testID, ClientSecret: testSecret, SchoolYears: []int{2025, 2026}}
+	for _, f := range change {
+		f(&o)
+	}
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := s.Start(t.Context(), "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	c := &client{t: t, s: s}
+	c.login()
+	return c
+}
+
+func (c *client) login() {
+	c.t.Helper()
+	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {testID}, "client_secret": {testSecret}}
+	r, err := http.PostForm(c.s.URL()+"/oauth/token", form)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer func() { _ = r.Body.Close() }()
+	var tok struct {
+		AccessToken string `json:"access_token"`
+	}
+	if err := json.NewDecoder(r.Body).Decode(&tok); err != nil || tok.AccessToken == "" {
+		c.t.Fatalf("no token: status %d, %v", r.StatusCode, err)
+	}
+	c.token = tok.AccessToken
+}
+
+// do sends a request under /data/v3/ed-fi/ with headers as "Name: value".
+func (c *client) do(method, path, body string, headers ...string) answer {
+	c.t.Helper()
+	return c.raw(method, "/data/v3/ed-fi/"+path, body, headers...)
+}
+
+func (c *client) raw(method, path, body string, headers ...string) answer {
+	c.t.Helper()
+	var rd io.Reader
+	if body != "" {
+		rd = bytes.NewReader([]byte(body))
+	}
+	req, err := http.NewRequestWithContext(c.t.Context(), method, c.s.URL()+path, rd)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		req.Header.Set(name, value)
+	}
+	r, err := http.DefaultClient.Do(req)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer func() { _ = r.Body.Close() }()
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	a := answer{Status: r.StatusCode, Header: r.Header, Body: string(text)}
+	if r.StatusCode >= 400 && len(text) > 0 {
+		if err := json.Unmarshal(text, &a.Problem); err != nil {
+			c.t.Fatalf("%s %s: %d with a body that is no JSON: %s", method, path, r.StatusCode, text)
+		}
+	}
+	return a
+}
+
+// must posts and fails the test unless the answer has the status.
+func (c *client) must(status int, method, path, body string, headers ...string) answer {
+	c.t.Helper()
+	a := c.do(method, path, body, headers...)
+	if a.Status != status {
+		c.t.Fatalf("%s %s: got %d, want %d: %s", method, path, a.Status, status, a.Body)
+	}
+	return a
+}
+
+// Payloads of a small district.
+const (
+	leaBody     = `{"localEducationAgencyId":255901,"nameOfInstitution":"Grand Bend","localEducationAgencyCategoryDescriptor":"uri://ed-fi.org/LocalEducationAgencyCategoryDescriptor#Independent","categories":[{"educationOrganizationCategoryDescriptor":"uri://ed-fi.org/EducationOrganizationCategoryDescriptor#Local Education Agency"}]}`
+	schoolBody  = `{"schoolId":255901001,"nameOfInstitution":"Grand Bend High","educationOrganizationCategories":[{"educationOrganizationCategoryDescriptor":"uri://ed-fi.org/EducationOrganizationCategoryDescriptor#School"}],"gradeLevels":[{"gradeLevelDescriptor":"uri://ed-fi.org/GradeLevelDescriptor#Ninth grade"}]}`
+	studentBody = `{"studentUniqueId":"604822","birthDate":"2010-01-13","firstName":"Tyrone","lastSurname":"Brown"}`
+	enrolBody   = `{"entryDate":"2025-08-23","entryGradeLevelDescriptor":"uri://ed-fi.org/GradeLevelDescriptor#Ninth grade","schoolReference":{"schoolId":255901001},"studentReference":{"studentUniqueId":"604822"}}`
+	sessionBody = `{"sessionName":"Fall","beginDate":"2025-08-20","endDate":"2025-12-20","totalInstructionalDays":80,"termDescriptor":"uri://ed-fi.org/TermDescriptor#Fall Semester","schoolReference":{"schoolId":255901001},"schoolYearTypeReference":{"schoolYear":2026}}`
+	courseBody  = `{"courseCode":"ALG-1","courseTitle":"Algebra I","numberOfParts":1,"educationOrganizationReference":{"educationOrganizationId":255901001},"identificationCodes":[{"courseIdentificationSystemDescriptor":"uri://ed-fi.org/CourseIdentificationSystemDescriptor#LEA course code","identificationCode":"ALG-1"}]}`
+	offerBody   = `{"localCourseCode":"ALG-1","courseReference":{"courseCode":"ALG-1","educationOrganizationId":255901001},"schoolReference":{"schoolId":255901001},"sessionReference":{"schoolId":255901001,"schoolYear":2026,"sessionName":"Fall"}}`
+	sectionBody = `{"sectionIdentifier":"S1","courseOfferingReference":{"localCourseCode":"ALG-1","schoolId":255901001,"schoolYear":2026,"sessionName":"Fall"}}`
+	rosterBody  = `{"beginDate":"2025-08-23","sectionReference":{"localCourseCode":"ALG-1","schoolId":255901001,"schoolYear":2026,"sectionIdentifier":"S1","sessionName":"Fall"},"studentReference":{"studentUniqueId":"604822"}}`
+	attendBody  = `{"attendanceEventCategoryDescriptor":"uri://ed-fi.org/AttendanceEventCategoryDescriptor#Excused Absence","eventDate":"2025-09-03","schoolReference":{"schoolId":255901001},"sessionReference":{"schoolId":255901001,"schoolYear":2026,"sessionName":"Fall"},"studentReference":{"studentUniqueId":"604822"}}`
+)
+
+// district posts the small district in order.
+func (c *client) district() {
+	c.t.Helper()
+	for _, p := range [][2]string{
+		{"localEducationAgencies", leaBody}, {"schools", schoolBody}, {"students", studentBody}, {"studentSchoolAssociations", enrolBody},
+		{"sessions", sessionBody}, {"courses", courseBody}, {"courseOfferings", offerBody}, {"sections", sectionBody},
+		{"studentSectionAssociations", rosterBody}, {"studentSchoolAttendanceEvents", attendBody},
+	} {
+		c.must(http.StatusCreated, http.MethodPost, p[0], p[1])
+	}
+}
+
+func TestDistrictCanBeLoadedReadAndLoadedAgain(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	c.district()
+	a := c.must(http.StatusOK, http.MethodGet, "studentSectionAssociations", "")
+	if !strings.Contains(a.Body, `"sessionName":"Fall","link":{"rel":"Section"`) {
+		t.Errorf("got %s", a.Body)
+	}
+	c.must(http.StatusOK, http.MethodPost, "studentSectionAssociations", rosterBody)
+}
