@@ -29,7 +29,9 @@ type op struct {
 	srcKey   []byte
 	payload  []byte
 	refs     []reference
-	ledger   bool // no call: the entry is only dropped from the ledger
+	oldKey   syncdb.Hash // Update: the key the entry has now, when the natural key changes
+	was      *move       // Create: the row's record under its old key, which is deleted in this run
+	silent   silent      // no call
 	batch    *batch
 }
 
@@ -178,6 +180,23 @@ type stepRun struct {
 	waiting  []*op // blocked by a row of the same step
 }
 
+// silent says what an op does instead of a call: only the ledger learns something.
+type silent uint8
+
+const (
+	notSilent silent = iota
+	release          // drop the entry: the target does not hold it, or another row owns the record
+	follow           // move the entry to the key its record got with its parent
+)
+
+// ruling is what a silent op means.
+func (s silent) ruling() ruling {
+	if s == follow {
+		return ruling{effect: syncdb.EffectLive, outcome: Rekeyed}
+	}
+	return ruling{effect: syncdb.EffectGone}
+}
+
 // batch is a group commit: ops whose intents became durable together. Its arena holds their bytes.
 type batch struct {
 	ops   []*op
@@ -297,7 +316,7 @@ func (s *stepRun) commit() error {
 	for _, o := range b.ops {
 		intents = append(intents, syncdb.Intent{
 			Op: o.id, Verb: o.verb, Resource: s.r.Path, KeyHash: o.key, RecordHash: o.record, SourceHash: o.source,
-			PersonHash: o.person, EdfiID: o.edfiID, Key: o.keyText,
+			PersonHash: o.person, EdfiID: o.edfiID, Key: o.keyText, OldKeyHash: o.oldKey,
 		})
 	}
 	results := s.takeResults()
@@ -408,8 +427,8 @@ func (s *stepRun) call(o *op) {
 	}
 	answer, err := s.send(o)
 	r := judge(o.verb, s.r.twoPhase() && s.st.Verb == syncdb.Create, err)
-	if o.ledger {
-		r = ruling{effect: syncdb.EffectGone}
+	if o.silent != notSilent {
+		r = o.silent.ruling()
 	}
 	result := syncdb.Result{Op: o.id, Effect: r.effect}
 	if r.effect == syncdb.EffectLive {
@@ -418,13 +437,17 @@ func (s *stepRun) call(o *op) {
 			result.Origin = syncdb.Created
 		}
 	}
-	met := err == nil && o.verb == syncdb.Create && !o.ledger && !answer.Created
+	met := err == nil && o.verb == syncdb.Create && o.silent == notSilent && !answer.Created
 	if met {
 		s.x.mu.Lock()
 		s.x.ids[answer.ID] = struct{}{}
 		s.x.mu.Unlock()
 		r.outcome = Updated
-		if !o.known {
+		switch {
+		case o.was != nil && o.was.edfiID == answer.ID:
+			// The target had re-keyed our own record already: it stays what it was.
+			result.Origin, met = o.was.origin, false
+		case !o.known:
 			result.Origin = syncdb.Met // I9: it was there before us
 		}
 	}
@@ -433,6 +456,9 @@ func (s *stepRun) call(o *op) {
 		switch {
 		case r.effect == syncdb.EffectLive, r.next == nextLater:
 			s.r.table.setLive(o.key, true)
+			if !o.oldKey.IsZero() {
+				s.r.table.setLive(o.oldKey, false)
+			}
 		case r.effect == syncdb.EffectGone, r.effect == syncdb.EffectMissing:
 			s.r.table.setLive(o.key, false)
 		}
@@ -452,7 +478,7 @@ func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err erro
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.results = append(s.results, result)
-	if !o.ledger {
+	if o.silent == notSilent {
 		s.totals.Calls++
 		s.x.report(s.r.Path, s.x.sent.Add(1))
 	}
@@ -474,7 +500,7 @@ func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err erro
 		}
 		return
 	}
-	if o.ledger {
+	if o.silent == release {
 		s.totals.Released++
 		return
 	}
@@ -516,7 +542,7 @@ func (s *stepRun) problem(o *op, outcome, code, text, who string, d map[string]a
 	d["naturalKey"] = json.RawMessage(clone(o.keyText))
 	return syncdb.Problem{
 		Resource: s.r.Path, SourceHash: o.source, Outcome: outcome, Code: code, Cause: text, Owner: who,
-		KeyHash: o.key, RecordHash: o.record, SourceKey: string(o.srcKey), Detail: detail(d),
+		KeyHash: o.key, RecordHash: whole(o.key, o.record), SourceKey: string(o.srcKey), Detail: detail(d),
 	}
 }
 
@@ -524,8 +550,8 @@ func (s *stepRun) problem(o *op, outcome, code, text, who string, d map[string]a
 func (s *stepRun) send(o *op) (edfi.Answer, error) {
 	t := s.x.target
 	switch {
-	case o.ledger:
-		return edfi.Answer{}, nil
+	case o.silent != notSilent:
+		return edfi.Answer{ID: o.edfiID}, nil
 	case o.verb == syncdb.Create:
 		return t.Post(s.x.calls, s.r.Path, o.payload)
 	case o.verb == syncdb.Update:

@@ -67,7 +67,7 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 			s.hold(o, Invalid, "duplicate-natural-key", "another row has the same natural key and a different payload: none of them is sent", "mapping", nil)
 			return nil
 		}
-		if last, ok := s.rejected[rec.SourceHash]; ok && last == rec.RecordHash {
+		if last, ok := s.rejected[rec.SourceHash]; ok && last == whole(rec.KeyHash, rec.RecordHash) {
 			s.mu.Lock()
 			s.totals.add(Rejected, true)
 			s.keep = append(s.keep, rec.SourceHash)
@@ -87,6 +87,10 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 		} else {
 			o.refs = nil
 		}
+		if m, ok := s.r.moves[rec.KeyHash]; ok && verb == syncdb.Create {
+			o.move(m)
+			return s.add(o)
+		}
 		if verb == syncdb.Create {
 			return s.add(o)
 		}
@@ -100,6 +104,26 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 		return err
 	}
 	return flush()
+}
+
+// move makes a create of a row whose record has another key at the target into what its kind of move asks for.
+func (o *op) move(m move) {
+	switch {
+	case m.how == moveRecreate:
+		o.was = &m
+		return
+	case m.how == moveFollow && !m.changed:
+		o.silent = follow
+	}
+	o.verb, o.edfiID, o.oldKey, o.known = syncdb.Update, m.edfiID, m.old, true
+}
+
+// whole stands for a payload with its natural key, which a record hash leaves out.
+func whole(key, record syncdb.Hash) syncdb.Hash {
+	for i := range key {
+		record[i] ^= key[i]
+	}
+	return record
 }
 
 // detach gives the op bytes of its own, for ops that outlive the spool's buffer.
@@ -176,6 +200,9 @@ func (s *stepRun) feedClaims() error {
 func (s *stepRun) feedGone() error {
 	var lost []*op
 	err := s.r.gone.each(func(rec *record) error {
+		if _, kept := s.r.movedFrom[rec.KeyHash]; kept {
+			return nil // its record moved to another key
+		}
 		entry := goneEntry(s.r.Path, rec)
 		o := &op{
 			verb: syncdb.Delete, key: entry.KeyHash, source: entry.SourceHash, person: entry.PersonHash, edfiID: entry.EdfiID,
@@ -183,7 +210,7 @@ func (s *stepRun) feedGone() error {
 		}
 		switch {
 		case s.x.ownedByRow(s.r, entry.EdfiID): // I5d: two spellings of one key; the other one stays
-			o.ledger = true
+			o.silent = release
 		case entry.Origin == syncdb.Met: // I9
 			s.hold(o, Held, "met-existing-gone", "its row is gone from the source, but the record was at the target before our first call: "+
 				"adopt it to let us delete it, or delete it there", "target host", nil)

@@ -25,6 +25,7 @@ type ResourcePlan struct {
 	Unchanged int64  `json:"unchanged"`
 	Create    int64  `json:"create"`
 	Update    int64  `json:"update"`
+	Rekey     int64  `json:"rekey,omitempty"` // ledger only: the target re-keys them with their parent
 	Delete    int64  `json:"delete"`
 	Invalid   int64  `json:"invalid"`
 	Kept      int64  `json:"kept"`           // entries without a valid row that are left alone because an invalid row stands for them
@@ -61,6 +62,18 @@ func decide(found []*scanned, policy DeletePolicy) *Plan {
 			Create: r.fresh.count - r.dupFresh, Update: r.changed.count - r.dupChanged, Delete: r.gone.count,
 			Invalid: r.totals.Invalid + r.dupFresh + r.dupChanged,
 			Kept:    int64(len(r.heldSource)),
+		}
+		for _, m := range r.moves {
+			switch {
+			case m.how == moveRecreate:
+				continue
+			case m.how == moveFollow && !m.changed:
+				rp.Rekey++
+			default:
+				rp.Update++
+			}
+			rp.Create--
+			rp.Delete--
 		}
 		rp.Held = policy.judge(rp)
 		p.Resources = append(p.Resources, rp)

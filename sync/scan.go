@@ -34,6 +34,9 @@ type scanned struct {
 	dups       map[syncdb.Hash]struct{} // keys several rows have with different payloads: none of them is sent (F42)
 	metIDs     map[string]struct{}      // ids of entries in use that met an existing record: never delete another entry's with the same id (I5d)
 
+	moves     map[syncdb.Hash]move     // new key → natural-key change
+	movedFrom map[syncdb.Hash]struct{} // old keys of moves that keep their record: not to be deleted
+
 	dupFresh, dupChanged int64
 	entries              int64
 	totals               Totals
@@ -83,6 +86,10 @@ func (s *scanner) scan(ctx context.Context) ([]*scanned, error) {
 			closeAll(out)
 			return nil, fmt.Errorf("compare %s with the ledger: %w", res.Path, err)
 		}
+	}
+	if err := joinKeys(ctx, s.scope, out, schema.NewHasher(s.e.Keys.HashMAC())); err != nil {
+		closeAll(out)
+		return nil, err
 	}
 	return out, nil
 }

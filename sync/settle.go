@@ -32,7 +32,7 @@ func (s *stepRun) settleLost(lost []*op) error {
 				continue
 			case o.edfiID == "", s.x.ownedByRow(s.r, o.edfiID):
 				// I5d: nothing there, or a live row owns it. Closing a create as "gone" drops the entry without a call.
-				o.verb, o.ledger = syncdb.Create, true
+				o.verb, o.silent = syncdb.Create, release
 			}
 			if err := s.add(o); err != nil {
 				return err

@@ -153,7 +153,7 @@ type Problem struct {
 	Cause      string // what groups rows into one issue: path and rule, or the target's error type; no student values
 	Owner      string // mapping, source data, target host, us
 	KeyHash    Hash
-	RecordHash Hash   // rejected: not sent again while it is the same
+	RecordHash Hash   // rejected: stands for key and record; not sent again while it is the same
 	SourceKey  string // the SIS's own key, so that a person can find the row; sealed at rest
 	Detail     []byte // JSON: every violated rule, or the target's answer; sealed at rest
 	BlockedBy  []byte // blocked: resource and natural key of what is missing, as JSON; sealed at rest
