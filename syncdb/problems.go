@@ -1,0 +1,370 @@
+package syncdb
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"slices"
+	"strings"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// maxProblems is how many problems one transaction saves.
+const maxProblems = 1000
+
+// problemRow is a problem about to be saved.
+type problemRow struct {
+	*Problem
+	resource int64
+	issue    int64
+	content  []byte // in clear
+	hash     []byte
+}
+
+// SaveProblems writes the source rows that are not in sync, each replacing what was said of the same source row, and groups them into
+// issues by code, resource and cause. Of rows about which nothing changed only the run is written. Of two problems of one source row in
+// one call the last counts. Large calls are split into several transactions; a repeated call does no harm.
+func (d *DB) SaveProblems(ctx context.Context, l Lease, problems []Problem) error {
+	c, err := d.connection(ctx, l.ConnectionID)
+	if err != nil {
+		return fmt.Errorf("save problems: %w", err)
+	}
+	rows, err := d.problemRows(ctx, problems)
+	if err != nil {
+		return fmt.Errorf("save problems: %w", err)
+	}
+	for part := range slices.Chunk(rows, maxProblems) {
+		if err := d.fenced(ctx, l, func(tx *sqlx.Tx) error { return d.saveProblems(ctx, tx, c, l, part) }); err != nil {
+			return fmt.Errorf("save problems: %w", err)
+		}
+	}
+	return nil
+}
+
+// problemRows sorts the problems and drops all but the last of each source row. The order is that of the table, so that two processes
+// that write at once wait for each other instead of deadlocking.
+func (d *DB) problemRows(ctx context.Context, problems []Problem) ([]problemRow, error) {
+	rows := make([]problemRow, 0, len(problems))
+	for i := range slices.Backward(problems) {
+		p := &problems[i]
+		id, err := d.ensureResource(ctx, p.Resource)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, problemRow{Problem: p, resource: id})
+	}
+	inOrder := func(a, b problemRow) int {
+		return cmp.Or(cmp.Compare(a.resource, b.resource), bytes.Compare(a.SourceHash[:], b.SourceHash[:]))
+	}
+	slices.SortStableFunc(rows, inOrder)
+	return slices.CompactFunc(rows, func(a, b problemRow) bool { return inOrder(a, b) == 0 }), nil
+}
+
+func (d *DB) saveProblems(ctx context.Context, tx *sqlx.Tx, c connection, l Lease, rows []problemRow) error {
+	if err := d.saveIssues(ctx, tx, l, rows); err != nil {
+		return err
+	}
+	mac := c.ring.HashMAC()
+	for i := range rows {
+		rows[i].seal(mac)
+	}
+	for len(rows) > 0 {
+		n := 1
+		for n < len(rows) && rows[n].resource == rows[0].resource {
+			n++
+		}
+		if err := d.saveProblemsOf(ctx, tx, c, l, rows[:n]); err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
+}
+
+// seal fills in the content and its keyed hash, by which unchanged rows are told without opening them.
+func (r *problemRow) seal(mac hash.Hash) {
+	r.content = appendBytes(appendBytes(appendBytes(nil, r.SourceKey), r.Detail), r.BlockedBy)
+	mac.Reset()
+	mac.Write(binary.BigEndian.AppendUint64([]byte(r.Outcome+"\x00"), uint64(r.issue)))
+	mac.Write(r.KeyHash[:])
+	mac.Write(r.RecordHash[:])
+	mac.Write(r.content)
+	r.hash = mac.Sum(nil)[:16]
+}
+
+func (d *DB) saveIssues(ctx context.Context, tx *sqlx.Tx, l Lease, rows []problemRow) error {
+	type group struct {
+		resource    int64
+		code, cause string
+	}
+	ids, groups := map[group]int64{}, []*problemRow{}
+	for i := range rows {
+		r := &rows[i]
+		if g := (group{r.resource, r.Code, r.Cause}); ids[g] == 0 {
+			ids[g] = -1
+			groups = append(groups, r)
+		}
+	}
+	slices.SortFunc(groups, func(a, b *problemRow) int {
+		return cmp.Or(cmp.Compare(a.resource, b.resource), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Cause, b.Cause))
+	})
+	for _, r := range groups {
+		var id int64
+		cause := sha256.Sum256([]byte(r.Cause))
+		if err := tx.GetContext(ctx, &id, d.bind(`INSERT INTO issue
+			(connection_id, resource_id, code, cause_hash, cause, owner, outcome, first_run, last_run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (connection_id, resource_id, code, cause_hash) DO UPDATE
+			SET owner = excluded.owner, outcome = excluded.outcome, last_run = excluded.last_run, cleared_run = 0 RETURNING id`),
+			l.ConnectionID, r.resource, r.Code, cause[:], r.Cause, r.Owner, r.Outcome, l.RunID, l.RunID); err != nil {
+			return fmt.Errorf("save issue: %w", err)
+		}
+		ids[group{r.resource, r.Code, r.Cause}] = id
+	}
+	for i := range rows {
+		rows[i].issue = ids[group{rows[i].resource, rows[i].Code, rows[i].Cause}]
+	}
+	return nil
+}
+
+// saveProblemsOf saves rows of one resource.
+func (d *DB) saveProblemsOf(ctx context.Context, tx *sqlx.Tx, c connection, l Lease, rows []problemRow) error {
+	had, err := d.contentHashes(ctx, tx, l.ConnectionID, rows)
+	if err != nil {
+		return err
+	}
+	same, changed := []any{l.RunID, l.ConnectionID, rows[0].resource}, []any{}
+	for i := range rows {
+		r := &rows[i]
+		if bytes.Equal(had[r.SourceHash], r.hash) {
+			same = append(same, r.SourceHash[:])
+			continue
+		}
+		sealed := c.ring.Seal(nil, r.content, c.problemAAD(r.resource, &r.SourceHash))
+		changed = append(changed, l.ConnectionID, r.resource, r.SourceHash[:], r.issue, r.Outcome, nullHash(&r.KeyHash),
+			nullHash(&r.RecordHash), l.RunID, r.hash, sealed)
+	}
+	if n := len(same) - 3; n > 0 {
+		if _, err := d.exec(ctx, tx, `UPDATE problem SET last_run = ? WHERE connection_id = ? AND resource_id = ?
+			AND source_hash IN (`+list("?", n)+`)`, same...); err != nil {
+			return err
+		}
+	}
+	if n := len(changed) / 10; n > 0 {
+		if _, err := d.exec(ctx, tx, `INSERT INTO problem (connection_id, resource_id, source_hash, issue_id, outcome, natural_key_hash,
+			full_record_hash, last_run, content_hash, content_sealed) VALUES `+list("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", n)+`
+			ON CONFLICT (connection_id, resource_id, source_hash) DO UPDATE SET issue_id = excluded.issue_id, outcome = excluded.outcome,
+			natural_key_hash = excluded.natural_key_hash, full_record_hash = excluded.full_record_hash, last_run = excluded.last_run,
+			content_hash = excluded.content_hash, content_sealed = excluded.content_sealed`, changed...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *DB) contentHashes(ctx context.Context, tx *sqlx.Tx, connID int64, rows []problemRow) (map[Hash][]byte, error) {
+	args := []any{connID, rows[0].resource}
+	for i := range rows {
+		args = append(args, rows[i].SourceHash[:])
+	}
+	var had []struct {
+		Source []byte `db:"source_hash"`
+		Hash   []byte `db:"content_hash"`
+	}
+	if err := tx.SelectContext(ctx, &had, d.bind(`SELECT source_hash, content_hash FROM problem
+		WHERE connection_id = ? AND resource_id = ? AND source_hash IN (`+list("?", len(rows))+`)`), args...); err != nil {
+		return nil, err
+	}
+	hashes := make(map[Hash][]byte, len(had))
+	for _, h := range had {
+		hashes[hashOf(h.Source)] = h.Hash
+	}
+	return hashes, nil
+}
+
+// KeepProblems marks the problems of these source rows as seen by the lease's run, as they are: rows that were not sent again. Rows
+// without a problem are passed over. It may be called again.
+func (d *DB) KeepProblems(ctx context.Context, l Lease, resource string, sources []Hash) error {
+	id, err := d.resourceID(ctx, resource)
+	if err != nil || id == 0 {
+		return err
+	}
+	sources = slices.SortedFunc(slices.Values(sources), func(a, b Hash) int { return bytes.Compare(a[:], b[:]) })
+	for part := range slices.Chunk(sources, maxProblems) {
+		args := []any{l.RunID, l.ConnectionID, id}
+		for i := range part {
+			args = append(args, part[i][:])
+		}
+		of := ` WHERE connection_id = ? AND resource_id = ? AND source_hash IN (` + list("?", len(part)) + `)`
+		err := d.fenced(ctx, l, func(tx *sqlx.Tx) error {
+			if _, err := d.exec(ctx, tx, `UPDATE problem SET last_run = ?`+of, args...); err != nil {
+				return err
+			}
+			_, err := d.exec(ctx, tx, `UPDATE issue SET last_run = ?, cleared_run = 0 WHERE id IN (SELECT issue_id FROM problem`+of+`)`, args...)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("keep problems: %w", err)
+		}
+	}
+	return nil
+}
+
+// CloseProblems removes the problems of these resources that the lease's run neither saved nor kept, and returns how many. Those with
+// OutcomeMet stay. Issues left without rows are marked as cleared by this run. It may be called again.
+func (d *DB) CloseProblems(ctx context.Context, l Lease, resources []string) (cleared int, err error) {
+	ids := make([]int64, 0, len(resources))
+	for _, name := range resources {
+		id, err := d.resourceID(ctx, name)
+		if err != nil {
+			return 0, fmt.Errorf("close problems: %w", err)
+		}
+		if id != 0 {
+			ids = append(ids, id)
+		}
+	}
+	err = d.fenced(ctx, l, func(tx *sqlx.Tx) error {
+		cleared = 0
+		for _, id := range ids {
+			n, err := d.exec(ctx, tx, `DELETE FROM problem WHERE connection_id = ? AND resource_id = ? AND last_run <> ? AND outcome <> ?`,
+				l.ConnectionID, id, l.RunID, OutcomeMet)
+			if err != nil {
+				return err
+			}
+			cleared += int(n)
+			if _, err := d.exec(ctx, tx, `UPDATE issue SET cleared_run = ? WHERE connection_id = ? AND resource_id = ? AND cleared_run = 0
+				AND NOT EXISTS (SELECT 1 FROM problem p WHERE p.issue_id = issue.id)`, l.RunID, l.ConnectionID, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("close problems: %w", err)
+	}
+	return cleared, nil
+}
+
+// Issues returns the connection's issues, oldest first, with the number of rows each has now.
+func (d *DB) Issues(ctx context.Context, connID int64, openOnly bool) ([]Issue, error) {
+	query := `SELECT i.id, i.code, r.path AS resource, i.cause, i.owner, i.outcome, i.first_run AS firstrun, i.last_run AS lastrun,
+		i.cleared_run AS clearedrun, (SELECT count(*) FROM problem p WHERE p.issue_id = i.id) AS rows
+		FROM issue i JOIN resource r ON r.id = i.resource_id WHERE i.connection_id = ?`
+	if openOnly {
+		query += ` AND i.cleared_run = 0`
+	}
+	var issues []Issue
+	if err := d.store.reads().SelectContext(ctx, &issues, d.bind(query+` ORDER BY i.id`), connID); err != nil {
+		return nil, fmt.Errorf("read issues: %w", err)
+	}
+	return issues, nil
+}
+
+// Problems returns the connection's problems that pass the filter, by resource and source hash.
+func (d *DB) Problems(ctx context.Context, connID int64, f ProblemFilter) ([]Problem, error) {
+	c, err := d.connection(ctx, connID)
+	if err != nil {
+		return nil, fmt.Errorf("read problems: %w", err)
+	}
+	where, args := []string{`p.connection_id = ?`}, []any{connID}
+	narrow := func(condition string, arg any) {
+		where, args = append(where, condition), append(args, arg)
+	}
+	if f.Resource != "" {
+		narrow(`r.path = ?`, f.Resource)
+	}
+	if f.Outcome != "" {
+		narrow(`p.outcome = ?`, f.Outcome)
+	}
+	if f.IssueID != 0 {
+		narrow(`p.issue_id = ?`, f.IssueID)
+	}
+	if !f.After.IsZero() {
+		narrow(`p.source_hash > ?`, f.After[:])
+	}
+	query := `SELECT p.resource_id, r.path, p.source_hash, p.outcome, i.code, i.cause, i.owner, p.natural_key_hash, p.full_record_hash,
+		p.content_sealed FROM problem p JOIN resource r ON r.id = p.resource_id JOIN issue i ON i.id = p.issue_id
+		WHERE ` + strings.Join(where, " AND ") + ` ORDER BY r.path, p.source_hash`
+	if f.Limit > 0 {
+		query, args = query+` LIMIT ?`, append(args, f.Limit)
+	}
+	rows, err := d.store.reads().QueryContext(ctx, d.bind(query), args...)
+	if err != nil {
+		return nil, fmt.Errorf("read problems: %w", err)
+	}
+	defer rows.Close()
+	var problems []Problem
+	for rows.Next() {
+		var p Problem
+		var resource int64
+		var source, key, record, sealed []byte
+		if err := rows.Scan(&resource, &p.Resource, &source, &p.Outcome, &p.Code, &p.Cause, &p.Owner, &key, &record, &sealed); err != nil {
+			return nil, fmt.Errorf("read problems: %w", err)
+		}
+		p.SourceHash, p.KeyHash, p.RecordHash = hashOf(source), hashOf(key), hashOf(record)
+		content, err := c.ring.Open(nil, sealed, c.problemAAD(resource, &p.SourceHash))
+		if err == nil {
+			err = p.read(content)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open problem: %w", err)
+		}
+		problems = append(problems, p)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read problems: %w", err)
+	}
+	return problems, nil
+}
+
+func (p *Problem) read(content []byte) error {
+	r := frameReader{b: content}
+	p.SourceKey = string(r.bytes())
+	for _, field := range []*[]byte{&p.Detail, &p.BlockedBy} {
+		if b := r.bytes(); len(b) > 0 {
+			*field = b
+		}
+	}
+	if r.err != nil {
+		return errors.New("content is malformed")
+	}
+	return nil
+}
+
+// Rejected returns, by source hash, the record hash of each source row of the resource that the target last rejected: it is not sent
+// again while it is the same.
+func (d *DB) Rejected(ctx context.Context, connID int64, resource string) (map[Hash]Hash, error) {
+	rejected := map[Hash]Hash{}
+	id, err := d.resourceID(ctx, resource)
+	if err != nil || id == 0 {
+		return rejected, err
+	}
+	rows, err := d.store.reads().QueryContext(ctx, d.bind(`SELECT source_hash, full_record_hash FROM problem
+		WHERE connection_id = ? AND resource_id = ? AND outcome = ? AND full_record_hash IS NOT NULL`), connID, id, OutcomeRejected)
+	if err != nil {
+		return nil, fmt.Errorf("read rejected rows: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var source, record []byte
+		if err := rows.Scan(&source, &record); err != nil {
+			return nil, fmt.Errorf("read rejected rows: %w", err)
+		}
+		rejected[hashOf(source)] = hashOf(record)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read rejected rows: %w", err)
+	}
+	return rejected, nil
+}
+
+// problemAAD binds the sealed content to its row.
+func (c connection) problemAAD(resourceID int64, source *Hash) []byte {
+	place := binary.BigEndian.AppendUint64(nil, uint64(resourceID))
+	return c.aad("problem", append(place, source[:]...)...)
+}

@@ -1,0 +1,290 @@
+package syncdb
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+)
+
+const runColumns = `id, connection_id, state, reason, created_at, started_at, ended_at, totals, error`
+
+type runRow struct {
+	ID           int64          `db:"id"`
+	ConnectionID int64          `db:"connection_id"`
+	State        string         `db:"state"`
+	Reason       string         `db:"reason"`
+	CreatedAt    int64          `db:"created_at"`
+	StartedAt    sql.NullInt64  `db:"started_at"`
+	EndedAt      sql.NullInt64  `db:"ended_at"`
+	Totals       sql.NullString `db:"totals"`
+	Error        string         `db:"error"`
+}
+
+func (r *runRow) run() Run {
+	return Run{
+		ID: r.ID, ConnectionID: r.ConnectionID, State: RunState(r.State), Reason: r.Reason, CreatedAt: time.UnixMilli(r.CreatedAt).UTC(),
+		StartedAt: instant(r.StartedAt), EndedAt: instant(r.EndedAt), Totals: raw(r.Totals), Error: r.Error,
+	}
+}
+
+func instant(ms sql.NullInt64) time.Time {
+	if !ms.Valid {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms.Int64).UTC()
+}
+
+func raw(s sql.NullString) json.RawMessage {
+	if !s.Valid {
+		return nil
+	}
+	return json.RawMessage(s.String)
+}
+
+func nullable(totals json.RawMessage) any {
+	if totals == nil {
+		return nil
+	}
+	return string(totals)
+}
+
+// RequestRun asks for a run of the connection. Requests coalesce: when a run already waits, it is returned and joined is true. Safe to
+// call from any number of processes at once (F60).
+func (d *DB) RequestRun(ctx context.Context, connID int64, reason string) (run Run, joined bool, err error) {
+	var row runRow
+	waiting := d.bind(`SELECT ` + runColumns + ` FROM run WHERE connection_id = ? AND state = 'waiting'`)
+	insert := d.bind(`INSERT INTO run (connection_id, state, reason, created_at) VALUES (?, 'waiting', ?, ` + d.store.words().now + `)
+		ON CONFLICT (connection_id) WHERE state = 'waiting' DO NOTHING RETURNING ` + runColumns)
+	for { // the waiting run we lost against may have been started before we could read it
+		err = d.store.reads().GetContext(ctx, &row, waiting, connID)
+		if err == nil {
+			return row.run(), true, nil
+		}
+		if !errors.Is(err, sql.ErrNoRows) {
+			return Run{}, false, fmt.Errorf("request run: %w", err)
+		}
+		err = d.transact(ctx, func(tx *sqlx.Tx) error { return tx.GetContext(ctx, &row, insert, connID, reason, d.now()) })
+		if err == nil {
+			return row.run(), false, nil
+		}
+		if !errors.Is(err, sql.ErrNoRows) {
+			return Run{}, false, fmt.Errorf("request run: %w", err)
+		}
+	}
+}
+
+// StartRun takes the waiting run of the connection to running, under a new lease of the given length. It returns a *BusyError while
+// another lease lives, and ErrNoRun when no run waits. A running run whose lease expired more than the grace ago is failed with
+// LostProcess, even when none waits; its holder is fenced out by the token (I7).
+func (d *DB) StartRun(ctx context.Context, connID int64, holder string, ttl time.Duration) (Run, Lease, error) {
+	lease := Lease{ConnectionID: connID, Holder: holder, TTL: ttl}
+	var row runRow
+	var none bool
+	err := d.transact(ctx, func(tx *sqlx.Tx) error {
+		none = false
+		lease.RenewedAt = d.cfg.Now()
+		if err := d.retire(ctx, tx, connID); err != nil {
+			return err
+		}
+		now := d.store.words().now
+		err := tx.GetContext(ctx, &row, d.bind(`UPDATE run SET state = 'running', started_at = `+now+`
+			WHERE connection_id = ? AND state = 'waiting' RETURNING `+runColumns), d.now(), connID)
+		if errors.Is(err, sql.ErrNoRows) {
+			none = true // commit all the same: a lost run must not look running for ever (I20)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		lease.RunID = row.ID
+		return tx.GetContext(ctx, &lease.Token, d.bind(`UPDATE lease
+			SET token = token + 1, run_id = ?, holder = ?, cancel = 0, expires_at = `+now+` + ? WHERE connection_id = ? RETURNING token`),
+			row.ID, holder, d.now(), ttl.Milliseconds(), connID)
+	})
+	if err == nil && none {
+		err = ErrNoRun
+	}
+	if err != nil {
+		return Run{}, Lease{}, fmt.Errorf("start run: %w", err)
+	}
+	return row.run(), lease, nil
+}
+
+// retire ends what a lost process left running. It returns a *BusyError when the process may still be there. It locks the lease row,
+// so it waits for the transactions the old holder has open (I7).
+func (d *DB) retire(ctx context.Context, tx *sqlx.Tx, connID int64) error {
+	var old struct {
+		RunID     int64  `db:"run_id"`
+		Holder    string `db:"holder"`
+		ExpiresAt int64  `db:"expires_at"`
+		Now       int64  `db:"now"`
+	}
+	w := d.store.words()
+	err := tx.GetContext(ctx, &old, d.bind(`SELECT run_id, holder, expires_at, `+w.now+` AS now FROM lease WHERE connection_id = ?`+w.lock),
+		d.now(), connID)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("no connection %d", connID)
+	}
+	if err != nil || old.RunID == 0 {
+		return err
+	}
+	if until := old.ExpiresAt + d.cfg.Grace.Milliseconds(); until > old.Now {
+		return &BusyError{Holder: old.Holder, RunID: old.RunID, Until: time.UnixMilli(until).UTC()}
+	}
+	if _, err := d.exec(ctx, tx, `UPDATE run SET state = 'failed', error = ?, ended_at = ? WHERE id = ? AND state = 'running'`,
+		LostProcess, old.Now, old.RunID); err != nil {
+		return err
+	}
+	return d.release(ctx, tx, connID)
+}
+
+// release ends a lease. The token grows so that nobody can go on under the old one (I7).
+func (d *DB) release(ctx context.Context, tx *sqlx.Tx, connID int64) error {
+	_, err := d.exec(ctx, tx, `UPDATE lease SET token = token + 1, run_id = 0, holder = '', expires_at = 0, cancel = 0
+		WHERE connection_id = ?`, connID)
+	return err
+}
+
+// Renew extends the lease by its TTL from now and reports whether the run was canceled. It returns ErrFenced when the lease expired or
+// was taken over. RenewedAt of the result was read before the statement was sent.
+func (d *DB) Renew(ctx context.Context, l Lease) (renewed Lease, cancel bool, err error) {
+	now := d.store.words().now
+	var flag int
+	err = d.transact(ctx, func(tx *sqlx.Tx) error {
+		l.RenewedAt = d.cfg.Now()
+		return tx.GetContext(ctx, &flag, d.bind(`UPDATE lease SET expires_at = `+now+` + ?
+			WHERE connection_id = ? AND token = ? AND run_id = ? AND expires_at > `+now+` RETURNING cancel`),
+			d.now(), l.TTL.Milliseconds(), l.ConnectionID, l.Token, l.RunID, d.now())
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return l, false, fmt.Errorf("renew lease: %w", ErrFenced)
+	}
+	if err != nil {
+		return l, false, fmt.Errorf("renew lease: %w", err)
+	}
+	return l, flag != 0, nil
+}
+
+// ExpireLease ends the lease of the running run as if it had expired long ago, provided exactly this holder has it; otherwise it does
+// nothing. The next StartRun may then take over at once. Call it only when it is certain that the holder's process is dead: the wait it
+// spares is what keeps two writers apart (I7).
+func (d *DB) ExpireLease(ctx context.Context, connID int64, holder string) error {
+	if _, err := d.exec(ctx, d.store.writes(), `UPDATE lease SET expires_at = 0 WHERE connection_id = ? AND holder = ? AND run_id <> 0`,
+		connID, holder); err != nil {
+		return fmt.Errorf("expire lease: %w", err)
+	}
+	return nil
+}
+
+// Cancel asks the running run to stop; its process learns it at its next Renew (I19). It returns ErrNoRun when none is running. It may
+// be called twice.
+func (d *DB) Cancel(ctx context.Context, connID int64) error {
+	n, err := d.exec(ctx, d.store.writes(), `UPDATE lease SET cancel = 1 WHERE connection_id = ? AND run_id <> 0`, connID)
+	if err == nil && n == 0 {
+		err = ErrNoRun
+	}
+	if err != nil {
+		return fmt.Errorf("cancel run: %w", err)
+	}
+	return nil
+}
+
+// FinishRun closes the run of the lease as done, failed or canceled, and releases the lease. totals are counts and errText says why
+// the run failed; neither may hold student values (I14). What the journal still holds stays there for the next run's Recover.
+func (d *DB) FinishRun(ctx context.Context, l Lease, state RunState, totals json.RawMessage, errText string) error {
+	if !state.Final() {
+		return fmt.Errorf("finish run: %q is not a final state", state)
+	}
+	w := d.store.words()
+	err := d.transact(ctx, func(tx *sqlx.Tx) error {
+		if err := d.fence(ctx, tx, l, w.lock); err != nil {
+			return err
+		}
+		if _, err := d.exec(ctx, tx, `UPDATE run SET state = ?, totals = ?, error = ?, ended_at = `+w.now+` WHERE id = ?`,
+			string(state), nullable(totals), errText, d.now(), l.RunID); err != nil {
+			return err
+		}
+		if _, err := d.exec(ctx, tx, `UPDATE meta SET generation = generation + 1`); err != nil {
+			return err
+		}
+		return d.release(ctx, tx, l.ConnectionID)
+	})
+	if err != nil {
+		return fmt.Errorf("finish run: %w", err)
+	}
+	return nil
+}
+
+// Runs returns the connection's runs, newest first, at most limit of them; 0 means all.
+func (d *DB) Runs(ctx context.Context, connID int64, limit int) ([]Run, error) {
+	query, args := `SELECT `+runColumns+` FROM run WHERE connection_id = ? ORDER BY id DESC`, []any{connID}
+	if limit > 0 {
+		query, args = query+` LIMIT ?`, append(args, limit)
+	}
+	var rows []runRow
+	if err := d.store.reads().SelectContext(ctx, &rows, d.bind(query), args...); err != nil {
+		return nil, fmt.Errorf("read runs: %w", err)
+	}
+	runs := make([]Run, len(rows))
+	for i := range rows {
+		runs[i] = rows[i].run()
+	}
+	return runs, nil
+}
+
+// RunByID returns one run, or ErrNoRun.
+func (d *DB) RunByID(ctx context.Context, id int64) (Run, error) {
+	var row runRow
+	err := d.store.reads().GetContext(ctx, &row, d.bind(`SELECT `+runColumns+` FROM run WHERE id = ?`), id)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrNoRun
+	}
+	if err != nil {
+		return Run{}, fmt.Errorf("read run %d: %w", id, err)
+	}
+	return row.run(), nil
+}
+
+// SaveStep writes a step of the lease's run, replacing the one at its position.
+func (d *DB) SaveStep(ctx context.Context, l Lease, s Step) error {
+	resource, err := d.ensureResource(ctx, s.Resource)
+	if err != nil {
+		return fmt.Errorf("save step: %w", err)
+	}
+	err = d.fenced(ctx, l, func(tx *sqlx.Tx) error {
+		_, err := d.exec(ctx, tx, `INSERT INTO step (run_id, position, resource_id, verb, state, totals) VALUES (?, ?, ?, ?, ?, ?)
+			ON CONFLICT (run_id, position) DO UPDATE
+			SET resource_id = excluded.resource_id, verb = excluded.verb, state = excluded.state, totals = excluded.totals`,
+			l.RunID, s.Position, resource, s.Verb, s.State, nullable(s.Totals))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("save step: %w", err)
+	}
+	return nil
+}
+
+// Steps returns the steps of a run by position.
+func (d *DB) Steps(ctx context.Context, runID int64) ([]Step, error) {
+	var rows []struct {
+		Position int            `db:"position"`
+		Path     string         `db:"path"`
+		Verb     Verb           `db:"verb"`
+		State    string         `db:"state"`
+		Totals   sql.NullString `db:"totals"`
+	}
+	if err := d.store.reads().SelectContext(ctx, &rows, d.bind(`SELECT s.position, r.path, s.verb, s.state, s.totals
+		FROM step s JOIN resource r ON r.id = s.resource_id WHERE s.run_id = ? ORDER BY s.position`), runID); err != nil {
+		return nil, fmt.Errorf("read steps: %w", err)
+	}
+	steps := make([]Step, len(rows))
+	for i, r := range rows {
+		steps[i] = Step{Position: r.Position, Resource: r.Path, Verb: r.Verb, State: r.State, Totals: raw(r.Totals)}
+	}
+	return steps, nil
+}
