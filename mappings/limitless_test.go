@@ -235,7 +235,7 @@ func checkAllValid(t *testing.T, x extract, stats limitless.Stats) {
 
 func TestNaturalKeysAreUnique(t *testing.T) {
 	t.Parallel()
-	cfg, _ := demo(t, limitless.Options{Students: 400, AttendancePerStudent: 90})
+	cfg, _ := demo(t, limitless.Options{Students: 100, AttendancePerStudent: 120})
 	for resource, rows := range read(t, cfg) {
 		keys := map[string]string{}
 		for source, rec := range rows {
