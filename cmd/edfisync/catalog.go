@@ -107,7 +107,7 @@ func findResource(model *schema.Model, name string) (*schema.Resource, error) {
 			return r, nil
 		}
 	}
-	if r, ok := model.Entity(name); ok {
+	if r, ok := model.Entity(strings.ToUpper(name[:1]) + name[1:]); ok {
 		return r, nil
 	}
 	if kinds := model.Concrete(name); len(kinds) > 0 {
@@ -123,6 +123,7 @@ func findResource(model *schema.Model, name string) (*schema.Resource, error) {
 			like = append(like, r.Path)
 		}
 	}
+	slices.SortStableFunc(like, func(a, b string) int { return len(a) - len(b) })
 	if len(like) > 0 {
 		return nil, fmt.Errorf("there is no resource %q; did you mean: %s", name, strings.Join(like[:min(len(like), 8)], ", "))
 	}
@@ -132,7 +133,7 @@ func findResource(model *schema.Model, name string) (*schema.Resource, error) {
 func line(r *schema.Resource) resourceLine {
 	l := resourceLine{Resource: r.Path, Name: r.Name, Key: []string{}}
 	for _, part := range r.Key {
-		l.Key = append(l.Key, part.Paths[0])
+		l.Key = append(l.Key, part.Name)
 	}
 	return l
 }
@@ -226,9 +227,9 @@ func (d *resourceDetail) printElements(out io.Writer, choose func(elementDetail)
 		}
 		target := ""
 		if e.Target != "" {
-			target = "→ " + e.Target
+			target = "\t→ " + e.Target
 		}
-		fmt.Fprintf(w, " %s%s\t%s\t%s\n", mark, e.Path, e.Type, target)
+		fmt.Fprintf(w, " %s%s\t%s%s\n", mark, e.Path, e.Type, target)
 	}
 	flush(w)
 }

@@ -18,7 +18,14 @@ import (
 type commands struct {
 	globals
 
+	Demo       demoCmd       `cmd:"" group:"try" help:"Sync a made-up district to a sandbox, three times, and check every count."`
+	Sandbox    sandboxCmd    `cmd:"" group:"try" help:"Serve an Ed-Fi API to try things on."`
 	Catalog    catalogCmd    `cmd:"" group:"try" help:"Show the resources of a data standard: keys, references, elements."`
+	Check      checkCmd      `cmd:"" group:"sync" help:"Test the configuration, packs, source, target and ledger; send nothing."`
+	Plan       planCmd       `cmd:"" group:"sync" help:"Show what a run would send; send nothing."`
+	Run        runCmd        `cmd:"" group:"sync" help:"Run one connection: make the target equal to the source."`
+	Runs       runsCmd       `cmd:"" group:"look" help:"List past runs."`
+	Issues     issuesCmd     `cmd:"" group:"look" help:"List what keeps records out of the target, by cause."`
 	Version    versionCmd    `cmd:"" group:"other" help:"Print version and build."`
 	Completion completionCmd `cmd:"" group:"other" help:"Print a completion script for a shell."`
 }

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
+	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/schema"
+	"github.com/edfisync/edfisync/source"
+)
+
+type checkCmd struct {
+	Connection string `placeholder:"NAME" help:"Check this connection only."`
+}
+
+// Help is the long help of the command.
+func (checkCmd) Help() string {
+	return `Tests everything a run needs and reports every problem at once, with its remedy. Nothing is sent to the target. A ledger on PostgreSQL
+gets its tables when they are missing; an embedded one is left for the first run to make.
+
+Examples:
+
+    edfisync check
+    edfisync check --connection lincoln-2027 --json`
+}
+
+// finding is one line of a check.
+type finding struct {
+	Connection string `json:"connection,omitempty"`
+	Part       string `json:"part"` // ledger, pack, source, target, credentials, claims, mapping
+	OK         bool   `json:"ok"`
+	Warning    bool   `json:"warning,omitempty"` // worth knowing; a run works
+	Detail     string `json:"detail"`
+	Remedy     string `json:"remedy,omitempty"`
+	code       exitCode
+}
+
+// report gathers findings.
+type report struct {
+	connection string
+	findings   []finding
+}
+
+func (r *report) ok(part, format string, args ...any) {
+	r.findings = append(r.findings, finding{Connection: r.connection, Part: part, OK: true, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (r *report) warn(part, detail, remedy string) {
+	r.findings = append(r.findings, finding{Connection: r.connection, Part: part, OK: true, Warning: true, Detail: detail, Remedy: remedy})
+}
+
+// fail notes one finding for each problem that err joins.
+func (r *report) fail(ctx context.Context, part string, err error, remedy string) {
+	code := codeOf(ctx, err)
+	if problems := source.Problems(err); len(problems) > 0 {
+		for _, problem := range problems {
+			r.findings = append(r.findings, finding{Connection: r.connection, Part: part, Detail: problem.Error(), code: exitUsage})
+		}
+		return
+	}
+	var target *edfi.Error
+	if errors.As(err, &target) {
+		remedy = target.Hint
+	}
+	r.findings = append(r.findings, finding{Connection: r.connection, Part: part, Detail: err.Error(), Remedy: remedy, code: code})
+}
+
+// Run checks and prints the findings.
+func (c *checkCmd) Run(ctx context.Context, a *app) error {
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	connections := cfg.Connections
+	if c.Connection != "" {
+		conn, err := pick(cfg, c.Connection)
+		if err != nil {
+			return err
+		}
+		connections = []config.Connection{*conn}
+	}
+	var r report
+	r.ok("configuration", "%s", a.Config)
+	checkLedger(ctx, &r, cfg)
+	for i := range connections {
+		r.connection = connections[i].FullName()
+		checkConnection(ctx, &r, &connections[i])
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	a.printReport(&r)
+	code := exitOK
+	for _, f := range r.findings {
+		code = worst(code, f.code)
+	}
+	return quietly(code)
+}
+
+func (a *app) printReport(r *report) {
+	if a.JSON {
+		a.printJSON(struct {
+			OK       bool      `json:"ok"`
+			Findings []finding `json:"findings"`
+		}{!slices.ContainsFunc(r.findings, func(f finding) bool { return !f.OK }), r.findings})
+		return
+	}
+	problems := 0
+	for _, f := range r.findings {
+		mark := "ok"
+		switch {
+		case !f.OK:
+			mark = "FAIL"
+			problems++
+		case f.Warning:
+			mark = "warn"
+		}
+		name := f.Part
+		if f.Connection != "" {
+			name = f.Connection + " " + name
+		}
+		fmt.Fprintf(a.out, "%-4s  %s: %s\n", mark, name, strings.ReplaceAll(f.Detail, "\n", "\n        "))
+		if f.Remedy != "" {
+			fmt.Fprintf(a.out, "      → %s\n", f.Remedy)
+		}
+	}
+	switch problems {
+	case 0:
+		fmt.Fprintln(a.out, "\nready: edfisync plan shows what a run would send")
+	case 1:
+		fmt.Fprintln(a.out, "\n1 problem")
+	default:
+		fmt.Fprintf(a.out, "\n%d problems\n", problems)
+	}
+}
+
+func checkLedger(ctx context.Context, r *report, cfg *config.Config) {
+	if missing(cfg) {
+		if err := os.MkdirAll(cfg.WorkDir, 0o700); err != nil {
+			r.fail(ctx, "ledger", usageError(err), "choose a work_dir that can be written to")
+			return
+		}
+		r.ok("ledger", "not there yet; the first run makes it in %s", cfg.WorkDir)
+		return
+	}
+	ledger, err := openLedger(ctx, cfg)
+	if err != nil {
+		r.fail(ctx, "ledger", err, "")
+		return
+	}
+	id, _, err := ledger.Identity(ctx)
+	if err = errors.Join(err, ledger.Close()); err != nil {
+		r.fail(ctx, "ledger", err, "")
+		return
+	}
+	r.ok("ledger", "opens with its key, id %s", id)
+}
+
+// checkConnection tests the parts of a connection as far as one does not need another that failed.
+func checkConnection(ctx context.Context, r *report, conn *config.Connection) {
+	pack, err := loadPack(conn)
+	if err != nil {
+		r.fail(ctx, "pack", usageError(err), "")
+	} else {
+		r.ok("pack", "%s: %d queries", pack.Name, len(pack.Queries))
+	}
+	model := checkTarget(ctx, r, conn, pack)
+	if pack == nil {
+		return
+	}
+	db, err := source.Open(ctx, sourceConfig(conn, pack))
+	if err != nil {
+		r.fail(ctx, "source", err, "")
+		return
+	}
+	defer db.Close() //nolint:errcheck // nothing was written
+	r.ok("source", "%s answers", conn.Source.Driver)
+	if model == nil {
+		return
+	}
+	queries, err := bind(ctx, db, pack, model, conn)
+	if err != nil {
+		r.fail(ctx, "mapping", err, "")
+		return
+	}
+	r.ok("mapping", "%d queries fit the model %s", len(queries), model.Name)
+	for _, q := range queries {
+		for _, warning := range q.Warnings {
+			r.warn("mapping", q.Query.File+": "+warning, "")
+		}
+	}
+}
+
+// checkTarget tests the API as far as it answers, and returns its model when there is one.
+func checkTarget(ctx context.Context, r *report, conn *config.Connection, pack *source.Pack) *schema.Model {
+	target, err := edfi.Connect(ctx, targetConfig(conn, slog.New(slog.DiscardHandler)))
+	if err != nil {
+		r.fail(ctx, "target", err, "")
+		return nil
+	}
+	defer target.Close()
+	info := target.Info()
+	r.ok("target", "%s %s, data standard %s", orElse(info.ApplicationName, "Ed-Fi API"), orElse(info.InformationalVersion, info.Version), orElse(info.Standard, "not told"))
+	if err := target.Login(ctx); err != nil {
+		r.fail(ctx, "credentials", err, "")
+	} else {
+		r.ok("credentials", "accepted")
+		checkClaims(ctx, r, target, pack)
+	}
+	model, err := chooseModel(ctx, target, conn.Target.Standard)
+	if err != nil {
+		r.fail(ctx, "model", err, "set target.standard to a bundled version if the documents cannot be had")
+		return nil
+	}
+	r.ok("model", "%s", model.Name)
+	return model
+}
+
+// checkClaims compares what the credentials may do with what a run of the pack does.
+func checkClaims(ctx context.Context, r *report, target *edfi.Client, pack *source.Pack) {
+	info, err := target.TokenInfo(ctx)
+	switch {
+	case notOffered(err):
+		r.warn("claims", "the target does not tell what the credentials may do", "")
+		return
+	case err != nil:
+		r.fail(ctx, "claims", err, "")
+		return
+	case len(info.Resources) == 0:
+		r.warn("claims", "the target tells the organizations of the credentials, not their resources (before ODS/API 7.3)", "")
+		return
+	case pack == nil:
+		return
+	}
+	may := map[string][]string{}
+	for _, claim := range info.Resources {
+		may[strings.ToLower(strings.TrimPrefix(claim.Resource, "/"))] = claim.Operations
+	}
+	var lacking []string
+	for _, q := range pack.Queries {
+		for _, operation := range []string{"Create", "Read", "Update", "Delete"} {
+			if line := operation + " " + q.Resource; !slices.Contains(may[strings.ToLower(q.Resource)], operation) && !slices.Contains(lacking, line) {
+				lacking = append(lacking, line)
+			}
+		}
+	}
+	if len(lacking) > 0 {
+		r.fail(ctx, "claims", fmt.Errorf("claim set %q does not allow: %s", info.ClaimSet.Name, strings.Join(lacking, ", ")), "ask the host of the API for a claim set that allows it")
+		return
+	}
+	r.ok("claims", "claim set %q allows all that the pack sends, for %d education organizations", info.ClaimSet.Name, len(info.EducationOrganizations))
+}
+
+func orElse(value, otherwise string) string {
+	if value == "" {
+		return otherwise
+	}
+	return value
+}

@@ -1,0 +1,311 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
+	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/internal/keys"
+	"github.com/edfisync/edfisync/mappings"
+	"github.com/edfisync/edfisync/schema"
+	"github.com/edfisync/edfisync/source"
+	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// opened is one connection with all that a run needs.
+type opened struct {
+	engine *sync.Engine
+	ledger *syncdb.DB
+	close  func()
+}
+
+// open opens ledger, source and target of a connection and wires the engine. The caller calls close.
+func (a *app) open(ctx context.Context, cfg *config.Config, conn *config.Connection) (o *opened, err error) {
+	log := logger(a.err, cfg.Log).With(slog.String("connection", conn.FullName()))
+	o = &opened{}
+	var closers []func()
+	o.close = func() {
+		for _, closer := range slices.Backward(closers) {
+			closer()
+		}
+	}
+	defer func() {
+		if err != nil {
+			o.close()
+		}
+	}()
+
+	pack, err := loadPack(conn)
+	if err != nil {
+		return nil, usageError(err)
+	}
+	if o.ledger, err = openLedger(ctx, cfg); err != nil {
+		return nil, err
+	}
+	closers = append(closers, func() { logClose(log, "ledger", o.ledger.Close()) })
+	target, err := edfi.Connect(ctx, targetConfig(conn, log))
+	if err != nil {
+		return nil, hinted(err)
+	}
+	closers = append(closers, target.Close)
+	model, err := chooseModel(ctx, target, conn.Target.Standard)
+	if err != nil {
+		return nil, hinted(err)
+	}
+	order, err := loadOrder(ctx, target, model, log)
+	if err != nil {
+		return nil, hinted(err)
+	}
+	db, err := source.Open(ctx, sourceConfig(conn, pack))
+	if err != nil {
+		return nil, err
+	}
+	closers = append(closers, func() { logClose(log, "source", db.Close()) })
+	queries, err := bind(ctx, db, pack, model, conn)
+	if err != nil {
+		return nil, err
+	}
+	id, ring, err := o.ledger.Connection(ctx, conn.Tenant, conn.Name)
+	if err != nil {
+		return nil, fmt.Errorf("open the connection's part of the ledger: %w", err)
+	}
+	o.engine = &sync.Engine{
+		Model: model, Dependencies: order, Source: sync.FromSource(db, queries), Ledger: o.ledger, Keys: ring, Connection: id, Logger: log,
+		Target: func(check func() error) sync.Target { return target.Guarded(check) },
+		Options: sync.Options{
+			WorkDir: cfg.WorkDir, CallTimeout: time.Duration(conn.Target.Timeout), LeaseTTL: leaseTTL(conn), SettleDelay: time.Duration(conn.SettleDelay),
+			Workers: conn.Target.Concurrency.Max, Rules: rulesOf(conn),
+			Deletes: sync.DeletePolicy{Percent: conn.Safeguards.Deletes.Percent, Count: int64(conn.Safeguards.Deletes.Count)},
+		},
+	}
+	return o, nil
+}
+
+// leaseTTL is how long a run may write without renewing its right to: long enough that one call always fits in (I7).
+func leaseTTL(conn *config.Connection) time.Duration {
+	return max(time.Minute, 2*time.Duration(conn.Target.Timeout))
+}
+
+func rulesOf(conn *config.Connection) schema.Rules {
+	return schema.Rules{Version: schema.CanonicalVersion, FoldKeys: conn.FoldKeys}
+}
+
+func logClose(log *slog.Logger, what string, err error) {
+	if err != nil {
+		log.Warn("close", slog.String("what", what), slog.Any("error", err))
+	}
+}
+
+// hinted puts the hint of an Ed-Fi error into its text.
+func hinted(err error) error {
+	var target *edfi.Error
+	if errors.As(err, &target) && target.Hint != "" {
+		return fmt.Errorf("target: %w\n  %s", err, target.Hint)
+	}
+	return err
+}
+
+// loadPack reads the connection's mapping pack and leaves out the resources the connection does not sync.
+func loadPack(conn *config.Connection) (*source.Pack, error) {
+	files, err := packFiles(conn.Pack)
+	if err != nil {
+		return nil, err
+	}
+	pack, err := source.LoadPack(files, conn.Source.Driver)
+	if err != nil {
+		return nil, fmt.Errorf("mapping pack %s:\n%w", conn.Pack, err)
+	}
+	if len(conn.Resources) == 0 {
+		return pack, nil
+	}
+	wanted := map[string]bool{}
+	for _, name := range conn.Resources {
+		if !strings.Contains(name, "/") {
+			name = "ed-fi/" + name
+		}
+		wanted[strings.ToLower(name)] = false
+	}
+	pack.Queries = slices.DeleteFunc(pack.Queries, func(q *source.Query) bool {
+		_, in := wanted[strings.ToLower(q.Resource)]
+		wanted[strings.ToLower(q.Resource)] = true
+		return !in
+	})
+	var missing []string
+	for _, name := range conn.Resources {
+		if full := strings.ToLower(name); !wanted[full] && !wanted["ed-fi/"+full] {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("connection %s: the pack has no query for: %s", conn.FullName(), strings.Join(missing, ", "))
+	}
+	return pack, nil
+}
+
+func packFiles(pack string) (fs.FS, error) {
+	switch name, embedded := strings.CutPrefix(pack, config.EmbeddedPack); {
+	case embedded && name == "limitless":
+		return mappings.Limitless(), nil
+	case embedded && name == "limitless-4.0":
+		return mappings.LimitlessDS40(), nil
+	case embedded:
+		return nil, fmt.Errorf("there is no mapping pack %s in the program; there are %[2]slimitless and %[2]slimitless-4.0", pack, config.EmbeddedPack)
+	}
+	if info, err := os.Stat(pack); err != nil || !info.IsDir() {
+		return nil, fmt.Errorf("mapping pack %s is not a folder; a pack of the program is written as %sNAME", pack, config.EmbeddedPack)
+	}
+	return os.DirFS(pack), nil
+}
+
+// sourceConfig is what the source package needs to know. The school year is a parameter of most packs, and the connection knows it.
+func sourceConfig(conn *config.Connection, pack *source.Pack) source.Config {
+	params := map[string]string{}
+	for _, param := range pack.Params {
+		if param.Name == "school_year" {
+			params[param.Name] = strconv.Itoa(conn.SchoolYear)
+		}
+	}
+	for name, value := range conn.Source.Params {
+		params[name] = value
+	}
+	return source.Config{
+		Driver: conn.Source.Driver, DSN: conn.Source.DSN.Reveal(), Readers: conn.Source.Readers,
+		StatementTimeout: time.Duration(conn.Source.StatementTimeout), ApplicationName: "edfisync " + conn.FullName(), Params: params,
+	}
+}
+
+// bind matches the pack's queries with the model, with the connection's own descriptor maps on top. Problems of the pack are usage errors.
+func bind(ctx context.Context, db *source.DB, pack *source.Pack, model *schema.Model, conn *config.Connection) ([]*source.Bound, error) {
+	extra := schema.DescriptorMaps{}
+	for descriptor, codes := range conn.Descriptors {
+		extra[descriptor] = map[string]string{}
+		for code, value := range codes {
+			uri, err := source.DescriptorURI(pack.Namespace, descriptor, value)
+			if err != nil {
+				return nil, usageError(fmt.Errorf("connection %s: descriptors.%s.%s: %w", conn.FullName(), descriptor, code, err))
+			}
+			extra[descriptor][code] = uri
+		}
+	}
+	queries, err := db.Bind(ctx, nil, pack, model, rulesOf(conn), extra)
+	if len(source.Problems(err)) > 0 {
+		return nil, usageError(fmt.Errorf("mapping pack %s:\n%w", conn.Pack, err))
+	}
+	return queries, err
+}
+
+// targetConfig is what the client needs to know.
+func targetConfig(conn *config.Connection, log *slog.Logger) edfi.Config {
+	t := conn.Target
+	retries := t.Retries
+	if retries == 0 {
+		retries = -1 // the client's word for none
+	}
+	return edfi.Config{
+		BaseURL: t.URL, ClientID: t.ClientID, ClientSecret: t.ClientSecret.Reveal(), SchoolYear: conn.SchoolYear, Tenant: t.Tenant, Context: t.Context,
+		Timeout: time.Duration(t.Timeout), MinConcurrency: t.Concurrency.Min, MaxConcurrency: t.Concurrency.Max, MaxRetries: retries,
+		UserAgent: "edfisync/" + buildInfo().Version, Logger: log,
+	}
+}
+
+// chooseModel finds the model of the target's data: a bundled catalog, or the document the target describes itself with.
+func chooseModel(ctx context.Context, target *edfi.Client, standard string) (*schema.Model, error) {
+	if standard == config.StandardAuto {
+		standard = config.StandardLive
+		for _, version := range schema.BundledVersions() {
+			if announced := target.Info().Standard; announced == version || strings.HasPrefix(announced, version+".") {
+				standard = version
+			}
+		}
+	}
+	if standard != config.StandardLive {
+		model, err := schema.Bundled(standard)
+		if err != nil {
+			return nil, usageError(fmt.Errorf("target.standard: %w", err))
+		}
+		return model, nil
+	}
+	resources, descriptors, err := target.OpenAPI(ctx)
+	if err != nil {
+		return nil, err
+	}
+	model, err := schema.ReadOpenAPI(resources, descriptors)
+	if err != nil {
+		return nil, fmt.Errorf("read the target's OpenAPI documents: %w", err)
+	}
+	return model, nil
+}
+
+// loadOrder asks the target in which order it wants its resources, and computes it as the target would when it does not tell.
+func loadOrder(ctx context.Context, target *edfi.Client, model *schema.Model, log *slog.Logger) ([]schema.Dependency, error) {
+	order, err := target.Dependencies(ctx)
+	if err == nil {
+		return order, nil
+	}
+	if !notOffered(err) {
+		return nil, err
+	}
+	log.Info("the target does not tell its load order; it is computed from the model")
+	return schema.Dependencies(model)
+}
+
+// notOffered tells whether the target lacks a feature that a run can do without.
+func notOffered(err error) bool {
+	var target *edfi.Error
+	return errors.As(err, &target) && (target.Code == "no-dependencies" || target.Code == "no-token-info")
+}
+
+// ledgerConfig is where the ledger is, and whether it is the embedded one.
+func ledgerConfig(cfg *config.Config) (dsn string, embedded bool) {
+	if dsn := cfg.Ledger.DSN.Reveal(); dsn != "" {
+		return dsn, false
+	}
+	return config.SQLiteLedger + filepath.Join(cfg.WorkDir, "ledger.sqlite"), true
+}
+
+// openLedger opens the sync database with its key, making an embedded one and its key when this is the first start.
+func openLedger(ctx context.Context, cfg *config.Config) (*syncdb.DB, error) {
+	if err := os.MkdirAll(cfg.WorkDir, 0o700); err != nil {
+		return nil, usageError(fmt.Errorf("make work_dir: %w", err))
+	}
+	master, err := masterKey(cfg)
+	if err != nil {
+		return nil, usageError(fmt.Errorf("ledger key: %w", err))
+	}
+	dsn, _ := ledgerConfig(cfg)
+	var grace time.Duration // a lease may be taken over when its last call must have ended, whichever connection's it was
+	for i := range cfg.Connections {
+		grace = max(grace, time.Duration(cfg.Connections[i].Target.Timeout))
+	}
+	ledger, err := syncdb.Open(ctx, syncdb.Config{DSN: dsn, Master: master, Grace: grace})
+	if errors.Is(err, keys.ErrWrongMaster) {
+		return nil, usageError(err)
+	}
+	return ledger, err
+}
+
+func masterKey(cfg *config.Config) (*keys.Master, error) {
+	switch {
+	case cfg.Ledger.Key != "":
+		return keys.ParseMaster(cfg.Ledger.Key.Reveal())
+	case cfg.Ledger.KeyFile != "":
+		// A file somebody named is not made here: a path with a mistake in it must not become a second key.
+		if _, err := os.Stat(cfg.Ledger.KeyFile); err != nil {
+			return nil, fmt.Errorf("%w (make one with: umask 077; openssl rand -hex 32 > FILE)", err)
+		}
+		return keys.LoadOrCreateFile(cfg.Ledger.KeyFile)
+	default:
+		return keys.LoadOrCreateFile(filepath.Join(cfg.WorkDir, "ledger.key"))
+	}
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/edfisync/edfisync/limitless"
+	"github.com/edfisync/edfisync/sandbox"
+	"github.com/edfisync/edfisync/schema"
+	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"edfisync": main, "edfisync-code": expectCode})
+}
+
+// expectCode is "edfisync-code CODE ARGUMENTS…" in a script: edfisync with these arguments, which must end with this code.
+func expectCode() {
+	got := run(context.Background(), os.Args[2:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.LookupEnv)
+	if strconv.Itoa(got) != os.Args[1] {
+		fmt.Fprintf(os.Stderr, "exit code %d, want %s\n", got, os.Args[1])
+		os.Exit(1)
+	}
+}
+
+// The scripts are the specification of the command line.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script", RequireExplicitExec: true,
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"sandbox": startSandbox, "sql": execSQL},
+	})
+}
+
+// startSandbox is "sandbox" in a script: an empty Ed-Fi API whose address is in $EDFI_URL until the script ends.
+func startSandbox(ts *testscript.TestScript, _ bool, _ []string) {
+	model, err := schema.Bundled("5.2")
+	ts.Check(err)
+	server, err := sandbox.New(sandbox.Options{Model: model, ClientID: sandboxClientID, ClientSecret: sandboxSecret, SchoolYears: []int{2026}})
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(server.Close()) })
+	ts.Check(server.Start(context.Background(), "127.0.0.1:0"))
+	ts.Setenv("EDFI_URL", server.URL())
+}
+
+// execSQL is "sql FILE STATEMENT" in a script: what somebody does to the SIS.
+func execSQL(ts *testscript.TestScript, _ bool, args []string) {
+	db, err := limitless.OpenSQLite(ts.MkAbs(args[0]))
+	ts.Check(err)
+	_, err = db.Exec(args[1])
+	ts.Check(errors.Join(err, db.Close()))
+}
+
+func TestWorstPrefersFailedToHeldToProblems(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		codes []exitCode
+		want  exitCode
+	}{
+		{"nothing to tell", nil, exitOK},
+		{"problems alone", []exitCode{exitOK, exitProblems}, exitProblems},
+		{"held beats problems", []exitCode{exitProblems, exitHeld}, exitHeld},
+		{"failed beats held", []exitCode{exitHeld, exitFailed, exitProblems}, exitFailed},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got := worst(tt.codes...); got != tt.want {
+				t.Errorf("worst(%v) = %d, want %d", tt.codes, got, tt.want)
+			}
+		})
+	}
+}
+
+func TestCodeOfSummary(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		in   sync.Summary
+		want exitCode
+	}{
+		{"a clean run", sync.Summary{State: syncdb.RunDone, Created: 5}, exitOK},
+		{"an invalid row", sync.Summary{State: syncdb.RunDone, Held: 1}, exitProblems},
+		{"a rejected record", sync.Summary{State: syncdb.RunDone, Failed: 1}, exitProblems},
+		{"deletes held back beside an invalid row", sync.Summary{State: syncdb.RunDone, Held: 1, HeldBack: map[string]string{"ed-fi/students": "too many"}}, exitHeld},
+		{"a failed run with deletes held back", sync.Summary{State: syncdb.RunFailed, HeldBack: map[string]string{"ed-fi/students": "too many"}}, exitFailed},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got := codeOfSummary(&tt.in); got != tt.want {
+				t.Errorf("codeOfSummary = %d, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestProgressLines(t *testing.T) {
+	t.Parallel()
+	got := []string{
+		plainLine("sending", "ed-fi/students", 1500, 6000, 3*time.Second),
+		plainLine("reading the source", "", 1234567, 0, 2*time.Second),
+		plainLine("sending", "", 10, 10, time.Second),
+	}
+	want := []string{
+		"sending ed-fi/students: 1,500 of 6,000 (25 %), 500/s, 9s left",
+		"reading the source: 1,234,567, 617,283/s",
+		"sending: 10 of 10 (100 %), 10/s",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("plainLine (-want +got):\n%s", diff)
+	}
+}
+
+func TestGrouped(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1000: "-1,000", -999: "-999"} {
+		if got := grouped(n); got != want {
+			t.Errorf("grouped(%d) = %q, want %q", n, got, want)
+		}
+	}
+}
+
+func TestHolderIsDeadOnlyWhenItsLockIsFree(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	h, err := newHolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if isDead(dir, h.name) {
+		t.Error("a holder with its lock is taken for dead")
+	}
+	if isDead(dir, "elsewhere/"+h.name) || isDead(t.TempDir(), h.name) || isDead(dir, "") || isDead(dir, machine()+"/../x") {
+		t.Error("a holder that cannot be judged is taken for dead")
+	}
+	if err := h.file.Close(); err != nil { // what the system does for a process that was killed
+		t.Fatal(err)
+	}
+	if !isDead(dir, h.name) {
+		t.Error("a holder whose lock is free is not taken for dead")
+	}
+	h.release()
+}
+
+func TestYearsAroundChangeInJuly(t *testing.T) {
+	t.Parallel()
+	for date, want := range map[string][]int{"2026-06-30": {2025, 2026, 2027}, "2026-07-01": {2026, 2027, 2028}} {
+		now, err := time.Parse(time.DateOnly, date)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, yearsAround(now)); diff != "" {
+			t.Errorf("yearsAround(%s) (-want +got):\n%s", date, diff)
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/edfisync/edfisync/sync"
+)
+
+type planCmd struct {
+	Connection string `placeholder:"NAME" help:"Connection to plan; not needed when there is only one."`
+	Details    int    `default:"0" placeholder:"N" help:"Show N changes field by field. They hold student data."`
+}
+
+// Help is the long help of the command.
+func (planCmd) Help() string {
+	return `Reads the source and says what a run would send. Nothing is sent, and the ledger stays as it is.
+
+Examples:
+
+    edfisync plan
+    edfisync plan --details 20
+    edfisync plan --connection lincoln-2027 --json`
+}
+
+// Run prints the plan.
+func (c *planCmd) Run(ctx context.Context, a *app) error {
+	if c.Details < 0 {
+		return usageError(fmt.Errorf("--details: want 0 or more"))
+	}
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	conn, err := pick(cfg, c.Connection)
+	if err != nil {
+		return err
+	}
+	o, err := a.open(ctx, cfg, conn)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	shown := a.newProgress()
+	if shown != nil {
+		o.engine.Progress = shown.event
+	}
+	plan, err := o.engine.Plan(ctx, c.Details)
+	if shown != nil {
+		shown.finish()
+	}
+	if err != nil {
+		return hinted(err)
+	}
+	if a.JSON {
+		a.printJSON(plan)
+	} else {
+		a.printPlan(plan)
+	}
+	return quietly(codeOfPlan(plan))
+}
+
+// codeOfPlan is the exit code a run of the plan would end with, as far as a plan can tell.
+func codeOfPlan(p *sync.Plan) exitCode {
+	code := exitOK
+	for _, r := range p.Resources {
+		if r.Held != "" {
+			code = worst(code, exitHeld)
+		}
+		if r.Invalid > 0 {
+			code = worst(code, exitProblems)
+		}
+	}
+	return code
+}
+
+func (a *app) printPlan(p *sync.Plan) {
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "create\tupdate\tdelete\tunchanged\tinvalid\t  \t")
+	for _, r := range p.Resources {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t  %s\t\n", grouped(r.Create), grouped(r.Update), grouped(r.Delete), grouped(r.Unchanged), grouped(r.Invalid), r.Resource)
+	}
+	flush(w)
+	fmt.Fprintf(a.out, "\na run would make %s write calls; nothing was sent\n", grouped(p.Writes()))
+	if p.Open > 0 {
+		fmt.Fprintf(a.out, "before that it would settle %s calls an earlier run left without an answer\n", grouped(int64(p.Open)))
+	}
+	for _, r := range p.Resources {
+		if r.Held != "" {
+			fmt.Fprintf(a.out, "held: deletes of %s: %s\n", r.Resource, r.Held)
+		}
+	}
+	for _, change := range p.Changes {
+		fmt.Fprintf(a.out, "\n%s %s %s", change.Verb, change.Resource, change.Key)
+		if change.SourceKey != "" {
+			fmt.Fprintf(a.out, " (source row %s)", change.SourceKey)
+		}
+		fmt.Fprintln(a.out)
+		for _, f := range change.Fields {
+			fmt.Fprintf(a.out, "  %s: %s → %s\n", f.Path, orAbsent(f.Before), orAbsent(f.After))
+		}
+		if len(change.Problems) > 0 {
+			fmt.Fprintf(a.out, "  %s\n", change.Problems)
+		}
+	}
+}
+
+func orAbsent(value []byte) string {
+	if len(value) == 0 {
+		return "(absent)"
+	}
+	return string(value)
+}

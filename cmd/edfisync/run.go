@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sort"
+	"text/tabwriter"
+	"time"
+
+	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
+	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+type runCmd struct {
+	Connection    string   `placeholder:"NAME" help:"Connection to run; not needed when there is only one."`
+	Wait          bool     `help:"Wait for a run that is in progress instead of failing."`
+	ApproveDelete []string `name:"approve-deletes" placeholder:"RESOURCE" help:"Let this run's deletes of a resource through the safeguard. May be repeated."`
+}
+
+// Help is the long help of the command.
+func (runCmd) Help() string {
+	text := `One full run: the source is read in one snapshot, compared with the ledger, and exactly what is new, changed or gone is sent.
+
+Examples:
+
+    edfisync run
+    edfisync run --connection lincoln-2027 --wait --json
+    edfisync run --approve-deletes ed-fi/studentSectionAssociations
+
+Exit codes:
+
+`
+	for _, m := range meanings() {
+		text += fmt.Sprintf("    %3d  %s\n", m.Code, m.Meaning)
+	}
+	return text
+}
+
+// waitEvery is how often --wait looks whether the run in progress has ended.
+const waitEvery = 2 * time.Second
+
+// Run does one run of one connection.
+func (c *runCmd) Run(ctx context.Context, a *app) error {
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	conn, err := pick(cfg, c.Connection)
+	if err != nil {
+		return err
+	}
+	o, err := a.open(ctx, cfg, conn)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	o.engine.Options.Deletes.Approve = c.ApproveDelete
+	shown := a.newProgress()
+	if shown != nil {
+		o.engine.Progress = shown.event
+		defer shown.finish()
+	}
+	summary, err := a.runOnce(ctx, cfg, o, c.Wait)
+	if shown != nil {
+		shown.finish()
+	}
+	if summary != nil {
+		a.printSummary(summary, err)
+	}
+	if err != nil {
+		if summary != nil && a.JSON {
+			return quietly(codeOf(ctx, err)) // the summary has the error
+		}
+		return hinted(err)
+	}
+	return quietly(codeOfSummary(summary))
+}
+
+// runOnce runs the engine as this process. A lease whose process is gone is ended instead of waited out.
+func (a *app) runOnce(ctx context.Context, cfg *config.Config, o *opened, wait bool) (*sync.Summary, error) {
+	h, err := newHolder(cfg.WorkDir)
+	if err != nil {
+		return nil, err
+	}
+	defer h.release()
+	o.engine.Options.Holder = h.name
+	told := false
+	for {
+		summary, err := o.engine.Run(ctx)
+		var busy *syncdb.BusyError
+		if !errors.As(err, &busy) {
+			return summary, err
+		}
+		if isDead(cfg.WorkDir, busy.Holder) {
+			if err := o.ledger.ExpireLease(ctx, o.engine.Connection.ID, busy.Holder); err != nil {
+				return nil, fmt.Errorf("take over from a process that is gone: %w", err)
+			}
+			continue
+		}
+		if !wait {
+			return nil, fmt.Errorf("%w; --wait waits for it", err)
+		}
+		if !told && !a.JSON {
+			fmt.Fprintf(a.err, "waiting: run %d is in progress\n", busy.RunID)
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(waitEvery):
+		}
+	}
+}
+
+// codeOfSummary is the exit code of a run that finished.
+func codeOfSummary(s *sync.Summary) exitCode {
+	code := exitOK
+	if s.State != syncdb.RunDone {
+		code = worst(code, exitFailed)
+	}
+	if len(s.HeldBack) > 0 || s.Totals.Kept > 0 {
+		code = worst(code, exitHeld)
+	}
+	if s.Held > 0 || s.Failed > 0 {
+		code = worst(code, exitProblems)
+	}
+	return code
+}
+
+// summaryJSON is what --json prints for a run.
+type summaryJSON struct {
+	*sync.Summary
+	Error string `json:"error,omitempty"`
+}
+
+func (a *app) printSummary(s *sync.Summary, err error) {
+	if a.JSON {
+		out := summaryJSON{Summary: s}
+		if err != nil {
+			out.Error = hinted(err).Error()
+		}
+		a.printJSON(out)
+		return
+	}
+	writeSummary(a.out, s)
+}
+
+// writeSummary is a run as a table: a line for each resource with something to tell, and the totals.
+func writeSummary(out io.Writer, s *sync.Summary) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "created\tupdated\tdeleted\tunchanged\theld\tfailed\t  \t")
+	row := func(name string, created, updated, deleted, unchanged, held, failed int64) {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t  %s\t\n", grouped(created), grouped(updated), grouped(deleted), grouped(unchanged), grouped(held), grouped(failed), name)
+	}
+	for _, r := range s.Resources {
+		row(r.Resource, r.Created, r.Updated, r.Deleted, r.Unchanged, r.Held(), r.Failed())
+	}
+	row("all", s.Created, s.Updated, s.Deleted, s.Unchanged, s.Held, s.Failed)
+	flush(w)
+	fmt.Fprintf(out, "\nrun %d %s in %s: %s write calls\n", s.RunID, s.State, s.Took.Round(time.Millisecond), grouped(s.Calls))
+	if s.Recovered > 0 {
+		fmt.Fprintf(out, "settled %s calls an earlier run left without an answer\n", grouped(int64(s.Recovered)))
+	}
+	resources := make([]string, 0, len(s.HeldBack))
+	for resource := range s.HeldBack {
+		resources = append(resources, resource)
+	}
+	sort.Strings(resources)
+	for _, resource := range resources {
+		fmt.Fprintf(out, "held: deletes of %s: %s\n  let them through with: edfisync run --approve-deletes %s\n", resource, s.HeldBack[resource], resource)
+	}
+	if s.Held+s.Failed > 0 {
+		fmt.Fprintln(out, "what stands in the way: edfisync issues")
+	}
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
+	"github.com/edfisync/edfisync/sandbox"
+	"github.com/edfisync/edfisync/schema"
+)
+
+// What the sandbox of the demo, and any other that is not told otherwise, uses.
+const (
+	sandboxAddr     = "127.0.0.1:8765"
+	sandboxClientID = "demo"
+	sandboxSecret   = "demo-secret"
+)
+
+type sandboxCmd struct {
+	Addr         string        `default:"127.0.0.1:8765" placeholder:"HOST:PORT" help:"Where to listen (default: 127.0.0.1:8765)."`
+	Standard     string        `default:"5.2" placeholder:"VERSION" help:"Data standard (default: 5.2)."`
+	DB           string        `name:"db" type:"path" placeholder:"FILE" help:"Keep the records in this SQLite file. Default: in memory only."`
+	ClientID     string        `default:"demo" placeholder:"ID" help:"API key (default: demo)."`
+	ClientSecret string        `default:"demo-secret" placeholder:"SECRET" help:"API secret (default: demo-secret)."`
+	SchoolYears  []int         `name:"school-year" placeholder:"YEAR" help:"School year that exists at start, the year it ends in; may be repeated. Default: last, this and next year."`
+	FoldKeys     bool          `help:"Compare natural keys without case and trailing spaces, as an ODS on SQL Server does."`
+	Latency      time.Duration `placeholder:"DURATION" help:"Wait this long before each answer, to imitate a distant host."`
+}
+
+// Help is the long help of the command.
+func (sandboxCmd) Help() string {
+	return `Serves an Ed-Fi API for trying and testing: OAuth2, discovery, OpenAPI, dependencies, and every resource and descriptor of the data
+standard with validation, references, upsert, key changes, paging and problem details. It is a sandbox: do not put real students in it.
+
+Examples:
+
+    edfisync sandbox
+    edfisync sandbox --db records.sqlite --standard 4.0
+    curl -s http://127.0.0.1:8765/                     what it says it is
+    curl -s http://127.0.0.1:8765/sandbox/stats        what it was asked`
+}
+
+// Run serves until it is interrupted, which is how a sandbox is meant to end.
+func (c *sandboxCmd) Run(ctx context.Context, a *app) (err error) {
+	model, err := schema.Bundled(c.Standard)
+	if err != nil {
+		return usageError(err)
+	}
+	years := c.SchoolYears
+	if len(years) == 0 {
+		years = yearsAround(time.Now())
+	}
+	server, err := sandbox.New(sandbox.Options{
+		Model: model, ClientID: c.ClientID, ClientSecret: c.ClientSecret, Store: c.DB, SchoolYears: years, CaseInsensitiveKeys: c.FoldKeys, Latency: c.Latency,
+		Logger: logger(a.err, config.Log{Format: "text"}),
+	})
+	if err != nil {
+		return usageError(err)
+	}
+	defer func() { err = errors.Join(err, server.Close()) }()
+	if err := server.Start(ctx, c.Addr); err != nil {
+		return err
+	}
+	if a.JSON {
+		a.printJSON(map[string]string{"url": server.URL(), "clientId": c.ClientID, "standard": model.Standard})
+	} else {
+		fmt.Fprintf(a.out, "Ed-Fi API of data standard %s at %s\nclient id %s, Ctrl-C stops it\n", model.Standard, server.URL(), c.ClientID)
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+// yearsAround are last, this and next school year. A school year changes in July.
+func yearsAround(now time.Time) []int {
+	year := now.Year()
+	if now.Month() >= time.July {
+		year++
+	}
+	return []int{year - 1, year, year + 1}
+}
