@@ -142,6 +142,9 @@ func NewModel(name, standard string, resources []*Resource) (*Model, error) {
 		byName:    make(map[string]*Resource, len(resources)),
 		subtypes:  make(map[string][]*Resource),
 	}
+	if slices.Contains(resources, nil) {
+		return nil, errors.New("a resource is nil")
+	}
 	slices.SortFunc(m.Resources, func(a, b *Resource) int { return strings.Compare(a.Path, b.Path) })
 	for _, r := range m.Resources {
 		if err := m.add(r); err != nil {
@@ -247,7 +250,11 @@ func schemaOf(path string) string {
 	return schema
 }
 
+// index sorts and indexes properties and those they hold. It may be called again: documents share what they name.
 func (f *Fields) index() error {
+	if slices.Contains(f.Properties, nil) {
+		return fmt.Errorf("object %s: a property is nil", f.Name)
+	}
 	slices.SortFunc(f.Properties, func(a, b *Property) int { return strings.Compare(a.Name, b.Name) })
 	f.byName = make(map[string]*Property, len(f.Properties))
 	for _, p := range f.Properties {
@@ -256,6 +263,9 @@ func (f *Fields) index() error {
 		}
 		f.byName[p.Name] = p
 		slices.SortFunc(p.Parts, func(a, b RefPart) int { return strings.Compare(a.Part, b.Part) })
+		if holds := p.Kind >= Object; p.Kind < String || p.Kind > Collection || holds != (p.Fields != nil) {
+			return fmt.Errorf("object %s: property %s is a %s with the wrong content", f.Name, p.Name, p.Kind)
+		}
 		if p.Fields == nil {
 			continue
 		}

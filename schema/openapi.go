@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// Bounds of an OpenAPI document. The largest known one (data standard 6, both documents) has 6,000 properties when its references are
-// followed and nests four deep; a document of another kind must not make the reader run for ever.
+// Bounds of an OpenAPI document. The documents of data standard 5 have 6,000 properties when every $ref is followed each time, and nest
+// five deep; a document made to double at every step must not make its reader run for ever.
 const (
 	maxOpenAPIDepth      = 16
-	maxOpenAPIProperties = 500_000
+	maxOpenAPIProperties = 100_000
 )
 
 // ReadOpenAPI reads a model from the OpenAPI 3 or Swagger 2 documents of an Ed-Fi API: its resources and its descriptors, extensions
@@ -171,6 +171,7 @@ func parseDocument(data []byte) (*apiDocument, error) {
 		return nil, errors.New(`neither "openapi": "3.x" nor "swagger": "2.0" is there`)
 	}
 	d.fields = make(map[string]*Fields)
+	d.sizes = make(map[*Fields]int)
 	d.marksItems = marksIdentity(d.Components.Schemas) || marksIdentity(d.Definitions)
 	return &d, nil
 }

@@ -27,7 +27,8 @@ type apiDocument struct {
 	Parameters  map[string]*parameter `json:"parameters"`  // Swagger 2
 
 	fields     map[string]*Fields // schema name → its properties, once read; nil while they are being read
-	properties int                // read so far, against maxOpenAPIProperties
+	sizes      map[*Fields]int    // properties in an object and all it holds
+	properties int                // of all resources so far, against maxOpenAPIProperties
 	marksItems bool               // whether x-Ed-Fi-isIdentity is used in schemas at all
 }
 
@@ -185,6 +186,9 @@ func (d *apiDocument) resource(path string, schema *apiSchema) (*Resource, error
 	if err != nil {
 		return nil, err
 	}
+	if d.properties += d.sizes[root]; d.properties > maxOpenAPIProperties {
+		return nil, tooLarge()
+	}
 	r := &Resource{Path: path, Name: root.Name, Root: &Fields{Name: root.Name}}
 	for _, p := range root.Properties {
 		switch p.Name {
@@ -277,9 +281,6 @@ func (d *apiDocument) readFields(name string, schema *apiSchema, depth int) (*Fi
 		if s == nil {
 			return nil, fmt.Errorf("property %s: no schema", property)
 		}
-		if d.properties++; d.properties > maxOpenAPIProperties {
-			return nil, fmt.Errorf("more than %d properties", maxOpenAPIProperties)
-		}
 		if property == "link" && strings.HasSuffix(name, "Reference") {
 			continue
 		}
@@ -292,8 +293,15 @@ func (d *apiDocument) readFields(name string, schema *apiSchema, depth int) (*Fi
 			p.MinItems = max(p.MinItems, 1)
 		}
 		f.Properties = append(f.Properties, p)
+		if d.sizes[f] += 1 + d.sizes[p.Fields]; d.sizes[f] > maxOpenAPIProperties {
+			return nil, tooLarge()
+		}
 	}
 	return f, nil
+}
+
+func tooLarge() error {
+	return fmt.Errorf("more than %d properties, every $ref followed", maxOpenAPIProperties)
 }
 
 func (d *apiDocument) property(name string, s *apiSchema, depth int) (*Property, error) {
