@@ -95,12 +95,9 @@ func readBoolean(text []byte) (value, ok bool) {
 // mostDigits bounds a number's digits, so that 1e999999 is refused and not written out.
 const mostDigits = 60
 
-// normalNumber returns a number in its shortest form without an exponent: "-0.50" is "-0.5", "1e3" is "1000", "-0" is "0". A text that is
-// in this form already is returned itself.
+// normalNumber returns a number in its shortest form without an exponent: "-0.50" is "-0.5", "1e3" is "1000", "-0" is "0". It copies only
+// when the form is not part of the text.
 func normalNumber(text []byte, arena *[]byte) ([]byte, bool) {
-	if isNormalNumber(text) {
-		return text, true
-	}
 	rest := text
 	negative := len(rest) > 0 && rest[0] == '-'
 	if negative {
@@ -108,10 +105,18 @@ func normalNumber(text []byte, arena *[]byte) ([]byte, bool) {
 	}
 	whole := leadingDigits(rest)
 	rest = rest[len(whole):]
+	if len(rest) == 0 && isPlain(whole) && !(negative && whole[0] == '0') {
+		return text, true
+	}
 	var fraction []byte
 	if len(rest) > 0 && rest[0] == '.' {
 		fraction = leadingDigits(rest[1:])
 		rest = rest[1+len(fraction):]
+		if len(rest) == 0 && isPlain(whole) && len(fraction) <= mostDigits/2 {
+			if short := trimZeros(text); len(short) > len(whole)+1 || !negative || whole[0] != '0' {
+				return short, true
+			}
+		}
 	}
 	exponent, ok := readExponent(rest)
 	if !ok || len(whole)+len(fraction) == 0 {
@@ -125,22 +130,21 @@ func normalNumber(text []byte, arena *[]byte) ([]byte, bool) {
 	return (*arena)[begin:len(*arena):len(*arena)], true
 }
 
-func isNormalNumber(text []byte) bool {
-	digits := text
-	if len(digits) > 0 && digits[0] == '-' {
-		digits = digits[1:]
+// isPlain says whether the digits before the point are in shortest form, and not too many.
+func isPlain(whole []byte) bool {
+	return len(whole) == 1 || len(whole) > 1 && len(whole) <= mostDigits/2 && whole[0] != '0'
+}
+
+// trimZeros cuts the zeros after the last digit of a fraction, and the point when none is left.
+func trimZeros(text []byte) []byte {
+	n := len(text)
+	for text[n-1] == '0' {
+		n--
 	}
-	whole := leadingDigits(digits)
-	switch {
-	case len(whole) == 0 || len(digits) > mostDigits || whole[0] == '0' && len(whole) > 1:
-		return false
-	case len(whole) == len(digits):
-		return len(digits) == len(text) || digits[0] != '0' // not "-0"
-	case digits[len(whole)] != '.':
-		return false
+	if text[n-1] == '.' {
+		n--
 	}
-	fraction := digits[len(whole)+1:]
-	return len(fraction) > 0 && len(leadingDigits(fraction)) == len(fraction) && fraction[len(fraction)-1] != '0'
+	return text[:n:n]
 }
 
 func leadingDigits(text []byte) []byte {
@@ -260,7 +264,13 @@ func validDate(text []byte) bool {
 	if day <= 28 {
 		return true
 	}
-	return day <= time.Date(year, time.Month(month)+1, 0, 0, 0, 0, 0, time.UTC).Day()
+	switch month {
+	case 2:
+		return day == 29 && year%4 == 0 && (year%100 != 0 || year%400 == 0)
+	case 4, 6, 9, 11:
+		return day <= 30
+	}
+	return day <= 31
 }
 
 // twoDigits reads two digits, and returns a number below -9000 when they are not digits.
