@@ -25,60 +25,65 @@ import (
 
 // opened is one connection with all that a run needs.
 type opened struct {
-	engine *sync.Engine
-	ledger *syncdb.DB
-	close  func()
+	engine  *sync.Engine
+	ledger  *syncdb.DB
+	closers []func()
+}
+
+// close closes what was opened, the last first.
+func (o *opened) close() {
+	for _, closer := range slices.Backward(o.closers) {
+		closer()
+	}
 }
 
 // open opens ledger, source and target of a connection and wires the engine. The caller calls close.
-func (a *app) open(ctx context.Context, cfg *config.Config, conn *config.Connection) (o *opened, err error) {
-	log := logger(a.err, cfg.Log).With(slog.String("connection", conn.FullName()))
-	o = &opened{}
-	var closers []func()
-	o.close = func() {
-		for _, closer := range slices.Backward(closers) {
-			closer()
-		}
+func (a *app) open(ctx context.Context, cfg *config.Config, conn *config.Connection) (*opened, error) {
+	o := &opened{}
+	if err := o.open(ctx, cfg, conn, logger(a.err, cfg.Log).With(slog.String("connection", conn.FullName()))); err != nil {
+		o.close()
+		return nil, hinted(err)
 	}
-	defer func() {
-		if err != nil {
-			o.close()
-		}
-	}()
+	return o, nil
+}
 
+func (o *opened) open(ctx context.Context, cfg *config.Config, conn *config.Connection, log *slog.Logger) error {
 	pack, err := loadPack(conn)
 	if err != nil {
-		return nil, usageError(err)
+		return usageError(err)
 	}
 	if o.ledger, err = openLedger(ctx, cfg); err != nil {
-		return nil, err
+		return err
 	}
-	closers = append(closers, func() { logClose(log, "ledger", o.ledger.Close()) })
+	o.closers = append(o.closers, func() { logClose(log, "ledger", o.ledger.Close()) })
 	target, err := edfi.Connect(ctx, targetConfig(conn, log))
 	if err != nil {
-		return nil, hinted(err)
+		return err
 	}
-	closers = append(closers, target.Close)
+	o.closers = append(o.closers, target.Close)
+	if err := target.Login(ctx); err != nil { // wrong credentials are found before the source is read
+		return err
+	}
 	model, err := chooseModel(ctx, target, conn.Target.Standard)
 	if err != nil {
-		return nil, hinted(err)
+		return err
 	}
 	order, err := loadOrder(ctx, target, model, log)
 	if err != nil {
-		return nil, hinted(err)
+		return err
 	}
 	db, err := source.Open(ctx, sourceConfig(conn, pack))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	closers = append(closers, func() { logClose(log, "source", db.Close()) })
+	o.closers = append(o.closers, func() { logClose(log, "source", db.Close()) })
 	queries, err := bind(ctx, db, pack, model, conn)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	id, ring, err := o.ledger.Connection(ctx, conn.Tenant, conn.Name)
 	if err != nil {
-		return nil, fmt.Errorf("open the connection's part of the ledger: %w", err)
+		return fmt.Errorf("open the connection's part of the ledger: %w", err)
 	}
 	o.engine = &sync.Engine{
 		Model: model, Dependencies: order, Source: sync.FromSource(db, queries), Ledger: o.ledger, Keys: ring, Connection: id, Logger: log,
@@ -89,7 +94,7 @@ func (a *app) open(ctx context.Context, cfg *config.Config, conn *config.Connect
 			Deletes: sync.DeletePolicy{Percent: conn.Safeguards.Deletes.Percent, Count: int64(conn.Safeguards.Deletes.Count)},
 		},
 	}
-	return o, nil
+	return nil
 }
 
 // leaseTTL is how long a run may write without renewing its right to: long enough that one call always fits in (I7).
@@ -110,7 +115,7 @@ func logClose(log *slog.Logger, what string, err error) {
 // hinted puts the hint of an Ed-Fi error into its text.
 func hinted(err error) error {
 	var target *edfi.Error
-	if errors.As(err, &target) && target.Hint != "" {
+	if errors.As(err, &target) && target.Hint != "" && !strings.Contains(err.Error(), target.Hint) {
 		return fmt.Errorf("target: %w\n  %s", err, target.Hint)
 	}
 	return err
