@@ -42,8 +42,8 @@ func (d *DB) Bind(ctx context.Context, s *Snapshot, p *Pack, m *schema.Model, ru
 		defer func() { _ = own.Close() }()
 		s = own
 	}
-	b := &binder{db: d, snapshot: s, model: m, rules: rules, maps: mergeMaps(p.Maps, extra)}
-	b.problems = p.checkGiven(d.cfg.Params)
+	b := &binder{db: d, snapshot: s, model: m, rules: rules, problems: p.checkGiven(d.cfg.Params)}
+	b.mergeMaps(p, extra)
 	if len(b.problems) > 0 {
 		return nil, joinProblems(b.problems) // without values no query can be described
 	}
@@ -63,20 +63,6 @@ func (d *DB) Bind(ctx context.Context, s *Snapshot, p *Pack, m *schema.Model, ru
 	return out, nil
 }
 
-// mergeMaps adds codes to a pack's maps without touching them.
-func mergeMaps(base, extra schema.DescriptorMaps) schema.DescriptorMaps {
-	out := schema.DescriptorMaps{}
-	for _, from := range []schema.DescriptorMaps{base, extra} {
-		for descriptor, codes := range from {
-			if out[descriptor] == nil {
-				out[descriptor] = map[string]string{}
-			}
-			maps.Copy(out[descriptor], codes)
-		}
-	}
-	return out
-}
-
 // binder gathers the bound queries of one pack and its problems.
 type binder struct {
 	db       *DB
@@ -85,6 +71,27 @@ type binder struct {
 	rules    schema.Rules
 	maps     schema.DescriptorMaps
 	problems []*PackError
+}
+
+// mergeMaps adds the configured codes to a copy of the pack's.
+func (b *binder) mergeMaps(p *Pack, extra schema.DescriptorMaps) {
+	b.maps = make(schema.DescriptorMaps, len(p.Maps))
+	for descriptor, codes := range p.Maps {
+		b.maps[descriptor] = maps.Clone(codes)
+	}
+	for _, descriptor := range slices.Sorted(maps.Keys(extra)) {
+		for _, code := range slices.Sorted(maps.Keys(extra[descriptor])) {
+			uri, err := DescriptorURI(p.Namespace, descriptor, extra[descriptor][code])
+			if err != nil {
+				b.problems = append(b.problems, &PackError{Message: "configured descriptor map: " + err.Error()})
+				continue
+			}
+			if b.maps[descriptor] == nil {
+				b.maps[descriptor] = map[string]string{}
+			}
+			b.maps[descriptor][code] = uri
+		}
+	}
 }
 
 func (b *binder) problem(q *Query, column, message, near string) {
@@ -126,7 +133,7 @@ func (b *binder) bind(ctx context.Context, q *Query) (*Bound, error) {
 	}
 	before := len(b.problems)
 	bound := &Bound{Query: q, Resource: resource}
-	columns := b.columns(q, resource, names, bound)
+	columns := b.columns(q, names, bound)
 	if !known {
 		return nil, nil //nolint:nilnil // the problem is noted
 	}
@@ -141,28 +148,17 @@ func (b *binder) bind(ctx context.Context, q *Query) (*Bound, error) {
 	return bound, nil
 }
 
-// columns checks the names a query yields and gives those that are mapped.
-func (b *binder) columns(q *Query, resource *schema.Resource, names []string, bound *Bound) []schema.Column {
+// columns checks the names a query yields, as far as that needs no model, and gives those that are mapped.
+func (b *binder) columns(q *Query, names []string, bound *Bound) []schema.Column {
 	var columns []schema.Column
-	seen := map[string]string{} // path → alias
 	for _, i := range arrange(names, q.Paths) {
 		name := names[i]
 		bound.Columns = append(bound.Columns, name)
-		if _, mapped := q.Paths[name]; name == keyColumn && !mapped {
-			continue
+		if path, short := q.Paths[name]; short {
+			columns = append(columns, schema.Column{Name: name, Path: path})
+		} else if name != keyColumn {
+			columns = append(columns, schema.Column{Name: name, Path: name})
 		}
-		path := q.path(name)
-		if first, twice := seen[path]; twice {
-			b.problem(q, name, fmt.Sprintf("fills %s, which %q fills already", path, first), "")
-			continue
-		}
-		seen[path] = name
-		if resource != nil && strings.HasSuffix(q.rawPath(name), "[]") {
-			if p, ok := resource.Property(path); ok && p.Kind != schema.Collection {
-				b.problem(q, name, fmt.Sprintf("%s is no collection: drop the []", path), "")
-			}
-		}
-		columns = append(columns, schema.Column{Name: name, Path: path})
 	}
 	for _, alias := range slices.Sorted(maps.Keys(q.Paths)) {
 		if !slices.Contains(names, alias) {
@@ -184,17 +180,6 @@ func (b *binder) columns(q *Query, resource *schema.Resource, names []string, bo
 	return columns
 }
 
-// rawPath is what stands for a column: its -- path: directive, else its alias.
-func (q *Query) rawPath(alias string) string {
-	if p, ok := q.Paths[alias]; ok {
-		return p
-	}
-	return alias
-}
-
-// path is the dotted path of the model a column fills.
-func (q *Query) path(alias string) string { return strings.TrimSuffix(q.rawPath(alias), "[]") }
-
 func count(names []string, name string) int {
 	n := 0
 	for _, s := range names {
@@ -207,7 +192,7 @@ func count(names []string, name string) int {
 
 // describe asks the database for a query's columns without running it.
 func (s *Snapshot) describe(ctx context.Context, q *Query) ([]string, error) {
-	text, args, err := s.db.expand(q)
+	text, args, err := s.db.Statement(q)
 	if err != nil {
 		return nil, &Error{Op: "check", File: q.File, Err: err, statement: true}
 	}
@@ -242,7 +227,7 @@ func (d *DB) errorLine(q *Query, err error) int {
 	if err != nil || position < 1 {
 		return 0
 	}
-	text, _, err := d.expand(q)
+	text, _, err := d.Statement(q)
 	if err != nil {
 		return 0
 	}

@@ -67,8 +67,9 @@ func (d *DB) Close() error {
 // Driver is the driver the source was opened with.
 func (d *DB) Driver() string { return d.cfg.Driver }
 
-// expand is the query as this source runs it: its text with the driver's placeholders, and the values.
-func (d *DB) expand(q *Query) (string, []any, error) {
+// Statement is a query as this source runs it: its text with the driver's placeholders, and the values of its parameters. Tools use it that
+// measure or explain the query by themselves.
+func (d *DB) Statement(q *Query) (string, []any, error) {
 	var problem error
 	text, args := q.stmt.expand(d.dialect.placeholder, func(name string) any {
 		v, err := q.arg(name, d.cfg.Params)

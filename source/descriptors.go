@@ -26,7 +26,7 @@ func (m *mapReader) yaml(file string) {
 	}
 	for _, d := range m.l.mapping(file, root, "the file") {
 		for _, e := range m.l.mapping(file, d.value, d.key.Value) {
-			if value := m.l.text(file, e); value != "" {
+			if value, ok := m.l.scalar(file, e); ok {
 				m.add(file, e.key.Line, d.key.Value, e.key.Value, value)
 			}
 		}

@@ -35,8 +35,8 @@ func parseQuery(part, file, text, driver string) (*Query, []*PackError) {
 		add(0, "is not UTF-8", "")
 		return nil, problems
 	}
-	h := parseHeader(text, add)
 	st, wrong := parseStatement(text, 1, driver)
+	h := parseHeader(st.comments, add)
 	for _, p := range wrong {
 		add(p.line, p.message, "")
 	}
@@ -62,55 +62,26 @@ func parseQuery(part, file, text, driver string) (*Query, []*PackError) {
 const postgresNameBytes = 63
 
 // parseHeader reads the directives before the statement, and complains about those after its first word, where they are easily missed.
-func parseHeader(text string, add func(line int, message, near string)) header {
+func parseHeader(comments []lineComment, add func(line int, message, near string)) header {
 	h := header{paths: map[string]string{}, pathLines: map[string]int{}}
-	inHeader, inComment, n := true, false, 0
-	for line := range strings.SplitSeq(text, "\n") {
-		n++
-		line = strings.TrimSpace(line)
-		comment, isComment := strings.CutPrefix(line, "--")
-		if inHeader && !isComment {
-			inHeader, inComment = headerGoesOn(line, inComment)
-			continue
-		}
-		if !isComment || inComment {
-			continue
-		}
-		name, value, ok := directive(comment)
+	for _, c := range comments {
+		name, value, ok := directive(c.text)
 		if !ok {
 			continue
 		}
 		known := slices.Contains(directives(), name)
 		switch {
-		case !known && inHeader:
+		case !known && !c.inStatement:
 			if near := nearest(name, directives()); near != "" && distance(name, near, 2) == 1 {
-				add(n, fmt.Sprintf("unknown directive %q", name), near)
+				add(c.line, fmt.Sprintf("unknown directive %q", name), near)
 			}
-		case known && !inHeader:
-			add(n, fmt.Sprintf("the directive %q stands after the statement's first word; move it to the top", name), "")
+		case known && c.inStatement:
+			add(c.line, fmt.Sprintf("the directive %q stands after the statement's first word; move it to the top", name), "")
 		case known:
-			h.directive(name, value, n, add)
+			h.directive(name, value, c.line, add)
 		}
 	}
 	return h
-}
-
-// headerGoesOn says whether a line that is no -- comment still belongs to the header: it is empty or part of a block comment.
-func headerGoesOn(line string, inComment bool) (header, comment bool) {
-	if !inComment {
-		if line == "" {
-			return true, false
-		}
-		if !strings.HasPrefix(line, "/*") {
-			return false, false
-		}
-		line = line[2:]
-	}
-	_, after, closed := strings.Cut(line, "*/")
-	if !closed {
-		return true, true
-	}
-	return headerGoesOn(strings.TrimSpace(after), false)
 }
 
 // directive takes "name: value" apart. A name is one word of letters, so that prose with a colon further on is none.

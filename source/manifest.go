@@ -174,13 +174,18 @@ func (l *packLoader) mapping(file string, n *yaml.Node, what string) []entry {
 	return out
 }
 
-// text is a scalar as it is written, so that 09 stays 09.
-func (l *packLoader) text(file string, e entry) string {
+// scalar is a value as it is written, so that 09 stays 09.
+func (l *packLoader) scalar(file string, e entry) (string, bool) {
 	if e.value.Kind != yaml.ScalarNode || e.value.Tag == "!!null" {
 		l.problem(PackError{File: file, Line: e.value.Line, Message: fmt.Sprintf("%s must be a text or number", e.key.Value)})
-		return ""
+		return "", false
 	}
-	return e.value.Value
+	return e.value.Value, true
+}
+
+func (l *packLoader) text(file string, e entry) string {
+	s, _ := l.scalar(file, e)
+	return s
 }
 
 func (l *packLoader) texts(file string, e entry) []string {

@@ -137,7 +137,7 @@ func (s *Snapshot) release(r *reader) {
 // Open runs a query and returns its rows, which are read ahead on a goroutine of their own. When every reader is busy it waits for one.
 // The rows end with io.EOF, an error, or Close; ctx covers all of the reading.
 func (s *Snapshot) Open(ctx context.Context, q *Query) (*Rows, error) {
-	text, args, err := s.db.expand(q)
+	text, args, err := s.db.Statement(q)
 	if err != nil {
 		return nil, &Error{Op: "run", File: q.File, Err: err}
 	}

@@ -13,6 +13,14 @@ type statement struct {
 	params []paramRef
 	quoted []quotedName
 	first  string // first word, lower case
+
+	comments []lineComment // -- comments that have a line of their own
+}
+
+type lineComment struct {
+	text        string // after the --
+	line        int
+	inStatement bool // after the statement's first word
 }
 
 type paramRef struct {
@@ -37,7 +45,7 @@ type problemAt struct {
 func parseStatement(text string, firstLine int, driver string) (statement, []problemAt) {
 	s := &lexer{text: text, line: firstLine, driver: driver}
 	s.run()
-	st := statement{text: text, params: s.params, quoted: s.quoted, first: s.first}
+	st := statement{text: text, params: s.params, quoted: s.quoted, first: s.first, comments: s.comments}
 	if s.end >= 0 {
 		st.text = text[:s.end]
 	}
@@ -61,6 +69,7 @@ type lexer struct {
 	firstLine int
 	params    []paramRef
 	quoted    []quotedName
+	comments  []lineComment
 	problems  []problemAt
 	overrun   bool
 }
@@ -126,17 +135,23 @@ func (x *lexer) blank() bool {
 	case rest[0] == ' ', rest[0] == '\t', rest[0] == '\r', rest[0] == '\f':
 		x.pos++
 	case strings.HasPrefix(rest, "--"):
-		if n := strings.IndexByte(rest, '\n'); n >= 0 {
-			x.pos += n
-		} else {
-			x.pos = len(x.text)
-		}
+		x.lineComment()
 	case strings.HasPrefix(rest, "/*"):
 		x.comment()
 	default:
 		return false
 	}
 	return true
+}
+
+// lineComment skips a -- comment, and keeps it when it has its line to itself.
+func (x *lexer) lineComment() {
+	before := x.text[strings.LastIndexByte(x.text[:x.pos], '\n')+1 : x.pos]
+	comment, _, _ := strings.Cut(x.text[x.pos:], "\n")
+	if strings.TrimSpace(before) == "" {
+		x.comments = append(x.comments, lineComment{strings.TrimPrefix(comment, "--"), x.line, x.first != ""})
+	}
+	x.pos += len(comment)
 }
 
 // comment skips a block comment. PostgreSQL and SQL Server nest them.
