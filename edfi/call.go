@@ -27,6 +27,7 @@ type call struct {
 	header http.Header
 	auth   bool  // with a token, and a place among the calls in flight
 	limit  int64 // bound on the response body, 0 means Config.MaxResponse
+	tries  int   // bound on attempts below Config.MaxRetries + 1, 0 means none
 
 	write   bool         // changes an item
 	guard   func() error // of a write; may be nil
@@ -55,21 +56,21 @@ func (c *core) call(ctx context.Context, k *call) (answer, *Error) {
 			return a, nil
 		}
 		sent = sent || err.Sent
-		err.Attempts, err.Sent = attempt, sent
 		if err.Method == "" {
 			err.Method, err.Resource = k.method, k.name
 		}
 		if err.Status == http.StatusUnauthorized && used != nil && !renewed {
 			renewed = true
 			_, ok, tokenErr := c.tokens.replace(ctx, used)
-			if tokenErr != nil {
-				tokenErr.Attempts, tokenErr.Sent = attempt, sent
-				err = tokenErr
-			} else if ok {
+			if ok {
 				continue
 			}
+			if tokenErr != nil {
+				err = tokenErr
+			}
 		}
-		if !err.repeat || attempt > c.config.MaxRetries {
+		err.Attempts, err.Sent = attempt, sent
+		if !err.repeat || attempt > c.config.MaxRetries || attempt == k.tries {
 			return answer{}, err
 		}
 		if waits == nil {
@@ -113,7 +114,7 @@ func (c *core) attempt(ctx context.Context, k *call, number int) (answer, *token
 	ended := time.Now()
 	if k.auth {
 		c.limiter.release(ended, ended.Sub(began), err != nil && isTrouble(err))
-		if (err == nil || err.Status != http.StatusUnauthorized) && !used.proven.Load() && (err == nil || err.Status != 0) {
+		if !used.proven.Load() && (err == nil || err.Status != 0 && err.Status != http.StatusUnauthorized) {
 			used.proven.Store(true)
 		}
 	}
@@ -157,7 +158,7 @@ func (c *core) exchange(parent context.Context, k *call, header http.Header) (an
 	case !success:
 		// Half an error document is still an error: what could be read decides.
 		e := Classify(response.StatusCode, response.Header, body, k.method)
-		e.Sent = k.write
+		e.Sent = k.write && mayHaveTakenEffect(response.StatusCode)
 		e.retryAfter = retryAfter(response.Header, time.Now())
 		return a, e
 	case k.write && fromAPI(response, body):
@@ -172,6 +173,11 @@ func (c *core) exchange(parent context.Context, k *call, header http.Header) (an
 		return a, e
 	}
 	return a, nil
+}
+
+// mayHaveTakenEffect reports whether a write that was answered so may have been done: a refusal says that it was not, a failure does not.
+func mayHaveTakenEffect(status int) bool {
+	return status < 300 || status >= 500 || status == http.StatusRequestTimeout
 }
 
 // fromAPI reports whether a 2xx answer to a write may come from the API: its body is empty or JSON. A proxy's page is not (F9, F10).

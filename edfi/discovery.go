@@ -67,7 +67,10 @@ type rootURLs struct {
 	ChangeQueries           string `json:"changeQueries"`
 }
 
-const maxRootDocument = 1 << 20
+const (
+	maxRootDocument = 1 << 20
+	rootTries       = 3 // someone may be waiting for the result of a test
+)
 
 // discover finds the root document and fills core.info from it. It tries the base URL as given, then what people give instead of it.
 func (c *core) discover(ctx context.Context) error {
@@ -121,7 +124,7 @@ func rootCandidates(base *url.URL) []*url.URL {
 func (c *core) rootDocument(ctx context.Context, at *url.URL) (*rootDocument, *Error) {
 	u := *at
 	u.Path += "/"
-	answer, err := c.call(ctx, &call{method: http.MethodGet, name: "discovery", url: &u, header: c.plainHeader(), limit: maxRootDocument})
+	answer, err := c.call(ctx, &call{method: http.MethodGet, name: "discovery", url: &u, header: c.plainHeader(), limit: maxRootDocument, tries: rootTries})
 	if err != nil {
 		if noRootStatus(err) {
 			return nil, noRoot(at, fmt.Sprintf("answered %d", err.Status), err)

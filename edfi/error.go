@@ -80,7 +80,7 @@ type Error struct {
 	Resource      string   // "ed-fi/students", or the endpoint's name: "token", "discovery"
 	Causes        []string // "$.birthDate: required", "Student"; names and paths only
 	Attempts      int      // calls made
-	Sent          bool     // a write may have reached the target; false means that it surely did not
+	Sent          bool     // a write may have taken effect, in this attempt or an earlier one; false means that it surely did not
 	Body          []byte   // the response body, cut at 256 KiB; never printed
 	Err           error    // the error below, if any: network, context, guard
 
@@ -127,6 +127,14 @@ const maxCausesShown = 8
 
 // Unwrap returns the error below, so that errors.Is finds context.Canceled, ErrNoID or the guard's own error.
 func (e *Error) Unwrap() error { return e.Err }
+
+func (e *Error) clone() *Error {
+	if e == nil {
+		return nil
+	}
+	c := *e
+	return &c
+}
 
 // ClassOf returns the class of an error of this package, however wrapped, and 0 for any other.
 func ClassOf(err error) Class {

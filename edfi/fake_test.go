@@ -1,9 +1,10 @@
 package edfi
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -183,4 +184,6 @@ func sharedFile(t *testing.T, name string) []byte {
 	return b
 }
 
-func background(t testing.TB) context.Context { return t.Context() }
+
+// discardLog silences a test server's complaints about broken connections.
+func discardLog() *log.Logger { return log.New(io.Discard, "", 0) }

@@ -135,3 +135,10 @@ func BenchmarkLimiter(b *testing.B) {
 		l.release(time.Now(), time.Millisecond, false)
 	}
 }
+
+// silenced reports whether the target has asked for silence.
+func (l *limiter) silenced() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.resumeAt.IsZero()
+}

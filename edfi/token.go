@@ -159,9 +159,9 @@ func (t *tokens) fetch(ctx context.Context, old *token, suspect bool) (*token, *
 			return have, nil
 		}
 		if t.refusal != nil && time.Now().Before(t.refusedTill) {
-			refusal := *t.refusal
+			refusal := t.refusal.clone()
 			t.mu.Unlock()
-			return nil, &refusal
+			return nil, refusal
 		}
 		f := t.flight
 		if f == nil {
@@ -169,7 +169,7 @@ func (t *tokens) fetch(ctx context.Context, old *token, suspect bool) (*token, *
 			t.flight = f
 			t.mu.Unlock()
 			t.fly(ctx, f, suspect)
-			return f.token, f.err
+			return f.token, f.err.clone()
 		}
 		t.mu.Unlock()
 		select {
@@ -181,8 +181,7 @@ func (t *tokens) fetch(ctx context.Context, old *token, suspect bool) (*token, *
 			return f.token, nil
 		}
 		if !isContext(f.err.Err) {
-			e := *f.err
-			return nil, &e
+			return nil, f.err.clone()
 		}
 		// The caller who asked gave up. That is no answer: ask again.
 	}
@@ -268,12 +267,12 @@ func (t *tokens) tokenError(ctx context.Context, err error) *Error {
 	if !errors.As(err, &refused) {
 		var e *Error
 		var dial *url.Error
-		if errors.As(err, &dial) {
-			e = networkError(ctx, dial.Err)
+		if errors.As(err, &dial) || ctx.Err() != nil {
+			e = networkError(ctx, err)
 		} else {
 			e = notTheAPI().error() // a 200 that holds no token (F9)
 		}
-		e.Method, e.Resource = http.MethodPost, "token"
+		e.Method, e.Resource, e.Sent = http.MethodPost, "token", false // no record was written
 		return e
 	}
 	e := Classify(refused.Response.StatusCode, refused.Response.Header, refused.Body, http.MethodPost)

@@ -192,7 +192,7 @@ func tooMuch() verdict {
 
 func noID() verdict {
 	return verdict{"no-id", Transient, OwnerTarget, "the target took the record but did not tell its id",
-		"The id is looked up by key; a proxy that drops the Location header should be corrected.", false}
+		"The record is sent again until its id is known; find the proxy that drops the Location header.", false}
 }
 
 // What ends the run.
