@@ -1,0 +1,122 @@
+//go:build unix
+
+package dbtest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	osuser "os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// user is whom a server runs as; nil credential: whoever we are.
+type user struct {
+	credential *syscall.Credential
+}
+
+// lookupUser returns the account when this process is root and must not run the server itself.
+func lookupUser(account string) (*user, error) {
+	if os.Geteuid() != 0 {
+		return &user{}, nil
+	}
+	a, err := osuser.Lookup(account)
+	if err != nil {
+		return nil, fmt.Errorf("database servers do not run as root, and there is no user %s to run one as: %w", account, err)
+	}
+	uid, err := strconv.ParseUint(a.Uid, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("user id of %s: %w", account, err)
+	}
+	gid, err := strconv.ParseUint(a.Gid, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("group id of %s: %w", account, err)
+	}
+	return &user{credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
+}
+
+func (u *user) own(dir string) error {
+	if u.credential == nil {
+		return nil
+	}
+	if err := os.Chown(dir, int(u.credential.Uid), int(u.credential.Gid)); err != nil {
+		return fmt.Errorf("hand over folder: %w", err)
+	}
+	return nil
+}
+
+// command runs in dir, with an environment of its own: nothing of ours, such as PGPORT, reaches the server.
+func (u *user) command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
+	c := exec.CommandContext(context.WithoutCancel(ctx), name, args...)
+	c.Dir = dir
+	c.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin", "LC_ALL=C", "HOME=" + dir}
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: u.credential}
+	return c
+}
+
+// process is a started server. While life is open, an attached one lives.
+type process struct {
+	cmd  *exec.Cmd
+	life *os.File
+}
+
+// watch starts the server and waits for the end of its input, which comes when the process that holds the other end is gone, however
+// it ended. Then it ends the server and removes the folder.
+const watch = `dir=$1 signal=$2; shift 2
+"$@" </dev/null >"$dir/log" 2>&1 &
+cat >/dev/null
+kill -s "$signal" $!
+wait $!
+cd / && rm -rf "$dir"`
+
+func launch(cmd *exec.Cmd, u *user, dir string, detached bool, signal string) (*process, error) {
+	if detached {
+		log, err := os.OpenFile(filepath.Join(dir, "log"), os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		defer log.Close()
+		cmd.Stdout, cmd.Stderr = log, log
+		cmd.SysProcAttr.Setsid = true
+		return &process{cmd: cmd}, cmd.Start()
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	watched := u.command(context.Background(), dir, "/bin/sh", append([]string{"-c", watch, "sh", dir, signal, cmd.Path}, cmd.Args[1:]...)...)
+	watched.Stdin = r
+	watched.SysProcAttr.Setsid = true // a Ctrl-C meant for the tests reaches the server only through the pipe
+	if err := watched.Start(); err != nil {
+		w.Close()
+		return nil, err
+	}
+	return &process{cmd: watched, life: w}, nil
+}
+
+func (p *process) pid() int { return p.cmd.Process.Pid }
+
+func (p *process) stop() {
+	if p.life != nil {
+		_ = p.life.Close()
+	} else {
+		_ = p.cmd.Process.Kill()
+	}
+	_ = p.cmd.Wait() // how a server ends that nobody needs any more does not matter
+}
+
+// End ends a detached server that an earlier process started.
+func End(pid int, dir string) error {
+	p, err := os.FindProcess(pid)
+	if err == nil {
+		err = p.Signal(syscall.SIGQUIT)
+	}
+	if err != nil && err != os.ErrProcessDone { //nolint:errorlint // os documents the plain value
+		return fmt.Errorf("stop server %d: %w", pid, err)
+	}
+	return os.RemoveAll(dir)
+}
