@@ -1,0 +1,162 @@
+package sandbox
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// load is a sandbox with a school, a session and students, ready for attendance.
+func load(tb testing.TB, students int) (*Server, http.Handler, string) {
+	tb.Helper()
+	s, err := New(Options{Model: model(tb, "5.2"), ClientID: testID, ClientSecret: testSecret, SchoolYears: []int{2026}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = s.Close() })
+	token, _ := s.tokens.issue()
+	h := s.Handler()
+	w := newNullWriter()
+	put := func(path, body string) {
+		w.reset()
+		h.ServeHTTP(w, postRequest(token, path, []byte(body)))
+		if w.status != http.StatusCreated {
+			tb.Fatalf("%s: %d %s", path, w.status, w.body.String())
+		}
+	}
+	put("schools", schoolBody)
+	put("sessions", sessionBody)
+	for i := range students {
+		put("students", strings.Replace(studentBody, "604822", fmt.Sprint(604822+i), 1))
+	}
+	return s, h, token
+}
+
+func attendance(dst []byte, students, n int) []byte {
+	day := time.Date(2025, 8, 20, 0, 0, 0, 0, time.UTC).AddDate(0, 0, n/students)
+	dst = append(dst, `{"attendanceEventCategoryDescriptor":"uri://ed-fi.org/AttendanceEventCategoryDescriptor#Excused Absence","eventDate":"`...)
+	dst = day.AppendFormat(dst, "2006-01-02")
+	dst = append(dst, `","schoolReference":{"schoolId":255901001},"sessionReference":{"schoolId":255901001,"schoolYear":2026,"sessionName":"Fall"},"studentReference":{"studentUniqueId":"`...)
+	dst = fmt.Appendf(dst, "%d", 604822+n%students)
+	return append(dst, `"}}`...)
+}
+
+func postRequest(token, path string, body []byte) *http.Request {
+	r := httptest.NewRequest(http.MethodPost, "/data/v3/ed-fi/"+path, bytes.NewReader(body))
+	r.Header.Set("Authorization", "Bearer "+token)
+	r.Header.Set("Content-Type", "application/json")
+	return r
+}
+
+type nullWriter struct {
+	h      http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func newNullWriter() *nullWriter                  { return &nullWriter{h: http.Header{}} }
+func (w *nullWriter) Header() http.Header         { return w.h }
+func (w *nullWriter) WriteHeader(status int)      { w.status = status }
+func (w *nullWriter) Write(b []byte) (int, error) { return w.body.Write(b) }
+func (w *nullWriter) reset()                      { w.status = 0; w.body.Reset(); clear(w.h) }
+
+const benchStudents = 10_000
+
+// BenchmarkHandlerPost is one POST of a small new record through the handler, without HTTP around it.
+func BenchmarkHandlerPost(b *testing.B) {
+	_, h, token := load(b, benchStudents)
+	var next atomic.Int64
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		w := newNullWriter()
+		r := postRequest(token, "studentSchoolAttendanceEvents", nil)
+		rd := bytes.NewReader(nil)
+		r.Body = io.NopCloser(rd)
+		var body []byte
+		for pb.Next() {
+			body = attendance(body[:0], benchStudents, int(next.Add(1)))
+			rd.Reset(body)
+			r.ContentLength = int64(len(body))
+			w.reset()
+			h.ServeHTTP(w, r)
+			if w.status != http.StatusCreated {
+				b.Fatalf("%d %s", w.status, w.body.String())
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "POST/s")
+}
+
+// BenchmarkLoopbackPost is the same over loopback with net/http's client in this process.
+func BenchmarkLoopbackPost(b *testing.B) {
+	s, _, token := load(b, benchStudents)
+	if err := s.Start(b.Context(), "127.0.0.1:0"); err != nil {
+		b.Fatal(err)
+	}
+	cl := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	url := s.URL() + "/data/v3/ed-fi/studentSchoolAttendanceEvents"
+	var next atomic.Int64
+	b.SetParallelism(16)
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			body := attendance(nil, benchStudents, int(next.Add(1)))
+			r, err := http.NewRequest(http.MethodPost, url, bytes.NewReader(body))
+			if err != nil {
+				b.Fatal(err)
+			}
+			r.Header.Set("Authorization", "Bearer "+token)
+			r.Header.Set("Content-Type", "application/json")
+			a, err := cl.Do(r)
+			if err != nil {
+				b.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, a.Body)
+			_ = a.Body.Close()
+			if a.StatusCode != http.StatusCreated {
+				b.Fatal(a.Status)
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "POST/s")
+}
+
+// BenchmarkBytesPerRecord measures the memory of small records: b.N of them are loaded.
+func BenchmarkBytesPerRecord(b *testing.B) {
+	_, h, token := load(b, benchStudents)
+	w := newNullWriter()
+	r := postRequest(token, "studentSchoolAttendanceEvents", nil)
+	rd := bytes.NewReader(nil)
+	r.Body = io.NopCloser(rd)
+	var body []byte
+	before := heap()
+	b.ResetTimer()
+	for i := range b.N {
+		body = attendance(body[:0], benchStudents, i)
+		rd.Reset(body)
+		r.ContentLength = int64(len(body))
+		w.reset()
+		h.ServeHTTP(w, r)
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(heap()-before)/float64(b.N), "B/record")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "POST/s")
+	runtime.KeepAlive(h)
+}
+
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
