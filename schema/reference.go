@@ -79,8 +79,11 @@ func (w *refWalker) reference(e *element, n int32) {
 // leaf appends the canonical value of a reference's leaf, its own or the one it inherits.
 func (w *refWalker) leaf(dst []byte, leaf *element, n int32) ([]byte, bool) {
 	m := w.child(n, leaf.Name)
-	if (m == 0 || w.nodes[m].kind == nullToken) && leaf.inherits != nil {
-		m = w.find(w.top, leaf.inherits)
+	for _, from := range leaf.inherits {
+		if m != 0 && w.nodes[m].kind != nullToken {
+			break
+		}
+		m = w.find(w.top, from)
 	}
 	if m == 0 {
 		return dst, false

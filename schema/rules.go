@@ -35,7 +35,7 @@ type element struct {
 	byName   map[string]*element
 	itemKey  []*element // Collection: key of an item without what it inherits; empty = the whole item
 	group    int        // index of its unification group + 1, 0 = none
-	inherits *element   // in a collection item: the element outside of it that its value must equal and is taken from when absent (edfi: contextual key)
+	inherits []*element // in a collection's item: the elements outside of collections that it must equal, and is taken from when absent
 	stripped bool       // left out of the body: it is, or must equal, a part of the resource's own key
 	foldable bool       // a string of this or another resource's key, compared as the target compares keys
 	trimmed  bool       // a string that must not begin or end with white space
@@ -115,13 +115,18 @@ func (p *plan) unify(groups [][]string) {
 	}
 	p.groups = slices.DeleteFunc(p.groups, func(g []*element) bool { return len(g) == 0 })
 	for i, group := range p.groups {
-		top := slices.IndexFunc(group, func(e *element) bool { return e.collection() == nil })
+		var outside []*element
+		for _, e := range group {
+			if e.collection() == nil {
+				outside = append(outside, e)
+			}
+		}
 		stripped := slices.ContainsFunc(group, func(e *element) bool { return e.stripped })
 		for _, e := range group {
 			e.group = i + 1
 			e.stripped = stripped
-			if top >= 0 && e.collection() != nil {
-				e.inherits = group[top]
+			if e.collection() != nil {
+				e.inherits = outside
 			}
 		}
 	}
@@ -146,7 +151,7 @@ func (p *plan) nameItemKeys(e *element) {
 		return
 	}
 	for _, path := range e.ItemKey {
-		if leaf := p.byPath[e.path+"."+path]; leaf != nil && leaf.inherits == nil {
+		if leaf := p.byPath[e.path+"."+path]; leaf != nil && len(leaf.inherits) == 0 {
 			e.itemKey = append(e.itemKey, leaf)
 		}
 	}

@@ -250,7 +250,7 @@ func (g *rowGenerator) object(e *element) string {
 		if !kid.Required && kid.MinItems == 0 && e.Kind != Reference && rapid.Bool().Draw(g.T, "leave out") || g.wrong && g.rarely("lacks") {
 			continue
 		}
-		if kid.inherits != nil && rapid.Bool().Draw(g.T, "inherit") {
+		if len(kid.inherits) > 0 && rapid.Bool().Draw(g.T, "inherit") {
 			continue
 		}
 		text := ""

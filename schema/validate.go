@@ -8,7 +8,10 @@ import (
 	"strings"
 )
 
-// Validate returns every problem of a payload, sorted by path and code, and none for a payload that a target has no reason of form to
+// mostProblems bounds what a hostile payload can make of itself. No mapping produces as many in one record.
+const mostProblems = 1000
+
+// Validate returns every problem of a payload (the first thousand), sorted by path and code, and none for a payload that a target has no reason of form to
 // refuse. The rules are those of the ODS/API (7.x), except that it takes unknown properties and convertible texts without a word, and a
 // caller who wants the same ignores CodeUnknownProperty and CodeLooseType. Descriptor values are checked for their form; whether they
 // exist is the target's to say. id, _etag, _lastModifiedDate and link are no part of a payload and unknown here, as are names that
@@ -131,7 +134,7 @@ func (v *validator) absentHere(e *element) {
 	if !e.Required && e.MinItems == 0 || e.parent.Kind == Reference {
 		return // a reference reports what it lacks itself
 	}
-	if e.inherits != nil && v.inherited(e) {
+	if v.inherited(e) {
 		return
 	}
 	if e.Kind == Collection {
@@ -146,8 +149,12 @@ func (v *validator) inherited(e *element) bool {
 	if v.part {
 		return false // not known here: let the walk over the whole payload decide
 	}
-	n := v.find(v.top, e.inherits)
-	return n != 0 && v.nodes[n].kind != nullToken
+	for _, from := range e.inherits {
+		if n := v.find(v.top, from); n != 0 && v.nodes[n].kind != nullToken {
+			return true
+		}
+	}
+	return false
 }
 
 func (v *validator) value(e *element, n int32) {
@@ -222,7 +229,7 @@ func (v *validator) reference(e *element, n int32) {
 			continue
 		}
 		m := v.child(n, leaf.Name)
-		if m != 0 && v.nodes[m].kind != nullToken || leaf.inherits != nil && v.inherited(leaf) {
+		if m != 0 && v.nodes[m].kind != nullToken || v.inherited(leaf) {
 			continue
 		}
 		v.sound = false
@@ -322,7 +329,7 @@ func (v *validator) appendKeyOrWhole(dst []byte, e *element, n int32) []byte {
 // add records a problem where the walk is.
 func (v *validator) add(e *element, p Problem) {
 	v.sound = false
-	if !v.report {
+	if !v.report || len(v.problems) == mostProblems {
 		return
 	}
 	p.Path = v.path()
