@@ -135,7 +135,7 @@ func crashPoints(t *testing.T, w *world) {
 
 // histories plays random runs, with crashes and interrupted folds, against the ledger and the one in memory, and compares them.
 func histories(t *testing.T, w *world) {
-	for seed := range uint64(12) {
+	for seed := range uint64(6) {
 		twin := &world{t: t, clock: w.clock, master: w.master}
 		mem := memdb.Open(syncdb.Config{Master: w.master, Clock: w.clock.Now, Grace: grace})
 		twin.open = func(*testing.T, syncdb.Config) Ledger { return mem }
@@ -148,7 +148,7 @@ func histories(t *testing.T, w *world) {
 		twin.conn = c.ID
 		h := &history{rnd: rand.New(rand.NewPCG(seed, 0)), worlds: []*world{w, twin}, open: map[int][]op{}, entries: map[syncdb.Hash]bool{}}
 		h.begin()
-		for range 60 {
+		for range 40 {
 			h.event(t)
 		}
 		h.recover(t)
