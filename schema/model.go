@@ -67,7 +67,7 @@ type Model struct {
 	Resources []*Resource `json:"resources"`          // sorted by Path, descriptors included
 
 	byPath   map[string]*Resource   // lower-cased Path
-	byName   map[string]*Resource   // lower-cased entity name
+	byName   map[string]*Resource   // entity name as it is, and lower-cased
 	subtypes map[string][]*Resource // abstract entity name → concrete resources, by Path
 }
 
@@ -178,7 +178,7 @@ func (m *Model) add(r *Resource) error {
 			named = other
 		}
 	}
-	m.byName[name] = named
+	m.byName[name], m.byName[named.Name] = named, named
 	if r.Extends != "" {
 		m.subtypes[r.Extends] = append(m.subtypes[r.Extends], r)
 	}
@@ -290,6 +290,9 @@ func (m *Model) Resource(path string) (*Resource, bool) {
 // ("CteProgramServiceDescriptor"). Of two entities with one name the data standard's is returned. Abstract entities have no resource of
 // their own, see Concrete.
 func (m *Model) Entity(name string) (*Resource, bool) {
+	if r, ok := m.byName[name]; ok {
+		return r, true
+	}
 	r, ok := m.byName[strings.ToLower(name)]
 	return r, ok
 }
