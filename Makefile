@@ -30,7 +30,7 @@ demo: build ## a made-up district synced three times to a sandbox Ed-Fi API, eve
 
 test: ## every test with the race detector, on real PostgreSQL and MariaDB (installs them on Debian when missing)
 	.ci/test-packages
-	CGO_ENABLED=1 .ci/test
+	.ci/test
 
 lint: ## golangci-lint when installed, else staticcheck; go vet and gofmt always
 	@unformatted=$$(git ls-files -z '*.go' | xargs -0 -r gofmt -l); \
@@ -43,7 +43,7 @@ generate: ## write generated files again (catalogs need the Ed-Fi documents, see
 	$(GO) generate ./...
 
 bench: ## measure the pipeline against bare loops, write bench.json
-	$(GO) run ./internal/bench
+	$(GO) run ./cmd/bench
 
 fuzz: ## run every fuzz target for FUZZTIME (5s)
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | sort | while read -r file; do \

@@ -13,11 +13,13 @@ import (
 // Set by the linker (Makefile); what they leave empty is taken from the build information of the Go tool.
 var version, commit, date string
 
-func main() {
+func main() { os.Exit(process(os.Args[1:])) }
+
+// process runs the program as this process: with its streams and environment, and Ctrl-C or SIGTERM as the end of the context.
+func process(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.LookupEnv)
-	stop()
-	os.Exit(code)
+	defer stop()
+	return run(ctx, args, streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.LookupEnv)
 }
 
 // streams are the standard streams of one invocation.

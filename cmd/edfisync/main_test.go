@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 
 // expectCode is "edfisync-code CODE ARGUMENTS…" in a script: edfisync with these arguments, which must end with this code.
 func expectCode() {
-	got := run(context.Background(), os.Args[2:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.LookupEnv)
+	got := process(os.Args[2:])
 	if strconv.Itoa(got) != os.Args[1] {
 		fmt.Fprintf(os.Stderr, "exit code %d, want %s\n", got, os.Args[1])
 		os.Exit(1)
@@ -37,19 +38,45 @@ func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireExplicitExec: true,
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"sandbox": startSandbox, "sql": execSQL},
+		Setup: func(env *testscript.Env) error {
+			env.Values[scriptSandbox{}] = new(atomic.Pointer[sandbox.Server])
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"sandbox": startSandbox, "written": waitWritten, "sql": execSQL,
+		},
 	})
 }
 
-// startSandbox is "sandbox" in a script: an empty Ed-Fi API whose address is in $EDFI_URL until the script ends.
-func startSandbox(ts *testscript.TestScript, _ bool, _ []string) {
+// scriptSandbox is the key of the script's sandbox in its values.
+type scriptSandbox struct{}
+
+// startSandbox is "sandbox [LATENCY]" in a script: an empty Ed-Fi API whose address is in $EDFI_URL until the script ends.
+func startSandbox(ts *testscript.TestScript, _ bool, args []string) {
 	model, err := schema.Bundled("5.2")
 	ts.Check(err)
-	server, err := sandbox.New(sandbox.Options{Model: model, ClientID: sandboxClientID, ClientSecret: sandboxSecret, SchoolYears: []int{2026}})
+	options := sandbox.Options{Model: model, ClientID: sandboxClientID, ClientSecret: sandboxSecret, SchoolYears: []int{2026}}
+	if len(args) > 0 {
+		options.Latency, err = time.ParseDuration(args[0])
+		ts.Check(err)
+	}
+	server, err := sandbox.New(options)
 	ts.Check(err)
 	ts.Defer(func() { ts.Check(server.Close()) })
 	ts.Check(server.Start(context.Background(), "127.0.0.1:0"))
 	ts.Setenv("EDFI_URL", server.URL())
+	ts.Value(scriptSandbox{}).(*atomic.Pointer[sandbox.Server]).Store(server)
+}
+
+// waitWritten is "written N" in a script: wait until the sandbox has been asked N writes since the last time.
+func waitWritten(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.ParseInt(args[0], 10, 64)
+	ts.Check(err)
+	server := ts.Value(scriptSandbox{}).(*atomic.Pointer[sandbox.Server]).Load()
+	for server.Stats().Writes < want {
+		time.Sleep(5 * time.Millisecond)
+	}
+	server.ResetStats()
 }
 
 // execSQL is "sql FILE STATEMENT" in a script: what somebody does to the SIS.

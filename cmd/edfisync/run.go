@@ -151,9 +151,9 @@ func (a *app) printSummary(s *sync.Summary, err error) {
 // writeSummary is a run as a table: a line for each resource with something to tell, and the totals.
 func writeSummary(out io.Writer, s *sync.Summary) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "created\tupdated\tdeleted\tunchanged\theld\tfailed\t  \t")
+	fmt.Fprintln(w, "created\tupdated\tdeleted\tunchanged\theld\tfailed\t")
 	row := func(name string, created, updated, deleted, unchanged, held, failed int64) {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t  %s\t\n", grouped(created), grouped(updated), grouped(deleted), grouped(unchanged), grouped(held), grouped(failed), name)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t  %s\n", grouped(created), grouped(updated), grouped(deleted), grouped(unchanged), grouped(held), grouped(failed), name)
 	}
 	for _, r := range s.Resources {
 		row(r.Resource, r.Created, r.Updated, r.Deleted, r.Unchanged, r.Held(), r.Failed())

@@ -38,7 +38,6 @@ var allowed = map[string][]string{
 	"sync":           {"schema", "source", "edfi", "syncdb", "internal/keys"},
 	"syncdb":         {"internal/keys"},
 	"internal/arch":  {},
-	"internal/bench": {everything}, // a program that measures all of it
 	"internal/dbtest": {
 		"internal/keys",
 	},
