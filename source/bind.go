@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -190,6 +191,9 @@ func count(names []string, name string) int {
 	return n
 }
 
+// sqliteNumber is what SQLite adds to the second of two equal names of a derived table. No path of the model has a colon.
+var sqliteNumber = regexp.MustCompile(`:[0-9]+$`) //nolint:gochecknoglobals // compiled once, never written
+
 // describe asks the database for a query's columns without running it.
 func (s *Snapshot) describe(ctx context.Context, q *Query) ([]string, error) {
 	text, args, err := s.db.Statement(q)
@@ -208,6 +212,11 @@ func (s *Snapshot) describe(ctx context.Context, q *Query) ([]string, error) {
 		}
 		names, err := rows.Columns()
 		for rows.Next() { //nolint:revive // there is no row; this reads the end
+		}
+		if s.db.cfg.Driver == SQLite {
+			for i, n := range names {
+				names[i] = sqliteNumber.ReplaceAllString(n, "")
+			}
 		}
 		return names, errors.Join(err, rows.Err(), rows.Close())
 	})
