@@ -109,8 +109,11 @@ func (h *host) authorized(r *http.Request) bool {
 
 // data hangs a handler onto a pattern below the data API, behind the check of the token: "POST /ed-fi/students".
 func (h *host) data(pattern string, fn http.HandlerFunc) {
-	method, path, _ := strings.Cut(pattern, " ")
-	h.mux.HandleFunc(method+" /api/data/v3"+path, func(w http.ResponseWriter, r *http.Request) {
+	method, path, found := strings.Cut(pattern, "/")
+	if !found {
+		panic("pattern without a path")
+	}
+	h.mux.HandleFunc(method+"/api/data/v3/"+path, func(w http.ResponseWriter, r *http.Request) {
 		if !h.authorized(r) {
 			writeJSON(w, 401, map[string]any{
 				"type": "urn:ed-fi:api:security:authentication", "title": "Authentication Failed", "status": 401,
@@ -183,7 +186,6 @@ func sharedFile(t *testing.T, name string) []byte {
 	}
 	return b
 }
-
 
 // discardLog silences a test server's complaints about broken connections.
 func discardLog() *log.Logger { return log.New(io.Discard, "", 0) }
