@@ -6,31 +6,34 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"sync"
 )
 
 // Canonical appends a payload in canonical form (see docs/adr/0002) to dst: two payloads that mean the same have the same bytes. What a
-// target adds to what it was sent is left out: id, _etag, _lastModifiedDate, and the link of a reference. Values that do not read as
-// the model says are kept in a form of their own, so that they compare as different. It fails only when payload is no JSON object.
+// target adds to what it was sent is left out: id, _etag, _lastModifiedDate, the link of a reference, and values in a collection's items
+// that equal those they would be taken from if absent. Values that do not read as the model says are kept in a form of their own, so
+// that they compare as different. It fails only when payload is no JSON object.
 func (r *Resource) Canonical(dst, payload []byte) ([]byte, error) {
-	c, err := r.canonicalise(payload, Rules{Version: CanonicalVersion})
-	if err != nil {
-		return dst, err
-	}
-	c.out = dst
-	c.whole(r.planned().root, c.top)
-	return c.out, nil
+	return r.canonical(dst, payload, Rules{Version: CanonicalVersion}, false)
 }
 
 // CanonicalBody appends the canonical form of what the record hash covers to dst: the payload without the values of its own natural key,
 // at any of their paths, and without values that must equal them. So a new key, of this record or cascading from a parent, does not
 // change it.
 func (r *Resource) CanonicalBody(dst, payload []byte, rules Rules) ([]byte, error) {
+	return r.canonical(dst, payload, rules, true)
+}
+
+func (r *Resource) canonical(dst, payload []byte, rules Rules, body bool) ([]byte, error) {
 	c, err := r.canonicalise(payload, rules)
 	if err != nil {
 		return dst, err
 	}
-	c.out, c.body = dst, true
-	c.whole(r.planned().root, c.top)
+	defer c.release()
+	c.out, c.body = dst, body
+	if wrote, _ := c.object(r.planned().root, c.top); !wrote {
+		c.put("{}")
+	}
 	return c.out, nil
 }
 
@@ -41,6 +44,7 @@ func (r *Resource) CanonicalKey(dst, payload []byte, rules Rules) ([]byte, error
 	if err != nil {
 		return dst, err
 	}
+	defer c.release()
 	begin := len(dst)
 	c.out = append(dst, '[')
 	for i, paths := range r.planned().keys {
@@ -131,9 +135,14 @@ type canonicaliser struct {
 	rules Rules
 	body  bool // leave out stripped elements
 
+	part *Template // the document is one column's value in a row of this template; nil = it is a whole payload
+	row  [][]byte
+
 	out  []byte
 	wire []byte
 	both bool
+
+	pool *sync.Pool
 
 	gathered []int32
 	items    []item
@@ -147,17 +156,34 @@ type span struct{ from, to int }
 
 func (s span) of(b []byte) []byte { return b[s.from:s.to] }
 
+// canonicalise parses a payload. The result is to be released when nothing of it is in use any more.
 func (r *Resource) canonicalise(payload []byte, rules Rules) (*canonicaliser, error) {
-	c := &canonicaliser{rules: rules}
+	p := r.planned()
+	c, ok := p.idle.Get().(*canonicaliser)
+	if !ok {
+		c = &canonicaliser{pool: &p.idle}
+	}
+	c.rules = rules
 	top, err := c.parse(payload)
+	if err == nil && c.nodes[top].kind == objectToken {
+		c.top = top
+		return c, nil
+	}
+	c.release()
 	if err != nil {
 		return nil, fmt.Errorf("parse payload: %w", err)
 	}
-	if c.nodes[top].kind != objectToken {
-		return nil, errNotObject
+	return nil, errNotObject
+}
+
+// release gives a canonicaliser's storage back, without what it holds of the payload, and not after an unusually large one.
+func (c *canonicaliser) release() {
+	c.out, c.wire = nil, nil
+	if cap(c.nodes) > largestKept/64 || cap(c.buf)+cap(c.spare) > largestKept {
+		return
 	}
-	c.top = top
-	return c, nil
+	clear(c.nodes) // they point into the payload
+	c.pool.Put(c)
 }
 
 // find returns the node at an element's path, without going into collections; 0 when there is none.
@@ -170,12 +196,6 @@ func (c *document) find(top int32, e *element) int32 {
 		return 0
 	}
 	return c.child(n, e.Name)
-}
-
-func (c *canonicaliser) whole(e *element, n int32) {
-	if wrote, _ := c.object(e, n); !wrote {
-		c.put("{}")
-	}
 }
 
 func (c *canonicaliser) put(s string) {
@@ -325,11 +345,37 @@ func (c *canonicaliser) leaf(e *element, n int32) (wrote bool) {
 	if c.both {
 		c.wire = appendWire(c.wire, s)
 	}
-	if c.body && e.stripped {
+	if c.body && e.stripped || c.inherited(e, s) {
 		return false
 	}
 	c.out = e.appendCanonical(c.out, s, c.rules)
 	return true
+}
+
+// inherited says whether a value equals the one its item would take from the payload around it if it were absent. It is left out then,
+// so that it does not matter whether it was sent.
+func (c *canonicaliser) inherited(e *element, s scalar) bool {
+	for _, from := range e.inherits {
+		if c.part != nil {
+			if c.part.gives(from, c.row) {
+				return true // equal, or Encode takes the careful way
+			}
+			continue
+		}
+		n := c.find(c.top, from)
+		if n == 0 || c.nodes[n].kind == nullToken {
+			continue
+		}
+		if outer, _ := from.normalise(scalar{c.nodes[n].kind, c.nodes[n].text}, &c.buf); e.same(outer.text, s.text) {
+			return true
+		}
+	}
+	return false
+}
+
+// same compares the texts of two normalised values of a kind.
+func (e *element) same(a, b []byte) bool {
+	return bytes.Equal(a, b) || e.Kind == Descriptor && bytes.EqualFold(a, b)
 }
 
 // appendWire appends a value as it travels.

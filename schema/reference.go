@@ -21,6 +21,7 @@ func (r *Resource) References(m *Model, payload []byte, rules Rules) ([]RefKey, 
 	if err != nil {
 		return nil, err
 	}
+	defer c.release()
 	w := refWalker{canonicaliser: c, model: m}
 	w.object(r.planned().root, c.top)
 	return tidyReferences(w.refs), nil

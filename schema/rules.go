@@ -3,6 +3,7 @@ package schema
 import (
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Rules say how a connection compares what it sends with what it sent before. Hashes made under different rules are not comparable, so
@@ -21,7 +22,7 @@ type plan struct {
 	byPath map[string]*element
 	keys   [][]*element // of each part of Resource.Key, its elements; missing paths left out
 	groups [][]*element // key unification: elements whose values must be equal
-	sizes  int          // number of elements
+	idle   sync.Pool    // of *canonicaliser
 }
 
 // element is one property in its place in a payload.
@@ -76,7 +77,6 @@ func newPlan(r *Resource) *plan {
 }
 
 func (p *plan) grow(e *element, prefix string) {
-	p.sizes++
 	if e.Fields == nil {
 		return
 	}

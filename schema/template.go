@@ -39,14 +39,16 @@ type Encoded struct {
 
 // Template turns rows of one query into payloads. It is read-only and safe for concurrent use.
 type Template struct {
-	model          *Model
-	resource       *Resource
-	plan           *plan
-	rules          Rules
-	ops            []op
-	uris           map[string]map[string][]byte // by descriptor name, then local code
-	keyOps         []int                        // for each part of the key the op that gives it
-	refs           []flatReference
+	model    *Model
+	resource *Resource
+	plan     *plan
+	rules    Rules
+	ops      []op
+	uris     map[string]map[string][]byte // by descriptor name, then local code
+	keyOps   []int                        // for each part of the key the op that gives it
+	refs     []flatReference
+	columns  map[*element]int // column of each leaf that is one
+
 	jsonReferences bool // a column of JSON may hold references
 }
 
@@ -59,6 +61,7 @@ type op struct {
 	inBody      bool // (part of) the value is in the body
 	fold        bool // key string compared without case
 	noBlankEnds bool
+	careful     bool // JSON with values inherited from other JSON: fast cannot tell whether they are there
 	column      int
 	part        int // index of the key part this value is, -1 = none
 	minLength   int
@@ -120,6 +123,7 @@ func (m *Model) Compile(r *Resource, cols []Column, maps DescriptorMaps, rules R
 	if len(b.problems) > 0 {
 		return nil, b.problems
 	}
+	t.columns = b.columnOf
 	t.build(b, b.plan.root)
 	t.findKey()
 	t.findReferences(b)
@@ -273,6 +277,7 @@ func (t *Template) build(b *binder, e *element) (inBody bool) {
 		case direct:
 			t.ops = append(t.ops, t.newOp(kid, jsonOp, column))
 			t.jsonReferences = t.jsonReferences || kid.hasReference()
+			t.ops[at].careful = b.inheritsFromJSON(kid)
 		default:
 			t.ops = append(t.ops, t.newOp(kid, openOp, -1))
 			t.ops[at].inBody = t.build(b, kid) || kid.marksPresence()
@@ -282,6 +287,18 @@ func (t *Template) build(b *binder, e *element) (inBody bool) {
 		inBody = inBody || t.ops[at].inBody
 	}
 	return inBody
+}
+
+// inheritsFromJSON says whether something in e takes its value from an element that a column of JSON gives.
+func (b *binder) inheritsFromJSON(e *element) bool {
+	for _, from := range e.inherits {
+		for up := from.parent; up != nil; up = up.parent {
+			if _, ok := b.columnOf[up]; ok {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(e.kids, b.inheritsFromJSON)
 }
 
 func (e *element) hasReference() bool {

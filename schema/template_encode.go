@@ -109,7 +109,7 @@ func (t *Template) fast(row [][]byte, out *Encoded) bool {
 			absent := len(text) == 0
 			if !absent {
 				var ok bool
-				if w, b, absent, ok = t.json(o, w, b, text, out); !ok {
+				if w, b, absent, ok = t.json(o, w, b, row, out); !ok {
 					out.Wire, out.Body = w, b
 					return false
 				}
@@ -146,16 +146,16 @@ func (out *Encoded) assembleKey() bool {
 }
 
 // json writes a column's JSON. absent says that there is nothing in it.
-func (t *Template) json(o *op, w, b, text []byte, out *Encoded) (_, _ []byte, absent, ok bool) {
+func (t *Template) json(o *op, w, b []byte, row [][]byte, out *Encoded) (_, _ []byte, absent, ok bool) {
 	v := out.json
-	top, ok := t.readJSON(o, text, v)
-	if !ok {
+	top, ok := t.readJSON(o, row, v)
+	if !ok || o.careful {
 		return w, b, false, false
 	}
 	if v.nodes[top].kind == nullToken {
 		return w, b, true, true
 	}
-	v.part, v.report, v.sound = true, false, true
+	v.report, v.sound = false, true
 	v.value(o.element, top)
 	if !v.sound {
 		return w, b, false, false

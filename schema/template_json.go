@@ -3,14 +3,21 @@ package schema
 import "bytes"
 
 // readJSON parses a column and brings it to the form in which it travels. ok is false when it is not JSON, or ambiguous.
-func (t *Template) readJSON(o *op, text []byte, v *validator) (top int32, ok bool) {
-	top, err := v.parse(text)
+func (t *Template) readJSON(o *op, row [][]byte, v *validator) (top int32, ok bool) {
+	v.part, v.row = t, row
+	top, err := v.parse(row[o.column])
 	if err != nil {
 		return 0, false
 	}
 	n := normaliser{document: &v.document, uris: t.uris}
 	n.value(o.element, top)
 	return top, !n.broken
+}
+
+// gives says whether a row has a value for an element that is a column.
+func (t *Template) gives(e *element, row [][]byte) bool {
+	i, ok := t.columns[e]
+	return ok && len(row[i]) > 0
 }
 
 // canonical writes a node in both forms after what wire and body hold.

@@ -48,7 +48,7 @@ func (t *Template) write(row [][]byte, out *Encoded) map[*Property]bool {
 			}
 		case jsonOp:
 			if text := row[o.column]; len(text) > 0 {
-				w = t.writeJSON(w, o, text, out.json, broken)
+				w = t.writeJSON(w, o, row, out.json, broken)
 			}
 		}
 	}
@@ -59,11 +59,11 @@ func (t *Template) write(row [][]byte, out *Encoded) map[*Property]bool {
 	return broken
 }
 
-func (t *Template) writeJSON(w []byte, o *op, text []byte, v *validator, broken map[*Property]bool) []byte {
-	top, ok := t.readJSON(o, text, v)
+func (t *Template) writeJSON(w []byte, o *op, row [][]byte, v *validator, broken map[*Property]bool) []byte {
+	top, ok := t.readJSON(o, row, v)
 	if !ok {
 		broken[o.Property] = true
-		w = appendQuoted(append(w, o.prefix...), text)
+		w = appendQuoted(append(w, o.prefix...), row[o.column])
 		return append(w, ',')
 	}
 	if v.nodes[top].kind == nullToken {

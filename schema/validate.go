@@ -41,7 +41,6 @@ type validator struct {
 	plan     *plan
 	report   bool
 	sound    bool // no problem so far
-	part     bool // the document is one column's value: what surrounds it is not known
 	problems []Problem
 	trail    []step // how the walk came here
 	unified  []unifiedValue
@@ -146,7 +145,7 @@ func (v *validator) absentHere(e *element) {
 
 // inherited says whether the value that an absent one is taken from is there.
 func (v *validator) inherited(e *element) bool {
-	if v.part {
+	if v.part != nil {
 		return false // not known here: let the walk over the whole payload decide
 	}
 	for _, from := range e.inherits {

@@ -377,7 +377,7 @@ func (v *validator) unify(e *element, s scalar) {
 		first.seen, first.text = true, s.text
 		return
 	}
-	if !bytes.Equal(first.text, s.text) && !(e.Kind == Descriptor && bytes.EqualFold(first.text, s.text)) {
+	if !e.same(first.text, s.text) {
 		first.differs = true
 		v.sound = false
 	}
