@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 	"sync"
 
@@ -152,7 +153,7 @@ func (g *generator) schema(t *table, s *shape, role schemaRole) string {
 		p["_etag"] = object{"type": "string", "description": "A unique system-generated value that identifies the version of the resource."}
 		p["_lastModifiedDate"] = object{"type": "string", "format": "date-time", "description": "The date and time the resource was last modified."}
 	}
-	if have, taken := g.schemas[name]; taken && !equalSchemas(have, body) {
+	if have, taken := g.schemas[name].(object); taken && !alike(have, body, role) {
 		name = prefix + lowerFirst(t.res.Name) + upperFirst(s.name)
 	}
 	g.schemas[name] = body
@@ -160,10 +161,22 @@ func (g *generator) schema(t *table, s *shape, role schemaRole) string {
 	return name
 }
 
-func equalSchemas(a, b any) bool {
-	x, err1 := json.Marshal(a)
-	y, err2 := json.Marshal(b)
-	return err1 == nil && err2 == nil && string(x) == string(y)
+// alike says whether two schemas of one name can be one: references when they have the same leaves (their texts differ with the resource),
+// others when nothing differs.
+func alike(a, b object, role schemaRole) bool {
+	if role != referenceSchema {
+		return reflect.DeepEqual(a, b)
+	}
+	x, y := a["properties"].(object), b["properties"].(object)
+	if len(x) != len(y) {
+		return false
+	}
+	for name := range x {
+		if _, ok := y[name]; !ok {
+			return false
+		}
+	}
+	return true
 }
 
 // schemaPrefix is "edFi_" for "ed-fi/students".
