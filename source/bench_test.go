@@ -4,10 +4,11 @@ import (
 	"database/sql"
 	"errors"
 	"io"
-	"os"
 	"testing"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/edfisync/edfisync/internal/dbtest"
 )
 
 // benchRows is how many attendance rows the benchmarks read.
@@ -35,13 +36,13 @@ func benchSQLite(b *testing.B) string {
 }
 
 func benchPostgres(b *testing.B) string {
-	dsn := os.Getenv("BENCH_PG")
+	dsn := dbtest.Postgres(b)
 	w, err := sql.Open("postgres", dsn)
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer w.Close()
-	exec(b, w, `drop table if exists attendance`, benchTable)
+	exec(b, w, benchTable)
 	if _, err := w.ExecContext(b.Context(), benchFillPG, benchRows); err != nil {
 		b.Fatal(err)
 	}
