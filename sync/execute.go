@@ -50,6 +50,7 @@ type executor struct {
 	calls  context.Context // ends a little later, so that calls in flight can finish (I19)
 	nextOp atomic.Uint64
 	active atomic.Int64 // steps running now
+	budget *budget      // intents without a durable result, over all steps: at most two batches
 	sent   atomic.Int64
 	report func(resource string, done int64)
 
@@ -67,6 +68,7 @@ func newExecutor(ctx context.Context, e *Engine, o Options, s *scope, found []*s
 		e: e, o: o, scope: s, found: found, plan: p, keeper: k, target: e.Target(k.check),
 		ids: map[string]struct{}{}, stranded: map[syncdb.Hash]struct{}{},
 	}
+	x.budget = newBudget(2 * maxBatch(o.Workers))
 	for _, r := range found {
 		x.deferred = append(x.deferred, newSpool(dir, r.Path+"#deferred", e.Keys))
 	}
@@ -76,6 +78,7 @@ func newExecutor(ctx context.Context, e *Engine, o Options, s *scope, found []*s
 	var timer *time.Timer
 	var mu gosync.Mutex
 	release := context.AfterFunc(x.ctx, func() {
+		x.budget.poke()
 		mu.Lock()
 		defer mu.Unlock()
 		timer = time.AfterFunc(callGrace, cancelCalls)
@@ -272,9 +275,11 @@ func (s *stepRun) add(o *op) error {
 // batchSize is twice the calls in flight, 64 to 1,024, shared between the steps that run side by side: a kill leaves at most two such
 // batches open.
 func (s *stepRun) batchSize() int {
-	n := min(1024, max(64, 2*min(s.x.target.Concurrency(), s.x.o.Workers)))
-	return max(8, n/int(max(1, s.x.active.Load())))
+	n := maxBatch(min(s.x.target.Concurrency(), s.x.o.Workers))
+	return max(1, n/int(max(1, s.x.active.Load())))
 }
+
+func maxBatch(calls int) int { return min(1024, max(64, 2*calls)) }
 
 func (s *stepRun) newBatch() *batch {
 	if n := len(s.spare); n > 0 {
@@ -312,6 +317,9 @@ func (s *stepRun) commit() error {
 	if err := s.foldSometimes(); err != nil {
 		return err
 	}
+	if err := s.reserve(len(b.ops)); err != nil {
+		return err
+	}
 	intents := make([]syncdb.Intent, 0, len(b.ops))
 	for _, o := range b.ops {
 		intents = append(intents, syncdb.Intent{
@@ -324,8 +332,10 @@ func (s *stepRun) commit() error {
 		s.mu.Lock()
 		s.results = append(results, s.results...) // not durable yet
 		s.mu.Unlock()
+		s.x.budget.give(len(b.ops))
 		return fmt.Errorf("write intents: %w", err)
 	}
+	s.x.budget.give(len(results))
 	if err := s.saveProblems(500); err != nil {
 		return err
 	}
@@ -335,6 +345,43 @@ func (s *stepRun) commit() error {
 		s.work <- o
 	}
 	return nil
+}
+
+// reserve waits until n more intents may be open. What this step already knows is made durable first, so that steps side by side never
+// wait for each other in a circle.
+func (s *stepRun) reserve(n int) error {
+	for {
+		version := s.x.budget.seen()
+		if s.x.budget.take(n) {
+			return nil
+		}
+		if s.x.ctx.Err() != nil {
+			return context.Cause(s.x.ctx)
+		}
+		wrote, err := s.saveResults(s.x.ctx)
+		if err != nil {
+			return err
+		}
+		if !wrote {
+			s.x.budget.wait(version)
+		}
+	}
+}
+
+// saveResults makes the results so far durable.
+func (s *stepRun) saveResults(ctx context.Context) (wrote bool, err error) {
+	results := s.takeResults()
+	if len(results) == 0 {
+		return false, nil
+	}
+	if err := s.x.e.Ledger.Append(ctx, s.x.keeper.current(), s.st.Position, nil, results); err != nil {
+		s.mu.Lock()
+		s.results = append(results, s.results...)
+		s.mu.Unlock()
+		return false, fmt.Errorf("write results: %w", err)
+	}
+	s.x.budget.give(len(results))
+	return true, nil
 }
 
 // retire waits for the oldest open batch and keeps its memory for the next one.
@@ -368,19 +415,13 @@ func (s *stepRun) foldSometimes() error {
 }
 
 func (s *stepRun) fold(ctx context.Context) error {
-	lease := s.x.keeper.current()
-	if results := s.takeResults(); len(results) > 0 {
-		if err := s.x.e.Ledger.Append(ctx, lease, s.st.Position, nil, results); err != nil {
-			s.mu.Lock()
-			s.results = append(results, s.results...)
-			s.mu.Unlock()
-			return fmt.Errorf("write results: %w", err)
-		}
+	if _, err := s.saveResults(ctx); err != nil {
+		return err
 	}
 	if s.folded == 0 {
 		return nil
 	}
-	if _, err := s.x.e.Ledger.Fold(ctx, lease, s.st.Position); err != nil {
+	if _, err := s.x.e.Ledger.Fold(ctx, s.x.keeper.current(), s.st.Position); err != nil {
 		return fmt.Errorf("fold the journal: %w", err)
 	}
 	s.folded = 0
@@ -418,6 +459,7 @@ func (s *stepRun) saveProblems(keep int) error {
 // call makes one call and files its answer. It runs in a worker.
 func (s *stepRun) call(o *op) {
 	defer o.batch.left.Done()
+	defer s.x.budget.poke()
 	if s.x.ctx.Err() != nil {
 		// The intent is durable, the call never left: nothing changed.
 		s.mu.Lock()
