@@ -7,8 +7,9 @@ import (
 )
 
 // Complete returns a copy of a model read from OpenAPI documents with what such documents cannot tell, taken from a data standard's model
-// where that has the same resource and property: digits of decimals, values that must be equal beyond the natural key (key
-// unification), the keys of collection items, and how the standard writes acronyms in entity names. Extensions stay as they were read.
+// where that has the same resource and property: digits of decimals, which references hold the natural key, values that must be equal
+// beyond it (key unification), the keys of collection items, and how the standard writes acronyms in entity names. A natural key with
+// parts of other names, of another version of the standard, stays as it was read, and so do extensions.
 func Complete(m, standard *Model) (*Model, error) {
 	data, err := m.Catalog()
 	if err != nil {
@@ -28,6 +29,7 @@ func Complete(m, standard *Model) (*Model, error) {
 			renamed[r.Name] = same.Name
 			r.Name = same.Name
 		}
+		completeKey(r, same)
 		r.Unify = joinGroups(r, same)
 		completeFields(r.Root, same.Root)
 	}
@@ -35,6 +37,37 @@ func Complete(m, standard *Model) (*Model, error) {
 		rename(r.Root, renamed)
 	}
 	return c, nil
+}
+
+// completeKey takes the paths of r's key parts from the standard. A document without parameters for what is not in the key shows a
+// required reference with like-named leaves as identifying when it is not (chartOfAccountReference of localAccounts).
+func completeKey(r, standard *Resource) {
+	sameName := func(a, b KeyPart) bool { return a.Name == b.Name }
+	samePaths := func(a, b KeyPart) bool { return slices.Equal(a.Paths, b.Paths) }
+	if !slices.EqualFunc(r.Key, standard.Key, sameName) || slices.EqualFunc(r.Key, standard.Key, samePaths) {
+		return
+	}
+	for _, part := range standard.Key {
+		if !r.Root.hasAll(part.Paths) {
+			return
+		}
+	}
+	for _, part := range r.Key {
+		r.Unify = slices.DeleteFunc(r.Unify, func(g []string) bool { return slices.Equal(g, part.Paths) })
+	}
+	for _, p := range r.Root.Properties {
+		p.Identity = false
+	}
+	for i, part := range standard.Key {
+		r.Key[i].Paths = slices.Clone(part.Paths)
+		for _, path := range part.Paths {
+			top, _, _ := strings.Cut(path, ".")
+			r.Root.byName[top].Identity = true
+		}
+		if len(part.Paths) > 1 {
+			r.Unify = append(r.Unify, slices.Clone(part.Paths))
+		}
+	}
 }
 
 func completeFields(fields, standard *Fields) {

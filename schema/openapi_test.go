@@ -216,6 +216,37 @@ func TestCompleteAddsWhatOpenAPICannotTell(t *testing.T) {
 	}
 }
 
+func TestCompleteTakesTheReferencesOfTheKeyFromTheStandard(t *testing.T) {
+	t.Parallel()
+	model := func(identifying bool) *schema.Model {
+		ref := reference("schoolReference", "School", true, "idSchool")
+		ref.Identity = identifying
+		local := thing("ed-fi/clubs", "Club", ref, &schema.Property{Name: "idSchool", Kind: schema.Long, Required: true, Identity: true})
+		paths := []string{"idSchool"}
+		if identifying {
+			paths = append(paths, "schoolReference.idSchool")
+			local.Unify = [][]string{paths}
+		}
+		local.Key = append(local.Key, schema.KeyPart{Name: "idSchool", Paths: paths, Kind: schema.Long})
+		m, err := schema.NewModel("test", "", []*schema.Resource{local, thing("ed-fi/schools", "School")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	c, err := schema.Complete(model(true), model(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	club := resourceOf(t, c, "ed-fi/clubs")
+	if got, want := keyOf(club), "idClub=idClub idSchool=idSchool"; got != want {
+		t.Errorf("key %s, want %s", got, want)
+	}
+	if p, _ := club.Property("schoolReference"); p.Identity || len(club.Unify) != 0 {
+		t.Errorf("the reference is identifying: %v, equal values %v", p.Identity, club.Unify)
+	}
+}
+
 // TestNaturalKeysOfPublishedDocuments reads the keys out of the real OpenAPI documents and compares them with the catalogs.
 func TestNaturalKeysOfPublishedDocuments(t *testing.T) {
 	t.Parallel()

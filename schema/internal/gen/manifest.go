@@ -72,6 +72,7 @@ func (in *sources) standard52() (*schema.Model, error) {
 		return nil, errors.Join(problems...)
 	}
 	setKinds(resources)
+	likeTargets(resources)
 	return schema.NewModel("ds-5.2", in.manifest.ProjectVersion, resources)
 }
 
@@ -285,6 +286,48 @@ func setKinds(resources []*schema.Resource) {
 			r.Extends = educationOrganization
 		case slices.EqualFunc(r.Key, general, func(a, b schema.KeyPart) bool { return a.Name == b.Name }):
 			r.Extends = programAssociation
+		}
+	}
+}
+
+// likeTargets gives the leaves of references the least length and range of what they refer to: API documents of 5.0 have no word on
+// references that are new in 5.2.
+func likeTargets(resources []*schema.Resource) {
+	targets := make(map[string]map[string]*schema.Property)
+	for _, r := range resources {
+		parts := make(map[string]*schema.Property)
+		for _, part := range r.Key {
+			top, leaf, nested := strings.Cut(part.Paths[0], ".")
+			p := find(r.Root, top)
+			if nested {
+				p = find(p.Fields, leaf)
+			}
+			parts[part.Name] = p
+		}
+		targets[r.Name] = parts
+	}
+	var visit func(fields *schema.Fields) bool
+	visit = func(fields *schema.Fields) bool {
+		changed := false
+		for _, p := range fields.Properties {
+			if p.Fields == nil {
+				continue
+			}
+			changed = visit(p.Fields) || changed
+			for _, leaf := range p.Fields.Properties {
+				like := targets[p.Target][leaf.Name]
+				if like != nil && leaf.MinLength == 0 && !leaf.HasRange && (like.MinLength > 0 || like.HasRange) {
+					leaf.MinLength, leaf.HasRange, leaf.Min, leaf.Max = like.MinLength, like.HasRange, like.Min, like.Max
+					changed = true
+				}
+			}
+		}
+		return changed
+	}
+	for changed := true; changed; { // the target's own key may be held by a reference
+		changed = false
+		for _, r := range resources {
+			changed = visit(r.Root) || changed
 		}
 	}
 }
