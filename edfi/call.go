@@ -131,7 +131,8 @@ func (c *core) exchange(parent context.Context, k *call, header http.Header) (an
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}).WithContext(ctx)
 	if k.body != nil {
-		// No GetBody: net/http must not repeat a write by itself, past the guard (I7).
+		// No GetBody: net/http must not send a write twice by itself, past the guard (I7). What it could not begin to write it may put onto
+		// another connection, within the deadline the guard counts on.
 		request.Body, request.ContentLength = io.NopCloser(bytes.NewReader(k.body)), int64(len(k.body))
 	}
 	if k.ifMatch != "" || k.ifNone != "" {
@@ -153,6 +154,7 @@ func (c *core) exchange(parent context.Context, k *call, header http.Header) (an
 		limit = c.config.MaxResponse
 	}
 	body, err := readBody(response, limit)
+	body = bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")) // some web servers put a byte order mark in front
 	a := answer{status: response.StatusCode, header: response.Header, body: body}
 	switch {
 	case !success:

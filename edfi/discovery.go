@@ -1,7 +1,6 @@
 package edfi
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -87,11 +86,13 @@ func (c *core) discover(ctx context.Context) error {
 			}
 			return nil
 		}
-		if first == nil {
-			first = err
-		}
 		if err.Code != "no-root-document" {
 			return err
+		}
+		if first == nil {
+			first = err
+		} else {
+			first.Causes = append(first.Causes, "nor is "+candidate.String()+"/")
 		}
 	}
 	return first
@@ -132,7 +133,7 @@ func (c *core) rootDocument(ctx context.Context, at *url.URL) (*rootDocument, *E
 		return nil, err
 	}
 	var document rootDocument
-	if jsonErr := json.Unmarshal(bytes.TrimPrefix(answer.body, []byte("\xef\xbb\xbf")), &document); jsonErr != nil {
+	if jsonErr := json.Unmarshal(answer.body, &document); jsonErr != nil {
 		return nil, noRoot(at, "answered something that is not JSON", nil)
 	}
 	if document.URLs.DataManagementAPI == "" {

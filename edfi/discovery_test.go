@@ -70,6 +70,7 @@ func TestConnectFindsTheAddresses(t *testing.T) {
 			Config{BaseURL: "/api", Context: map[string]string{"District": "255901"}}, "BASE/api/255901/data/v3", "BASE/api/255901/oauth/token"},
 		{"a tenant that is in the base URL already", urlsDocument("", "BASE/north/data/v3/", "BASE/north/oauth/token"), "/north/",
 			Config{BaseURL: "/north", Tenant: "north"}, "BASE/north/data/v3", "BASE/north/oauth/token"},
+		{"a root document with a byte order mark", "\xef\xbb\xbf" + plain, "/v7/api/", Config{BaseURL: "/v7/api"}, "BASE/v7/api/data/v3", "BASE/v7/api/oauth/token"},
 		{"a host behind a proxy that names its inner address", urlsDocument("", "http://inner:8080/data/v3/", "http://inner:8080/oauth/token"), "/pub/api/",
 			Config{BaseURL: "/pub/api"}, "BASE/pub/api/data/v3", "BASE/pub/api/oauth/token"},
 		{"a tenant on a host behind a proxy", urlsDocument("", "http://inner:8080/x/{tenantIdentifier}/data/v3/", "http://inner:8080/x/{tenantIdentifier}/oauth/token"), "/pub/",

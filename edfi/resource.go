@@ -199,7 +199,7 @@ func (c *Client) FindByKey(ctx context.Context, resource string, key url.Values)
 		return "", nil, false, nil
 	case 1:
 	default:
-		e := refused().error()
+		e := ambiguousKey().error()
 		e.Method, e.Resource, e.Status, e.Err = http.MethodGet, r.name, a.status, ErrAmbiguous
 		return "", nil, false, e
 	}

@@ -113,6 +113,11 @@ func refused() verdict {
 		"Ask the target's host, naming the correlation id.", false}
 }
 
+func ambiguousKey() verdict {
+	return verdict{"ambiguous-key", Rejected, OwnerTarget, "a look-up by natural key finds several items",
+		"The target ignores a query parameter of the key; please report it with the target's version.", false}
+}
+
 // What has to be there, or gone, first.
 func unresolvedReference() verdict {
 	return verdict{"unresolved-reference", Blocked, OwnerSource, "a referenced item does not exist at the target",
@@ -218,7 +223,7 @@ func guardFailed() verdict {
 
 func untrusted() verdict {
 	return verdict{"tls", Stop, OwnerTarget, "the target's certificate is not trusted; nothing was sent",
-		"Have the host correct the certificate, or add its authority to the connection's TLS settings.", false}
+		"Have the host correct the certificate, or make this machine trust its authority.", false}
 }
 
 func noClientDetails() verdict {
