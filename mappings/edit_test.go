@@ -65,9 +65,9 @@ func checkEdits(t *testing.T, cfg source.Config, db *sqlx.DB, dialect limitless.
 func TestEditsLeadToThePredictedCalls(t *testing.T) {
 	t.Parallel()
 	for name, opts := range map[string]limitless.Options{
-		"the smallest district":       {Students: limitless.MinStudents, AttendancePerStudent: 1},
-		"a district of three hundred": {Students: 300, AttendancePerStudent: 15, Seed: 7},
-		"late in the year":            {Students: 100, AttendancePerStudent: limitless.MaxAttendancePerStudent},
+		"the smallest district": {Students: limitless.MinStudents, AttendancePerStudent: 1},
+		"more rounds than one":  {Students: 800, AttendancePerStudent: 2, Seed: 7},
+		"late in the year":      {Students: 50, AttendancePerStudent: limitless.MaxAttendancePerStudent},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

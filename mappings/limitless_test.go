@@ -203,14 +203,14 @@ func judge(t *testing.T, x extract) (records, invalid, blocked map[string]int) {
 
 func TestEveryRecordOfTheDemoIsValidAndCounted(t *testing.T) {
 	t.Parallel()
-	cfg, stats := demo(t, limitless.Options{Students: 400, AttendancePerStudent: 20})
+	cfg, stats := demo(t, limitless.Options{Students: 150, AttendancePerStudent: 10})
 	x := read(t, cfg)
 	checkAllValid(t, x, stats)
 }
 
 func TestThePackForDataStandard4ReadsTheSameRecords(t *testing.T) {
 	t.Parallel()
-	cfg, stats := demo(t, limitless.Options{Students: 400, AttendancePerStudent: 20})
+	cfg, stats := demo(t, limitless.Options{Students: 150, AttendancePerStudent: 10})
 	checkAllValid(t, readPack(t, cfg, mappings.LimitlessDS40(), "4.0"), stats)
 }
 
@@ -235,7 +235,7 @@ func checkAllValid(t *testing.T, x extract, stats limitless.Stats) {
 
 func TestNaturalKeysAreUnique(t *testing.T) {
 	t.Parallel()
-	cfg, _ := demo(t, limitless.Options{Students: 100, AttendancePerStudent: 120})
+	cfg, _ := demo(t, limitless.Options{Students: 60, AttendancePerStudent: 120})
 	for resource, rows := range read(t, cfg) {
 		keys := map[string]string{}
 		for source, rec := range rows {
@@ -249,7 +249,7 @@ func TestNaturalKeysAreUnique(t *testing.T) {
 
 func TestFlawsAreRefusedAsTheStatsSay(t *testing.T) {
 	t.Parallel()
-	cfg, stats := demo(t, limitless.Options{Students: 400, AttendancePerStudent: 20, Flaws: 10})
+	cfg, stats := demo(t, limitless.Options{Students: 100, AttendancePerStudent: 10, Flaws: 10})
 	x := read(t, cfg)
 	records, invalid, blocked := judge(t, x)
 	for _, c := range []struct {
