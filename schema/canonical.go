@@ -176,14 +176,21 @@ func (r *Resource) canonicalise(payload []byte, rules Rules) (*canonicaliser, er
 	return nil, errNotObject
 }
 
-// release gives a canonicaliser's storage back, without what it holds of the payload, and not after an unusually large one.
+// release gives a canonicaliser back.
 func (c *canonicaliser) release() {
 	c.out, c.wire = nil, nil
-	if cap(c.nodes) > largestKept/64 || cap(c.buf)+cap(c.spare) > largestKept {
-		return
+	if c.reusable() {
+		c.pool.Put(c)
 	}
-	clear(c.nodes) // they point into the payload
-	c.pool.Put(c)
+}
+
+// reusable forgets the payload, and says whether the storage is worth keeping: not after an unusually large one (I21).
+func (d *document) reusable() bool {
+	if cap(d.nodes) > largestKept/64 || cap(d.buf) > largestKept {
+		return false
+	}
+	clear(d.nodes)
+	return true
 }
 
 // find returns the node at an element's path, without going into collections; 0 when there is none.
@@ -366,11 +373,25 @@ func (c *canonicaliser) inherited(e *element, s scalar) bool {
 		if n == 0 || c.nodes[n].kind == nullToken {
 			continue
 		}
-		if outer, _ := from.normalise(scalar{c.nodes[n].kind, c.nodes[n].text}, &c.buf); e.same(outer.text, s.text) {
+		if outer, _ := from.normalise(scalar{c.nodes[n].kind, c.nodes[n].text}, &c.buf); outer.kind == s.kind && (e.same(outer.text, s.text) || c.sameCanonical(e, outer, s)) {
 			return true
 		}
 	}
 	return false
+}
+
+// sameCanonical compares two values in canonical form.
+func (c *canonicaliser) sameCanonical(e *element, a, b scalar) bool {
+	if isASCII(a.text) && isASCII(b.text) {
+		return false
+	}
+	from := len(c.spare)
+	c.spare = e.appendCanonical(c.spare, a, c.rules)
+	middle := len(c.spare)
+	c.spare = e.appendCanonical(c.spare, b, c.rules)
+	equal := bytes.Equal(c.spare[from:middle], c.spare[middle:])
+	c.spare = c.spare[:from]
+	return equal
 }
 
 // same compares the texts of two normalised values of a kind.

@@ -22,7 +22,9 @@ type plan struct {
 	byPath map[string]*element
 	keys   [][]*element // of each part of Resource.Key, its elements; missing paths left out
 	groups [][]*element // key unification: elements whose values must be equal
-	idle   sync.Pool    // of *canonicaliser
+
+	idle           sync.Pool // of *canonicaliser
+	idleValidators sync.Pool // of *validator
 }
 
 // element is one property in its place in a payload.

@@ -34,7 +34,11 @@ type Encoded struct {
 	frames []frame
 	parts  [][]byte // canonical values of the key's parts
 	buf    []byte
-	json   *validator
+
+	// Of the template of the row before:
+	template *Template
+	json     *validator
+	uris     []map[string]*mappedURI // by op, the URIs that came as URIs so far
 }
 
 // Template turns rows of one query into payloads. It is read-only and safe for concurrent use.
@@ -62,6 +66,7 @@ type op struct {
 	fold        bool // key string compared without case
 	noBlankEnds bool
 	careful     bool // JSON with values inherited from other JSON: fast cannot tell whether they are there
+	index       int  // of this op
 	column      int
 	part        int // index of the key part this value is, -1 = none
 	minLength   int
@@ -74,7 +79,7 @@ type op struct {
 
 func (t *Template) newOp(e *element, code opcode, column int) op {
 	o := op{
-		element: e, code: code, kind: e.Kind, column: column, part: -1, rules: t.rules,
+		element: e, code: code, kind: e.Kind, index: len(t.ops), column: column, part: -1, rules: t.rules,
 		needed:      e.Required || e.MinItems > 0 || e.parent.Kind == Reference,
 		inBody:      !e.stripped,
 		fold:        t.rules.FoldKeys && e.foldable,
@@ -87,11 +92,15 @@ func (t *Template) newOp(e *element, code opcode, column int) op {
 	if e.Kind == Descriptor {
 		o.uris = make(map[string]*mappedURI, len(t.uris[e.Target]))
 		for code, uri := range t.uris[e.Target] {
-			member := append(appendQuoted(slices.Clone(e.prefix), uri), ',')
-			o.uris[code] = &mappedURI{uri: uri, member: member, canonical: appendFolded(nil, uri, false)}
+			o.uris[code] = o.mapped(uri)
 		}
 	}
 	return o
+}
+
+func (o *op) mapped(uri []byte) *mappedURI {
+	member := append(appendQuoted(slices.Clone(o.prefix), uri), ',')
+	return &mappedURI{uri: uri, member: member, canonical: appendFolded(nil, uri, false)}
 }
 
 type opcode uint8

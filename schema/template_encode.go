@@ -29,8 +29,8 @@ func (out *Encoded) reset(t *Template) {
 	if cap(out.Wire)+cap(out.Body)+cap(out.buf) > largestKept {
 		*out = Encoded{}
 	}
-	if out.json == nil || out.json.plan != t.plan {
-		out.json = newValidator(t.plan)
+	if out.template != t {
+		out.template, out.json, out.uris = t, newValidator(t.plan), make([]map[string]*mappedURI, len(t.ops))
 	}
 	out.Wire, out.Key, out.Body, out.Problems = out.Wire[:0], out.Key[:0], out.Body[:0], out.Problems[:0]
 	out.buf, out.frames = out.buf[:0], out.frames[:0]

@@ -30,7 +30,9 @@ func (o *op) leaf(w, text []byte, out *Encoded) (_, canonical []byte, ok bool) {
 	case Descriptor:
 		u := o.uris[string(text)]
 		if u == nil {
-			return o.uri(w, text, out)
+			if u = out.uri(o, text); u == nil {
+				return w, nil, false
+			}
 		}
 		w = append(w, u.member...)
 		canonical, text = u.canonical, u.uri
@@ -76,15 +78,27 @@ func (o *op) leaf(w, text []byte, out *Encoded) (_, canonical []byte, ok bool) {
 	return w, canonical, o.group == 0 || out.json.meets(o.element, text)
 }
 
-// uri writes a descriptor that came as a URI.
-func (o *op) uri(w, text []byte, out *Encoded) (_, canonical []byte, ok bool) {
-	if checkDescriptor(text, o.Target) != "" || o.maxLength > 0 && len(text) > o.maxLength {
-		return w, nil, false
+// mostURIs bounds how many URIs are remembered of one column. No descriptor has as many values.
+const mostURIs = 2000
+
+// uri returns the forms of a descriptor that came as a URI, nil when it is none. It remembers them: there are few, and each is long.
+func (out *Encoded) uri(o *op, text []byte) *mappedURI {
+	seen := out.uris[o.index]
+	if u := seen[string(text)]; u != nil {
+		return u
 	}
-	w = append(appendQuoted(append(w, o.prefix...), text), ',')
-	from := len(out.buf)
-	out.buf = appendFolded(out.buf, text, false)
-	return w, out.buf[from:], o.group == 0 || out.json.meets(o.element, text)
+	if checkDescriptor(text, o.Target) != "" || o.maxLength > 0 && len(text) > o.maxLength {
+		return nil
+	}
+	u := o.mapped(bytes.Clone(text))
+	if seen == nil {
+		seen = make(map[string]*mappedURI)
+		out.uris[o.index] = seen
+	}
+	if len(seen) < mostURIs {
+		seen[string(u.uri)] = u
+	}
+	return u
 }
 
 // meets notes a value of a unification group, and says whether it equals those before.

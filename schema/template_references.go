@@ -4,7 +4,8 @@ package schema
 // of their own; dst's is reused. It may be called concurrently.
 func (t *Template) References(row [][]byte, dst []RefKey) []RefKey {
 	dst = dst[:0]
-	var keys, arena []byte
+	var arena []byte
+	keys := make([]byte, 0, 64*len(t.refs))
 	for _, ref := range t.refs {
 		begin := len(keys)
 		keys = append(keys, '[')

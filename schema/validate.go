@@ -17,18 +17,31 @@ const mostProblems = 1000
 // exist is the target's to say. id, _etag, _lastModifiedDate and link are no part of a payload and unknown here, as are names that
 // differ in case.
 func (r *Resource) Validate(payload []byte) []Problem {
-	v := newValidator(r.planned())
+	p := r.planned()
+	v, ok := p.idleValidators.Get().(*validator)
+	if !ok {
+		v = newValidator(p)
+	}
+	problems := v.payload(payload)
+	v.problems = nil
+	if v.reusable() {
+		p.idleValidators.Put(v)
+	}
+	return problems
+}
+
+func (v *validator) payload(payload []byte) []Problem {
 	top, err := v.parse(payload)
 	if err != nil {
 		return []Problem{{Code: CodeMalformed, Path: "$", Message: "The payload is not JSON: " + err.Error() + "."}}
 	}
 	v.top = top
+	v.report, v.sound = false, true
 	v.whole()
 	if v.sound {
 		return nil
 	}
 	v.report = true
-	v.sound = true
 	v.whole()
 	sortProblems(v.problems)
 	return v.problems
