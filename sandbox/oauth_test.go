@@ -15,6 +15,8 @@ func TestTokenEndpointRefusesAsAnODSDoes(t *testing.T) {
 	basic := func(text string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(text)) }
 	const form, asJSON = "application/x-www-form-urlencoded", "application/json"
 	good := "grant_type=client_credentials"
+	c := start(t)
+	c.must(http.StatusCreated, http.MethodPost, "localEducationAgencies", leaBody)
 	inBody := good + "&client_id=" + testID + "&client_secret=" + testSecret
 	for _, tt := range []struct {
 		name, header, contentType, body string
@@ -40,9 +42,6 @@ func TestTokenEndpointRefusesAsAnODSDoes(t *testing.T) {
 		{"a scope of an organization", basic(testID + ":" + testSecret), form, good + "&scope=255901", 200, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			c := start(t)
-			c.must(http.StatusCreated, http.MethodPost, "localEducationAgencies", leaBody)
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.s.URL()+"/oauth/token", strings.NewReader(tt.body))
 			if err != nil {
 				t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,10 +52,19 @@ func model(t testing.TB, version string) *schema.Model {
 	return m
 }
 
+// fewDescriptors are the values of the descriptors tests use; all of them would take most of a test's time.
+func fewDescriptors(m *schema.Model) []schema.DescriptorValue {
+	used := " EducationOrganizationCategory GradeLevel LocalEducationAgencyCategory Term AttendanceEventCategory CourseIdentificationSystem OtherNameType "
+	return slices.DeleteFunc(m.DescriptorValues(), func(v schema.DescriptorValue) bool {
+		return !strings.Contains(used, " "+strings.TrimSuffix(v.Name, "Descriptor")+" ")
+	})
+}
+
 // start serves a sandbox of data standard 5.2 and returns a client of it.
 func start(t *testing.T, change ...func(*Options)) *client {
 	t.Helper()
-	o := Options{Model: model(t, "5.2"), ClientID: testID, ClientSecret: testSecret, SchoolYears: []int{2025, 2026}}
+	m := model(t, "5.2")
+	o := Options{Model: m, ClientID: testID, ClientSecret: testSecret, SchoolYears: []int{2025, 2026}, Descriptors: fewDescriptors(m)}
 	for _, f := range change {
 		f(&o)
 	}
@@ -179,4 +189,21 @@ func TestDistrictCanBeLoadedReadAndLoadedAgain(t *testing.T) {
 		t.Errorf("got %s", a.Body)
 	}
 	c.must(http.StatusOK, http.MethodPost, "studentSectionAssociations", rosterBody)
+}
+
+func TestBundledDescriptorsAndSchoolYearsExistAtStart(t *testing.T) {
+	t.Parallel()
+	m := model(t, "4.0")
+	s, err := New(Options{Model: m, ClientID: testID, ClientSecret: testSecret, SchoolYears: []int{2025, 2026}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	var got int64
+	for _, tb := range s.cat.tables {
+		got += s.store.count(tb)
+	}
+	if want := int64(len(m.DescriptorValues()) + 2); got != want || want < 3000 {
+		t.Errorf("%d records, want %d", got, want)
+	}
 }

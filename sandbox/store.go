@@ -361,8 +361,8 @@ func (st *store) deletedAgain(a address) {
 	s := a.table.space
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a.row < a.table.next && a.table.rows[a.row/chunkRows] != nil {
-		st.wrote(a.table, a.row, a.table.row(a.row), true)
+	if r := a.table.usedRow(a.row); r != nil {
+		st.wrote(a.table, a.row, r, true)
 	}
 }
 

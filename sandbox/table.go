@@ -84,13 +84,18 @@ func (t *table) row(n uint32) *row { return &t.rows[n/chunkRows][n%chunkRows] }
 
 // liveRow is row, nil when the record is gone or never was.
 func (t *table) liveRow(n uint32) *row {
-	if n >= t.next || t.rows[n/chunkRows] == nil {
-		return nil
-	}
-	if r := t.row(n); r.at != 0 {
+	if r := t.usedRow(n); r != nil && r.at != 0 {
 		return r
 	}
 	return nil
+}
+
+// usedRow is row, nil when the number was never given out by this process or loaded.
+func (t *table) usedRow(n uint32) *row {
+	if c := int(n / chunkRows); n >= t.next || c >= len(t.rows) || t.rows[c] == nil {
+		return nil
+	}
+	return t.row(n)
 }
 
 // newRow makes the next row. The caller holds the space's lock for writing.

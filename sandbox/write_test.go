@@ -285,6 +285,10 @@ func TestParentsDeletedWhileChildrenArriveLeaveNothingDangling(t *testing.T) {
 // checkIntegrity checks by looking at every record: no dangling reference, inbound counts right, index complete and unique.
 func checkIntegrity(t testing.TB, s *Server) {
 	t.Helper()
+	checkWhole(t, s)
+}
+
+func checkWhole(t interface{ Errorf(string, ...any) }, s *Server) {
 	st := s.store
 	inbound := map[address]int32{}
 	live := map[*space]int{}
