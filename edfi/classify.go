@@ -165,6 +165,7 @@ var (
 	uniqueWords       = regexp.MustCompile(`(?i)\b(is|are) not unique\b`)
 	staleWords        = regexp.MustCompile(`(?i)modified by another (user|consumer)`)
 	noRouteWords      = regexp.MustCompile(`(?i)specified data could not be found`)
+	noTenantWords     = regexp.MustCompile(`(?i)specified tenant could not be found`)
 	unreadableWords   = regexp.MustCompile(`(?i)non-empty request body is required|could not be parsed|invalid json`)
 )
 
@@ -193,7 +194,10 @@ func verdictOfWords(status int, method string, p problem) (verdict, bool) {
 			return namespaceDenied(), true
 		}
 	case http.StatusNotFound:
-		if noRouteWords.MatchString(text) {
+		switch {
+		case noTenantWords.MatchString(text): // DMS
+			return routeWrong(), true
+		case noRouteWords.MatchString(text):
 			return noSuchResource(), true
 		}
 	case http.StatusConflict:

@@ -1,6 +1,8 @@
 package edfi
 
 import (
+	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -120,6 +122,11 @@ func TestClassify(t *testing.T) {
 		{name: "DMS: an item that exists, on create only", status: 412, method: "POST", body: problemBody("precondition-failed:if-none-match", "x", ""), class: Transient, code: "changed-meanwhile"},
 		{name: "DMS: the rate limit", status: 429, method: "POST", body: problemBody("too-many-requests", "x", ""), class: Transient, code: "too-many-requests"},
 		{name: "DMS: the circuit breaker", status: 503, method: "POST", body: problemBody("service-unavailable", "x", ""), class: Transient, code: "unavailable"},
+		{name: "DMS: a tenant that does not exist, in words", status: 404, method: "DELETE", body: problemBody("not-found", "The specified tenant could not be found.", ""), class: Stop, code: "route"},
+		{name: "DMS: a claim failure of the plain type", status: 403, method: "PUT", body: problemBody("security:authorization", "Access to the resource could not be authorized.", ""), class: Rejected, code: "claim-denied"},
+		{name: "a key change told by its words only", status: 400, method: "PUT", body: problemBody("bad-request:data-validation-failed", "Identifying values for the Grade item cannot be changed. Delete and recreate the item instead.", ""), class: Rejected, code: "key-change-not-supported"},
+		{name: "v6: a stale item", status: 409, method: "PUT", body: `{"message":"The item was modified by another user."}`, class: Transient, code: "multi-user-conflict"},
+		{name: "v6: a key change", status: 400, method: "PUT", body: `{"message":"Identifying values for the Grade resource cannot be changed."}`, class: Rejected, code: "key-change-not-supported"},
 		{name: "DMS: a tenant that does not exist", status: 404, method: "PUT", body: problemBody("route-resolution-error", "x", ""), class: Stop, code: "route"},
 		{name: "DMS: a database that is not provisioned", status: 503, method: "POST", body: problemBody("database-not-provisioned", "x", ""), class: Transient, code: "unavailable"},
 
@@ -205,4 +212,29 @@ func FuzzClassify(f *testing.F) {
 			t.Errorf("status %d is not found", status)
 		}
 	})
+}
+
+func TestClassesHaveNames(t *testing.T) {
+	t.Parallel()
+	for class, want := range map[Class]string{
+		Invalid: "invalid", Rejected: "rejected", Blocked: "blocked", Transient: "transient", Stop: "stop", NotFound: "not-found", 0: "unclassified",
+	} {
+		if got := class.String(); got != want {
+			t.Errorf("class %d is %s, want %s", class, got, want)
+		}
+	}
+	if got := ClassOf(fmt.Errorf("send: %w", &Error{Class: Blocked})); got != Blocked {
+		t.Errorf("class of a wrapped error is %v, want blocked", got)
+	}
+	if got := ClassOf(io.EOF); got != 0 {
+		t.Errorf("class of a foreign error is %v, want none", got)
+	}
+}
+
+func TestErrorShowsTheFirstCauses(t *testing.T) {
+	t.Parallel()
+	e := &Error{Title: "refused", Causes: strings.Split("a b c d e f g h i j", " "), Err: io.EOF}
+	if got, want := e.Error(), "refused; a; b; c; d; e; f; g; h; and 2 more: EOF"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
 }

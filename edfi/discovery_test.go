@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -208,6 +209,57 @@ func TestConnectRefusesAWrongConfigurationAtOnce(t *testing.T) {
 	for _, want := range []string{"base URL: must begin with https://", "token URL: must not hold credentials", "client id and secret"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v does not mention %q", err, want)
+		}
+	}
+}
+
+func TestOriginsAreComparedWithTheirDefaultPorts(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		a, b string
+		same bool
+	}{
+		{"https://host/a", "https://HOST:443/b", true},
+		{"http://host/a", "http://host:80/b", true},
+		{"http://host/a", "https://host/a", false},
+		{"https://host/a", "https://host:8443/a", false},
+		{"https://host/a", "https://other/a", false},
+	} {
+		a, _ := url.Parse(tt.a)
+		b, _ := url.Parse(tt.b)
+		if got := sameOrigin(a, b); got != tt.same {
+			t.Errorf("%s and %s: same origin %v, want %v", tt.a, tt.b, got, tt.same)
+		}
+	}
+}
+
+func TestCredentialsNeverGoOverAWeakerScheme(t *testing.T) {
+	t.Parallel()
+	base, _ := url.Parse("https://host/api")
+	for token, want := range map[string]string{
+		"https://tokens.example.org/t":     "https://tokens.example.org/t",
+		"http://tokens.example.org/t":      "",
+		"http://host/api/oauth/token":      "https://host/api/oauth/token", // the host behind a proxy that ends TLS
+		"http://inner:8080/oauth/token/":   "https://host/api/oauth/token",
+		"https://host:8443/connect/token":  "https://host:8443/connect/token",
+		"https://host/api/{a}/oauth/token": "",
+		"http://[::1":                      "",
+	} {
+		a := addresses{base: base}
+		if err := a.learn("http://inner:8080/data/v3/"); err != nil {
+			t.Fatal(err)
+		}
+		if token == "http://host/api/oauth/token" {
+			if err := a.learn("http://host/api/data/v3/"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := a.token(token)
+		if len(a.problems) > 0 {
+			got = ""
+		}
+		if got != want {
+			t.Errorf("token address %s becomes %q, want %q", token, got, want)
 		}
 	}
 }
