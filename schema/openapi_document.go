@@ -74,8 +74,8 @@ type apiSchema struct {
 	MinLength    int                   `json:"minLength"`
 	MaxLength    int                   `json:"maxLength"`
 	MinItems     int                   `json:"minItems"`
-	Minimum      *float64              `json:"minimum"`
-	Maximum      *float64              `json:"maximum"`
+	Minimum      json.Number           `json:"minimum"`
+	Maximum      json.Number           `json:"maximum"`
 	Items        *apiSchema            `json:"items"`
 	AllOf        []*apiSchema          `json:"allOf"`
 	Properties   map[string]*apiSchema `json:"properties"`

@@ -114,7 +114,8 @@ func (d *apiDocument) property(name string, s *apiSchema, depth int) (*Property,
 		}
 		p.setRange(s)
 	case "number":
-		p.Kind, p.Scale = Decimal, -1
+		p.Kind = Decimal
+		p.setDigits(s)
 	case "array":
 		if s.Items == nil {
 			return nil, errors.New("array without items")
@@ -217,18 +218,28 @@ func stringKind(name string, s *apiSchema) Kind {
 
 // setRange takes over the range of an integer, one-sided ones up to the limits of its kind.
 func (p *Property) setRange(s *apiSchema) {
-	if s.Minimum == nil && s.Maximum == nil {
+	if s.Minimum == "" && s.Maximum == "" {
 		return
 	}
 	p.HasRange, p.Min, p.Max = true, math.MinInt32, math.MaxInt32
 	if p.Kind == Long {
 		p.Min, p.Max = math.MinInt64, math.MaxInt64
 	}
-	if s.Minimum != nil {
-		p.Min = int64(max(*s.Minimum, float64(p.Min)))
+	if least, err := s.Minimum.Int64(); err == nil {
+		p.Min = max(p.Min, least)
 	}
-	if s.Maximum != nil && *s.Maximum < float64(p.Max) {
-		p.Max = int64(*s.Maximum)
+	if most, err := s.Maximum.Int64(); err == nil {
+		p.Max = min(p.Max, most)
+	}
+}
+
+// setDigits reads the digits of a decimal off its maximum: 9999999999.99999 has 15, five of them after the point. Documents before data
+// standard 5.2 have none.
+func (p *Property) setDigits(s *apiSchema) {
+	p.Scale = -1
+	whole, fraction, ok := strings.Cut(s.Maximum.String(), ".")
+	if ok && strings.Trim(whole+fraction, "9") == "" {
+		p.Precision, p.Scale = len(whole)+len(fraction), len(fraction)
 	}
 }
 

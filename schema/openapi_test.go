@@ -109,11 +109,13 @@ func TestReadOpenAPI3(t *testing.T) {
 		"room.number string required ≤5",
 		"schoolReference reference required identity → School [schoolId=schoolId]",
 		"schoolReference.schoolId long required identity",
+		"share decimal 0.-1",
 		"sponsors collection required [amount schoolReference.schoolId] ≥1 // Who pays for it.",
 		"sponsors.amount integer required identity",
 		"sponsors.remark string ≤10",
 		"sponsors.schoolReference reference required identity → School [schoolId=schoolId]",
 		"sponsors.schoolReference.schoolId long required identity",
+		"wealth decimal 19.4",
 	}); diff != "" {
 		t.Errorf("properties of clubs, - got + want:\n%s", diff)
 	}

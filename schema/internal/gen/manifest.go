@@ -134,7 +134,21 @@ func (in *sources) build(r *schema.Resource, l *listing, names schema.EntityName
 		r.KeyUpdatable = older.KeyUpdatable
 		enrich(r.Root, older.Root)
 	}
+	for _, path := range required[r.Name] {
+		holder, name, _ := strings.Cut(path, ".")
+		p := find(r.Root, holder)
+		if p == nil || find(p.Fields, name) == nil {
+			return fmt.Errorf("no property %s", path)
+		}
+		find(p.Fields, name).Required = true
+	}
 	return in.setKey(r, l, older)
+}
+
+// required are properties of inline objects new in 5.2 that must be there once the object is, as the API documents of 5.2 say. The
+// manifest has columns of the owner's table, which may all be null.
+var required = map[string][]string{ //nolint:gochecknoglobals // a table of facts
+	"StudentTransportation": {"studentBusDetails.busNumber", "studentBusDetails.busRouteDescriptor"},
 }
 
 // separate are pairs the manifest unifies and an ODS/API does not: there they are two parts of the key, with names of their own, in its
