@@ -74,6 +74,9 @@ type Entries interface {
 	Hashes(ctx context.Context, connection int64, resource string, fn func(key, record, source syncdb.Hash, state syncdb.State) error) error
 	Each(ctx context.Context, connection int64, resource string, fn func(*syncdb.Entry) error) error
 	Lookup(ctx context.Context, connection int64, resource string, keys []syncdb.Hash) (map[syncdb.Hash]syncdb.Entry, error)
+	Resources(ctx context.Context, connection int64) ([]string, error)
+	Scope(ctx context.Context, connection int64, resource string) (syncdb.Scope, error)
+	SetScope(ctx context.Context, lease syncdb.Lease, s syncdb.Scope) error
 	Claim(ctx context.Context, lease syncdb.Lease, resource string, updates []syncdb.Entry) error
 }
 

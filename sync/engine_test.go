@@ -477,3 +477,27 @@ func TestNaturalKeyChangeElsewhereIsDeleteAndCreateInOrder(t *testing.T) {
 		t.Errorf("got %d students, want 4", got)
 	}
 }
+
+func TestOtherRulesForComparingKeysAreRefusedBeforeAnythingIsSent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(3)
+	w.mustRun()
+	w.foldKeys = true
+	_, calls, err := w.run()
+	if err == nil || !strings.Contains(err.Error(), "fold_keys") || len(calls) != 0 {
+		t.Errorf("got error %v and calls %v, want a refusal that names fold_keys", err, calls)
+	}
+}
+
+func TestResourceTakenOutOfThePackIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(3)
+	w.mustRun()
+	delete(w.pack, "studentEducationOrganizationAssociations.sql")
+	s, calls := w.mustRun()
+	if len(calls) != 0 || !slices.Equal(s.LeftAlone, []string{"ed-fi/studentEducationOrganizationAssociations"}) {
+		t.Errorf("got calls %v and left alone %v, want no call and the resource named (I5g)", calls, s.LeftAlone)
+	}
+}

@@ -135,6 +135,12 @@ func (x *executor) step(st step) error {
 	if len(feeds) == 0 {
 		return nil
 	}
+	if r.scope != nil {
+		if err := x.e.Ledger.SetScope(x.ctx, x.keeper.current(), *r.scope); err != nil {
+			return fmt.Errorf("note the hash rules of %s: %w", r.Path, err)
+		}
+		r.scope = nil
+	}
 	x.active.Add(1)
 	defer x.active.Add(-1)
 	begun := time.Now()

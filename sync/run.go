@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	gosync "sync"
 	"time"
 
@@ -29,7 +30,8 @@ type Summary struct {
 	Cleared   int               `json:"cleared,omitempty"`   // rows with a problem before this run and none after it
 	Took      time.Duration     `json:"tookNanoseconds"`
 	Resources []ResourceSummary `json:"resources"`
-	HeldBack  map[string]string `json:"heldBack,omitempty"` // resource → why a safeguard holds its deletes
+	HeldBack  map[string]string `json:"heldBack,omitempty"`  // resource → why a safeguard holds its deletes
+	LeftAlone []string          `json:"leftAlone,omitempty"` // resources with entries in the ledger that the connection no longer syncs (I5g)
 }
 
 // ResourceSummary is the result for one resource.
@@ -112,6 +114,9 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 
 	plan := decide(found, o.Deletes)
 	e.logPlan(plan)
+	if s.LeftAlone, err = e.outOfScope(ctx, found); err != nil {
+		return err
+	}
 	for _, r := range plan.Resources {
 		if r.Held != "" {
 			if s.HeldBack == nil {
@@ -224,6 +229,21 @@ func (e *Engine) Plan(ctx context.Context, details int) (*Plan, error) {
 	p.phase("describe", "")
 	plan.Changes, err = d.describe(ctx, found)
 	return plan, err
+}
+
+// outOfScope lists resources the ledger has entries of and the mapping pack no queries for. Nothing is deleted there (I5g).
+func (e *Engine) outOfScope(ctx context.Context, found []*scanned) ([]string, error) {
+	known, err := e.Ledger.Resources(ctx, e.Connection.ID)
+	if err != nil {
+		return nil, fmt.Errorf("list the ledger's resources: %w", err)
+	}
+	left := slices.DeleteFunc(known, func(path string) bool {
+		return slices.ContainsFunc(found, func(r *scanned) bool { return r.Path == path })
+	})
+	if len(left) > 0 {
+		e.logger().Warn("the ledger has records of resources the connection no longer syncs; they are left alone", slog.Any("resources", left))
+	}
+	return left, nil
 }
 
 func (e *Engine) logPlan(p *Plan) {

@@ -37,6 +37,8 @@ type scanned struct {
 	moves     map[syncdb.Hash]move     // new key → natural-key change
 	movedFrom map[syncdb.Hash]struct{} // old keys of moves that keep their record: not to be deleted
 
+	scope *syncdb.Scope // to be written before the first entry: the rules the hashes are made under
+
 	dupFresh, dupChanged int64
 	entries              int64
 	totals               Totals
@@ -110,6 +112,9 @@ func (s *scanner) resource(ctx context.Context, snapshot Snapshot, index int, r 
 
 		heldSource: map[syncdb.Hash]struct{}{}, heldKey: map[syncdb.Hash]struct{}{},
 		dups: map[syncdb.Hash]struct{}{}, metIDs: map[string]struct{}{},
+	}
+	if err := s.checkRules(ctx, res); err != nil {
+		return res, err
 	}
 	n, err := s.e.Ledger.Count(ctx, s.e.Connection.ID, r.Path)
 	if err != nil {

@@ -28,17 +28,18 @@ import (
 
 // world is a small SIS in SQLite, its mapping pack, a sandbox behind a recording proxy, and a ledger: every part real.
 type world struct {
-	t       *testing.T
-	sis     *sqlx.DB
-	sisPath string
-	model   *schema.Model
-	sandbox *sandbox.Server
-	front   *front
-	ledger  ledger
-	conn    syncdb.Connection
-	ring    *keys.Ring
-	options sync.Options
-	pack    fstest.MapFS
+	t        *testing.T
+	sis      *sqlx.DB
+	sisPath  string
+	model    *schema.Model
+	sandbox  *sandbox.Server
+	front    *front
+	ledger   ledger
+	conn     syncdb.Connection
+	ring     *keys.Ring
+	options  sync.Options
+	pack     fstest.MapFS
+	foldKeys bool
 }
 
 // ledger is what tests use of a ledger beside the engine's part.
@@ -205,7 +206,7 @@ func (w *world) engine() (*sync.Engine, func()) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	rules := schema.Rules{Version: 1}
+	rules := schema.Rules{Version: 1, FoldKeys: w.foldKeys}
 	bound, err := db.Bind(ctx, nil, pack, w.model, rules, nil)
 	if err != nil {
 		w.t.Fatal(err)
