@@ -194,7 +194,7 @@ var refusals = []struct {
 		status:  412, kind: "optimistic-lock-failed", title: "Optimistic Lock Failed", detail: "The item has been modified by another user.",
 	},
 	{
-		name: "a POST with an old ETag", method: "POST", path: "students", body: studentBody, headers: []string{"If-Match: 1"},
+		name: "an update by POST with an old ETag", method: "POST", path: "students", body: studentBody, headers: []string{"If-Match: 1"},
 		status: 412, kind: "optimistic-lock-failed",
 	},
 	{

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -109,18 +110,40 @@ func (d *draft) checkCollection(owner *shape, p *prop, s *slot, up *where) {
 	}
 	at := *up
 	n := 0
+	var seen map[string]bool
 	for head := s.child; head != 0; head = d.slots[head].next {
 		at.index = n
 		d.checkObject(p.shape, head+1, &at, false)
-		for before, i := s.child, 0; i < n; before, i = d.slots[before].next, i+1 {
-			if d.sameItem(p.shape, before+1, head+1) {
-				d.problem(up, fmt.Sprintf("The %s item of the %s%s has the same identifying values as another item earlier in the list.",
-					ordinalText(n+1), owner.name, p.title))
-				break
-			}
+		if s.num > 1 && d.repeated(p.shape, s.child, n, head, &seen) {
+			d.problem(up, fmt.Sprintf("The %s item of the %s%s has the same identifying values as another item earlier in the list.",
+				ordinalText(n+1), owner.name, p.title))
 		}
 		n++
 	}
+}
+
+const fewItems = 16 // up to here comparing each with each is quicker than a map
+
+// repeated says whether the n-th item has the item key of an earlier one. seen is a map the first items beyond a few make.
+func (d *draft) repeated(s *shape, first int32, n int, head int32, seen *map[string]bool) bool {
+	if n < fewItems {
+		for before, i := first, 0; i < n; before, i = d.slots[before].next, i+1 {
+			if d.sameItem(s, before+1, head+1) {
+				return true
+			}
+		}
+		return false
+	}
+	if *seen == nil {
+		*seen = map[string]bool{}
+		for before, i := first, 0; i < n; before, i = d.slots[before].next, i+1 {
+			(*seen)[d.itemText(s, before+1)] = true
+		}
+	}
+	key := d.itemText(s, head+1)
+	again := (*seen)[key]
+	(*seen)[key] = true
+	return again
 }
 
 func ordinalText(n int) string {
@@ -220,6 +243,54 @@ func (d *draft) sameItem(s *shape, a, b int32) bool {
 		}
 	}
 	return true
+}
+
+// itemText spells an item's key so that items with the same key, as sameItem has it, have the same text.
+func (d *draft) itemText(s *shape, block int32) string {
+	d.tmp = d.tmp[:0]
+	if len(s.item) == 0 {
+		d.spell(s, block)
+	}
+	for _, steps := range s.item {
+		p, sl := d.scalarAt(s, block, steps)
+		if p == nil {
+			d.tmp = append(d.tmp, "-;"...)
+			continue
+		}
+		d.spellValue(p, sl)
+	}
+	return string(d.tmp)
+}
+
+func (d *draft) spell(s *shape, block int32) {
+	for i := range s.props {
+		sl := &d.slots[block+int32(i)]
+		if sl.state != present {
+			d.tmp = append(d.tmp, '-', '0'+byte(sl.state), ';')
+			continue
+		}
+		d.spellValue(&s.props[i], sl)
+	}
+}
+
+func (d *draft) spellValue(p *prop, s *slot) {
+	switch p.Kind {
+	case schema.Object, schema.Reference:
+		d.tmp = append(d.tmp, '{')
+		d.spell(p.shape, s.child)
+	case schema.Collection:
+		for head := s.child; head != 0; head = d.slots[head].next {
+			d.tmp = append(d.tmp, '[')
+			d.spell(p.shape, head+1)
+		}
+	case schema.Descriptor:
+		d.tmp = appendFolded(d.tmp, d.text(s), false)
+	case schema.String, schema.Decimal:
+		d.tmp = appendText(d.tmp, d.text(s))
+	default:
+		d.tmp = strconv.AppendInt(d.tmp, s.num, 10)
+	}
+	d.tmp = append(d.tmp, ';')
 }
 
 func (d *draft) sameBlock(s *shape, a, b int32) bool {

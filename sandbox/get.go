@@ -25,24 +25,27 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, t *table, item stri
 	if p != nil {
 		return 0, p
 	}
-	s.store.world.RLock()
-	defer s.store.world.RUnlock()
-	version, ok := s.store.version(a)
+	body, version, ok := s.render(a)
 	if !ok {
 		return 0, notFound(textNoItem)
 	}
 	etag := string(version.appendETag(nil))
+	w.Header().Set("Etag", `"`+etag+`"`)
 	if r.Header.Get("If-None-Match") == etag { // unquoted: the ODS compares the raw header
-		w.Header().Set("Etag", `"`+etag+`"`)
 		w.WriteHeader(http.StatusNotModified)
 		return http.StatusNotModified, nil
 	}
-	body, ok := renderer{st: s.store, ids: s.ids}.record(nil, a)
-	if !ok {
-		return 0, notFound(textNoItem)
-	}
-	w.Header().Set("Etag", `"`+etag+`"`)
 	return s.send(w, body), nil
+}
+
+// render prints one record. It does not send: the world is locked while it works, and a client may be slow.
+func (s *Server) render(a address) (body []byte, version ticks, ok bool) {
+	s.store.world.RLock()
+	defer s.store.world.RUnlock()
+	if version, ok = s.store.version(a); ok {
+		body, ok = renderer{st: s.store, ids: s.ids}.record(nil, a)
+	}
+	return body, version, ok
 }
 
 func (s *Server) send(w http.ResponseWriter, body []byte) int {
@@ -66,6 +69,18 @@ func (s *Server) getPage(w http.ResponseWriter, r *http.Request, t *table) (int,
 	if p != nil {
 		return 0, p
 	}
+	body, found := s.renderPage(t, pg)
+	if pg.total {
+		w.Header().Set("Total-Count", strconv.Itoa(found.total))
+	}
+	if n := len(found.rows); n > 0 {
+		w.Header().Set("Next-Page-Token", pageToken(found.rows[n-1]+1, pg.to))
+	}
+	return s.send(w, body), nil
+}
+
+// renderPage finds and prints a page.
+func (s *Server) renderPage(t *table, pg page) ([]byte, found) {
 	s.store.world.RLock()
 	defer s.store.world.RUnlock()
 	found := s.store.search(t, pg)
@@ -82,14 +97,7 @@ func (s *Server) getPage(w http.ResponseWriter, r *http.Request, t *table) (int,
 			body = body[:mark]
 		}
 	}
-	body = append(body, ']')
-	if pg.total {
-		w.Header().Set("Total-Count", strconv.Itoa(found.total))
-	}
-	if n := len(found.rows); n > 0 {
-		w.Header().Set("Next-Page-Token", pageToken(found.rows[n-1]+1, pg.to))
-	}
-	return s.send(w, body), nil
+	return append(body, ']'), found
 }
 
 // parsePage reads the query: paging by offset and limit or by page token, the total count, and filters on any scalar.
@@ -245,6 +253,7 @@ func (st *store) search(t *table, pg page) (f found) {
 	}
 	defer st.scans.pool.Put(sc)
 	skip := pg.offset
+	countAll := pg.total && len(pg.filters) > 0
 	for c := int(pg.from / chunkRows); t.copyChunk(c, sc, len(pg.filters) > 0); c++ {
 		for _, e := range sc.rows {
 			if e.row < pg.from || e.row >= pg.to || !st.matches(t, pg.filters, sc.data[e.lo:e.hi], e.row) {
@@ -258,9 +267,12 @@ func (st *store) search(t *table, pg page) (f found) {
 				f.rows = append(f.rows, e.row)
 			}
 		}
-		if len(f.rows) == pg.limit && !pg.total || uint64(c+1)*chunkRows >= uint64(pg.to) {
+		if len(f.rows) == pg.limit && !countAll || uint64(c+1)*chunkRows >= uint64(pg.to) {
 			break
 		}
+	}
+	if pg.total && !countAll {
+		f.total = int(st.count(t)) // total and page token exclude each other
 	}
 	return f
 }

@@ -148,12 +148,9 @@ func (st *store) upsert(d *draft, t *table, m match) (change, *refusal) {
 	s.mu.Lock()
 	entry, ok := s.index[d.hash]
 	if !ok {
-		if m != "" || t.next >= maxRows {
+		if t.next >= maxRows {
 			s.mu.Unlock()
 			d.unpin()
-			if m != "" {
-				return change{}, &refusal{kind: refusedPrecondition}
-			}
 			return change{}, &refusal{kind: refusedFull}
 		}
 		n, r := t.newRow()

@@ -238,6 +238,27 @@ func TestValuesAreNormalisedAsAnODSStoresThem(t *testing.T) {
 	}
 }
 
+func TestLongCollectionsAreCheckedForRepeatedItems(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	c.district()
+	var periods []string
+	for i := range 100 {
+		name := fmt.Sprint("P", i)
+		c.must(http.StatusCreated, http.MethodPost, "classPeriods", `{"classPeriodName":"`+name+`","schoolReference":{"schoolId":255901001}}`)
+		periods = append(periods, `{"classPeriodReference":{"classPeriodName":"`+name+`"}}`)
+	}
+	body := func(items []string) string {
+		return `{"bellScheduleName":"Day","schoolReference":{"schoolId":255901001},"classPeriods":[` + strings.Join(items, ",") + `]}`
+	}
+	c.must(http.StatusCreated, http.MethodPost, "bellSchedules", body(periods))
+	a := c.must(http.StatusBadRequest, http.MethodPost, "bellSchedules", body(append(periods, periods[3])))
+	want := "The 101st item of the BellScheduleClassPeriods has the same identifying values as another item earlier in the list."
+	if got := a.Problem.ValidationErrors["$.classPeriods"]; len(got) != 1 || got[0] != want {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestManyPostsOfOneKeyMakeOneRecord(t *testing.T) {
 	t.Parallel()
 	c := start(t)
