@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Bounds of an OpenAPI document. The documents of data standard 5 have 6,000 properties when every $ref is followed each time, and nest
@@ -190,16 +192,14 @@ func marksIdentity(schemas map[string]*apiSchema) bool {
 	return false
 }
 
-func upperFirst(s string) string {
-	if s == "" {
-		return ""
-	}
-	return strings.ToUpper(s[:1]) + s[1:]
-}
+func upperFirst(s string) string { return firstRune(s, unicode.ToUpper) }
 
-func lowerFirst(s string) string {
-	if s == "" {
+func lowerFirst(s string) string { return firstRune(s, unicode.ToLower) }
+
+func firstRune(s string, change func(rune) rune) string {
+	r, size := utf8.DecodeRuneInString(s)
+	if size == 0 {
 		return ""
 	}
-	return strings.ToLower(s[:1]) + s[1:]
+	return string(change(r)) + s[size:]
 }

@@ -429,6 +429,7 @@ func FuzzReadOpenAPI(f *testing.F) {
 			`"parameters":{"p":{"name":"i","in":"query","x-Ed-Fi-isIdentity":true}},"definitions":{"x_a":{"required":["i"],"properties":{"i":{"type":"string"},"_ext":{"$ref":"#/definitions/e"}}},"e":{"allOf":[null]}}}`,
 		`{"openapi":"3.0.0","paths":{"/x/as":{"post":{"requestBody":{"content":{"c":{"schema":{"$ref":"#/components/schemas/x_A"}}}}}}},` +
 			`"components":{"schemas":{"x_A":{"required":["i"],"properties":{"i":{"type":"integer"}}},"x_A_Reference":{"properties":{"i":{"type":"integer"}}}}}}`,
+		`{"swagger":"2.0","paths":{"/x/as":{"post":{"parameters":[{"in":"body","schema":{"$ref":"#/definitions/a"}}]}}},"definitions":{"a":{"required":["i"],"properties":{"i":{"type":"string"},"ïn":{}}},"aReference":{"properties":{"i":{}}}}}`,
 		`{"openapi":"3.1.0","paths":{"/x/ds":{"post":{"requestBody":{"content":{"c":{"schema":{"$ref":"#/components/schemas/x_aDescriptor"}}}}}}},` +
 			`"components":{"schemas":{"x_aDescriptor":{"properties":{"codeValue":{"type":["string","null"]},"namespace":{"type":"string"}}}}}}`,
 	} {
