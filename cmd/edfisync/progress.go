@@ -82,27 +82,40 @@ func (p *progress) show(phase, detail string, done, total int64) {
 }
 
 func (p *progress) draw(detail string, done, total int64) {
-	if total == 0 {
-		total = -1 // a spinner
+	title := fmt.Sprintf("%-20s %-28.28s", p.phase, detail)
+	if total <= 0 { // nothing to draw a bar against
+		if done > 0 {
+			title += " " + grouped(done)
+		}
+		fmt.Fprint(p.out, eraseLine, title)
+		return
 	}
 	if p.bar == nil {
+		p.clear()
 		p.bar = progressbar.NewOptions64(total,
 			progressbar.OptionSetWriter(p.out), progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("records"),
-			progressbar.OptionSetPredictTime(total > 0), progressbar.OptionSetWidth(30), progressbar.OptionThrottle(100*time.Millisecond),
+			progressbar.OptionSetPredictTime(true), progressbar.OptionSetWidth(30), progressbar.OptionThrottle(100*time.Millisecond),
 			progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(true),
 		)
-	} else if total > 0 && p.bar.GetMax64() != total {
+	} else if p.bar.GetMax64() != total {
 		p.bar.ChangeMax64(total)
 	}
-	p.bar.Describe(fmt.Sprintf("%-20s %-28.28s", p.phase, detail))
+	p.bar.Describe(title)
 	_ = p.bar.Set64(done) // a terminal that is gone is no reason to stop a run
+}
+
+// eraseLine takes a terminal's cursor to the beginning of an empty line.
+const eraseLine = "\r\x1b[K"
+
+func (p *progress) clear() {
+	if p.terminal {
+		fmt.Fprint(p.out, eraseLine)
+	}
 }
 
 // finish ends the phase.
 func (p *progress) finish() {
-	if p.bar != nil {
-		_ = p.bar.Clear()
-	}
+	p.clear()
 	p.bar, p.phase = nil, ""
 }
 

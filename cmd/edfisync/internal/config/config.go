@@ -101,7 +101,7 @@ type withDefaults interface{ setDefaults() }
 
 func (c *Config) setDefaults() { c.WorkDir = "edfisync-work" }
 
-func (l *Log) setDefaults() { l.Format = "text" }
+func (l *Log) setDefaults() { l.Level, l.Format = slog.LevelWarn, "text" }
 
 func (m *Memory) setDefaults() { m.Compare = 128 << 20 }
 

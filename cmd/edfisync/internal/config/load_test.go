@@ -46,7 +46,7 @@ func TestLoadFillsDefaultsAndResolvesPaths(t *testing.T) {
 	}
 	dir := filepath.Dir(file)
 	want := &Config{
-		Log:     Log{Format: "text"},
+		Log:     Log{Level: slog.LevelWarn, Format: "text"},
 		Memory:  Memory{Compare: 128 << 20},
 		WorkDir: filepath.Join(dir, "edfisync-work"),
 		Connections: []Connection{{
