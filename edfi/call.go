@@ -85,6 +85,9 @@ func (c *core) call(ctx context.Context, k *call) (answer, *Error) {
 
 // attempt makes one HTTP exchange, within the limits, under the guard. It returns the token it used.
 func (c *core) attempt(ctx context.Context, k *call, number int) (answer, *token, *Error) {
+	if err := ctx.Err(); err != nil {
+		return answer{}, nil, interrupted(err) // nothing was sent
+	}
 	header := k.header
 	var used *token
 	if k.auth {

@@ -237,6 +237,22 @@ func TestCancellationIsPrompt(t *testing.T) { // I19
 	}
 }
 
+func TestNothingIsSentAfterCancellation(t *testing.T) { // I19
+	t.Parallel()
+	h := newHost(t, nil)
+	calls := faultyPost(h)
+	c := h.client(t)
+	if err := c.Login(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := c.Post(ctx, "ed-fi/students", []byte(`{}`))
+	if e := failureOf(t, err); !errors.Is(err, context.Canceled) || e.Sent || calls.Load() != 0 {
+		t.Errorf("post after cancellation: %v sent=%v, %d calls", e, e.Sent, calls.Load())
+	}
+}
+
 func TestTheGuardIsAskedBeforeEveryAttempt(t *testing.T) { // I7
 	t.Parallel()
 	fenced := errors.New("lease lost")
