@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"sort"
 	"strings"
 	"testing"
 
@@ -15,9 +14,8 @@ import (
 type oracle map[string]*oracleRecord // "students/1"
 
 type oracleRecord struct {
-	body string
 	refs []string
-	id   string
+	path string // with its id
 }
 
 func (o oracle) referred(key string) bool {
@@ -53,7 +51,7 @@ func drawOp(t *rapid.T) op {
 		key := fmt.Sprint("studentSchoolAssociations/", student, "/", school)
 		return op{"studentSchoolAssociations", key, strings.NewReplacer("604822", fmt.Sprint(student), "255901001", fmt.Sprint(school)).Replace(enrolBody), []string{sc, st}}
 	}
-	key := fmt.Sprint("attendance/", student, "/", school, "/", session)
+	key := fmt.Sprint("studentSchoolAttendanceEvents/", student, "/", school, "/", session)
 	body := strings.NewReplacer("604822", fmt.Sprint(student), "255901001", fmt.Sprint(school), `"Fall"`, fmt.Sprintf(`"%d"`, session)).Replace(attendBody)
 	return op{"studentSchoolAttendanceEvents", key, body, []string{sc, se, st}}
 }
@@ -63,22 +61,23 @@ func TestRandomWritesAgreeWithASimpleModel(t *testing.T) {
 	t.Parallel()
 	m := model(t, "5.2")
 	few := fewDescriptors(m)
+	s, err := New(Options{Model: m, ClientID: testID, ClientSecret: testSecret, SchoolYears: []int{2026}, Descriptors: few})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	token, _ := s.tokens.issue()
+	do := func(method, path, body string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(method, "/data/v3/ed-fi/"+path, strings.NewReader(body))
+		r.Header.Set("Authorization", "Bearer "+token)
+		r.Header.Set("Content-Type", "application/json")
+		s.serve(w, r)
+		return w
+	}
 	rapid.Check(t, func(t *rapid.T) {
-		s, err := New(Options{Model: m, ClientID: testID, ClientSecret: testSecret, SchoolYears: []int{2026}, Descriptors: few})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = s.Close() }()
-		token, _ := s.tokens.issue()
-		do := func(method, path, body string) *httptest.ResponseRecorder {
-			w := httptest.NewRecorder()
-			r := httptest.NewRequest(method, "/data/v3/ed-fi/"+path, strings.NewReader(body))
-			r.Header.Set("Authorization", "Bearer "+token)
-			r.Header.Set("Content-Type", "application/json")
-			s.serve(w, r)
-			return w
-		}
 		o := oracle{}
+		defer o.clear(do)
 		for range rapid.IntRange(1, 40).Draw(t, "ops") {
 			p := drawOp(t)
 			have := o[p.key]
@@ -87,12 +86,28 @@ func TestRandomWritesAgreeWithASimpleModel(t *testing.T) {
 				if o.referred(p.key) {
 					want = http.StatusConflict
 				}
-				w := do(http.MethodDelete, p.resource+"/"+have.id, "")
+				w := do(http.MethodDelete, have.path, "")
 				if w.Code != want {
 					t.Fatalf("DELETE %s: %d, want %d: %s", p.key, w.Code, want, w.Body)
 				}
 				if want == http.StatusNoContent {
 					delete(o, p.key)
+				}
+				continue
+			}
+			if rapid.IntRange(0, 5).Draw(t, "rename") == 0 && have != nil && p.resource == "sessions" {
+				to := rapid.IntRange(1, 3).Draw(t, "to")
+				moved := p.key[:len(p.key)-1] + fmt.Sprint(to)
+				want := http.StatusNoContent
+				if moved != p.key && o[moved] != nil {
+					want = http.StatusConflict
+				}
+				body := strings.Replace(p.body, fmt.Sprintf(`"sessionName":"%s"`, p.key[len(p.key)-1:]), fmt.Sprintf(`"sessionName":"%d"`, to), 1)
+				if w := do(http.MethodPut, have.path, body); w.Code != want {
+					t.Fatalf("PUT %s as %s: %d, want %d: %s", p.key, moved, w.Code, want, w.Body)
+				}
+				if want == http.StatusNoContent {
+					o.rename(p.key, moved)
 				}
 				continue
 			}
@@ -114,14 +129,42 @@ func TestRandomWritesAgreeWithASimpleModel(t *testing.T) {
 			}
 			location := w.Header().Get("Location")
 			id := location[strings.LastIndexByte(location, '/')+1:]
-			if have != nil && have.id != id {
-				t.Fatalf("POST %s: id %s, was %s", p.key, id, have.id)
+			if have != nil && have.path != p.resource+"/"+id {
+				t.Fatalf("POST %s: id %s, was %s", p.key, id, have.path)
 			}
-			o[p.key] = &oracleRecord{p.body, p.refs, id}
+			o[p.key] = &oracleRecord{p.refs, p.resource + "/" + id}
 		}
 		o.compare(t, s)
 		checkWhole(t, s)
 	})
+}
+
+// rename gives a session another key, and with it the attendance that refers to it.
+func (o oracle) rename(from, to string) {
+	r := o[from]
+	delete(o, from)
+	o[to] = r
+	for key, r := range o {
+		for i, ref := range r.refs {
+			if ref == from {
+				r.refs[i] = to
+				delete(o, key)
+				o[key[:len(key)-1]+to[len(to)-1:]] = r
+			}
+		}
+	}
+}
+
+// clear deletes all records, dependents before what they refer to.
+func (o oracle) clear(do func(method, path, body string) *httptest.ResponseRecorder) {
+	for len(o) > 0 {
+		for key, r := range o {
+			if !o.referred(key) {
+				do(http.MethodDelete, r.path, "")
+				delete(o, key)
+			}
+		}
+	}
 }
 
 // compare checks that exactly the oracle's records are there.
@@ -130,9 +173,7 @@ func (o oracle) compare(t *rapid.T, s *Server) {
 	for key := range o {
 		counts[key[:strings.IndexByte(key, '/')]]++
 	}
-	names := []string{"schools", "students", "sessions", "studentSchoolAssociations"}
-	sort.Strings(names)
-	for _, name := range names {
+	for _, name := range []string{"schools", "students", "sessions", "studentSchoolAssociations", "studentSchoolAttendanceEvents"} {
 		if got := s.store.count(s.cat.byPath["ed-fi/"+name]); got != counts[name] {
 			t.Fatalf("%s: %d records, want %d", name, got, counts[name])
 		}
