@@ -87,7 +87,7 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 	}
 	var r report
 	r.ok("configuration", "%s", a.Config)
-	checkLedger(ctx, &r, cfg)
+	checkLedger(ctx, &r, cfg, witnessFile(a.Config))
 	for i := range connections {
 		r.connection = connections[i].FullName()
 		checkConnection(ctx, &r, &connections[i])
@@ -140,7 +140,7 @@ func (a *app) printReport(r *report) {
 	}
 }
 
-func checkLedger(ctx context.Context, r *report, cfg *config.Config) {
+func checkLedger(ctx context.Context, r *report, cfg *config.Config, witnessed string) {
 	if missing(cfg) {
 		if err := os.MkdirAll(cfg.WorkDir, 0o700); err != nil {
 			r.fail(ctx, "ledger", usageError(err), "choose a work_dir that can be written to")
@@ -154,12 +154,16 @@ func checkLedger(ctx context.Context, r *report, cfg *config.Config) {
 		r.fail(ctx, "ledger", err, "")
 		return
 	}
-	id, _, err := ledger.Identity(ctx)
+	state, err := observe(ctx, ledger)
 	if err = errors.Join(err, ledger.Close()); err != nil {
 		r.fail(ctx, "ledger", err, "")
 		return
 	}
-	r.ok("ledger", "opens with its key, id %s", id)
+	if err := contradicts(witnessed, state); err != nil {
+		r.fail(ctx, "ledger", err, "if this is meant: edfisync run --accept-ledger")
+		return
+	}
+	r.ok("ledger", "opens with its key, id %s, %d runs finished", state.Ledger, state.Generation)
 }
 
 // checkConnection tests the parts of a connection as far as one does not need another that failed.

@@ -18,6 +18,7 @@ type runCmd struct {
 	Connection    string   `placeholder:"NAME" help:"Connection to run; not needed when there is only one."`
 	Wait          bool     `help:"Wait for a run that is in progress instead of failing."`
 	ApproveDelete []string `name:"approve-deletes" placeholder:"RESOURCE" help:"Let this run's deletes of a resource through the safeguard. May be repeated."`
+	AcceptLedger  bool     `help:"Go on with a ledger that is new, or was restored from a backup."`
 }
 
 // Help is the long help of the command.
@@ -57,6 +58,13 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer o.close()
+	state, err := observe(ctx, o.ledger)
+	if err != nil {
+		return err
+	}
+	if err := contradicts(witnessFile(a.Config), state); err != nil && !c.AcceptLedger {
+		return fmt.Errorf("%w\n  If this is meant: edfisync run --accept-ledger. docs/operations.md says what to expect", err)
+	}
 	o.engine.Options.Deletes.Approve = c.ApproveDelete
 	shown := a.newProgress()
 	if shown != nil {
@@ -66,6 +74,9 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 	summary, err := a.runOnce(ctx, cfg, o, c.Wait)
 	if shown != nil {
 		shown.finish()
+	}
+	if state, err := observe(context.WithoutCancel(ctx), o.ledger); err == nil {
+		remember(witnessFile(a.Config), state, logger(a.err, cfg.Log))
 	}
 	if summary != nil {
 		a.printSummary(summary, err)

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// witness is what the last run knew of the ledger, kept in a small file beside the configuration. A ledger that was restored from a backup
+// has a lower generation than its witness, and one that is not the same at all has another id; either way it does not know what the last
+// runs sent, and a person has to say that this is meant (F54).
+type witness struct {
+	Ledger     string `json:"ledger"`
+	Generation int64  `json:"generation"` // grows with every finished run
+}
+
+func witnessFile(configFile string) string { return configFile + ".witness" }
+
+// observe reads what the ledger says of itself.
+func observe(ctx context.Context, ledger *syncdb.DB) (witness, error) {
+	id, generation, err := ledger.Identity(ctx)
+	return witness{Ledger: id, Generation: generation}, err
+}
+
+// contradicts returns an error when the ledger is not the one of the last run, or is an older state of it.
+func contradicts(file string, now witness) error {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var last witness
+	if err == nil {
+		err = json.Unmarshal(text, &last)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("read %s: %w", file, err)
+	case last.Ledger != now.Ledger:
+		return errors.New("this is not the ledger of the last run: it does not know what was sent")
+	case last.Generation > now.Generation:
+		return fmt.Errorf("the ledger is older than the last run: it was restored from a backup, and misses %d runs", last.Generation-now.Generation)
+	}
+	return nil
+}
+
+// remember writes the witness. A folder that cannot be written to is no reason to fail a run.
+func remember(file string, now witness, log *slog.Logger) {
+	text, err := json.Marshal(now)
+	if err == nil {
+		temporary := file + ".new"
+		if err = os.WriteFile(temporary, text, 0o600); err == nil {
+			err = os.Rename(temporary, file)
+		}
+	}
+	if err != nil {
+		log.Info("a ledger restored from a backup would not be noticed: the witness file cannot be written", slog.Any("error", err))
+	}
+}
