@@ -1,0 +1,150 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func document(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(name)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// An operator who looks a code up must find it.
+func TestOperationsExplainsEveryIssueCode(t *testing.T) {
+	t.Parallel()
+	text := document(t, "docs/operations.md")
+	codes := append(schemaCodes(t), syncCodes(t)...)
+	if len(codes) < 30 {
+		t.Fatalf("found %d issue codes in the source, want at least 30: the test no longer finds them", len(codes))
+	}
+	for _, code := range codes {
+		if !strings.Contains(text, "`"+code+"`") {
+			t.Errorf("docs/operations.md does not explain the issue code %s", code)
+		}
+	}
+}
+
+// schemaCodes are the values of the constants Code… of package schema.
+func schemaCodes(t *testing.T) []string {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "..", "schema", "problem.go"), nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var codes []string
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || !strings.HasPrefix(spec.Names[0].Name, "Code") || len(spec.Values) != 1 {
+			return true
+		}
+		if literal, ok := spec.Values[0].(*ast.BasicLit); ok {
+			if code, err := strconv.Unquote(literal.Value); err == nil {
+				codes = append(codes, code)
+			}
+		}
+		return true
+	})
+	return codes
+}
+
+// syncCodes are the codes the engine gives: the text after an outcome, or of a field Code.
+func syncCodes(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join("..", "..", "sync", "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	code := regexp.MustCompile(`(?:Code: |(?:Invalid|Blocked|Held|Rejected|Failed), )"([a-z]+(?:-[a-z]+)+)"`)
+	var codes []string
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range code.FindAllStringSubmatch(string(text), -1) {
+			codes = append(codes, match[1])
+		}
+	}
+	return codes
+}
+
+// The table of exit codes in the documents is the one in the program.
+func TestDocumentsHaveTheExitCodes(t *testing.T) {
+	t.Parallel()
+	text := document(t, "docs/cli.md")
+	for _, m := range meanings() {
+		if !strings.Contains(text, "| "+strconv.Itoa(int(m.Code))+" | ") {
+			t.Errorf("docs/cli.md does not have exit code %d", m.Code)
+		}
+	}
+}
+
+// Links between documents lead somewhere.
+func TestDocumentsLinkToFilesThatExist(t *testing.T) {
+	t.Parallel()
+	root := filepath.Join("..", "..")
+	files, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"README.md", "CONTRIBUTING.md", "CHANGELOG.md"} {
+		files = append(files, filepath.Join(root, name))
+	}
+	link := regexp.MustCompile(`\]\(([^)#\s]+)(?:#[^)]*)?\)`)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range link.FindAllStringSubmatch(string(text), -1) {
+			if strings.Contains(match[1], "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), filepath.FromSlash(match[1]))); err != nil {
+				t.Errorf("%s links to %s, which is not there", filepath.Base(file), match[1])
+			}
+		}
+	}
+}
+
+// Commands that documents tell people to type are commands.
+func TestDocumentsNameCommandsThatExist(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{"--help": true, "COMMAND": true}
+	for i := range reflect.TypeFor[commands]().NumField() {
+		known[strings.ToLower(reflect.TypeFor[commands]().Field(i).Name)] = true
+	}
+	files, err := filepath.Glob(filepath.Join("..", "..", "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = append(files, filepath.Join("..", "..", "README.md"))
+	typed := regexp.MustCompile("(?:`|bin/)edfisync ([A-Za-z-]+)")
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range typed.FindAllStringSubmatch(string(text), -1) {
+			if !known[match[1]] {
+				t.Errorf("%s: edfisync %s is not a command", filepath.Base(file), match[1])
+			}
+		}
+	}
+}
