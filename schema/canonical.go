@@ -185,13 +185,13 @@ func (c *canonicaliser) release() {
 }
 
 // reusable forgets the payload, and says whether the storage is worth keeping: not after an unusually large one (I21).
-func (d *document) reusable() bool {
-	if cap(d.nodes) > largestKept/64 || cap(d.buf) > largestKept {
-		return false
-	}
-	clear(d.nodes)
-	return true
+func (c *canonicaliser) reusable() bool {
+	clear(c.nodes)
+	return c.size() <= largestKept
 }
+
+// size is how many bytes of storage a document holds on to.
+func (c *canonicaliser) size() int { return cap(c.nodes)*64 + cap(c.buf) + cap(c.spare) }
 
 // find returns the node at an element's path, without going into collections; 0 when there is none.
 func (c *document) find(top int32, e *element) int32 {
@@ -362,6 +362,9 @@ func (c *canonicaliser) leaf(e *element, n int32) (wrote bool) {
 // inherited says whether a value equals the one its item would take from the payload around it if it were absent. It is left out then,
 // so that it does not matter whether it was sent.
 func (c *canonicaliser) inherited(e *element, s scalar) bool {
+	if !e.parent.Required {
+		return false // an optional reference shows by its values that it is there
+	}
 	for _, from := range e.inherits {
 		if c.part != nil {
 			if c.part.gives(from, c.row) {
@@ -416,18 +419,12 @@ func (c *canonicaliser) collection(e *element, n int32) (wrote, present bool) {
 			continue
 		}
 		it := item{out: span{from: len(c.out)}, wire: span{from: len(c.wire)}}
-		wrote, present := false, false
 		if c.nodes[m].kind == objectToken {
-			wrote, present = c.object(e, m)
+			c.object(e, m)
 		} else {
-			wrote, present = c.value(nil, m)
+			c.value(nil, m)
 		}
-		if !present {
-			continue
-		}
-		if !wrote {
-			c.out = append(c.out, "{}"...) // only stripped content: the item still counts
-		}
+		c.keepItem(it)
 		it.out.to, it.wire.to = len(c.out), len(c.wire)
 		it.key.from = len(c.spare)
 		c.spare = c.appendItemKey(c.spare, e, m)
@@ -450,6 +447,16 @@ func (c *canonicaliser) collection(e *element, n int32) (wrote, present bool) {
 	}
 	c.items, c.spare = c.items[:from], c.spare[:spareFrom]
 	return true, true
+}
+
+// keepItem writes an item of which nothing was written as {}: it still counts.
+func (c *canonicaliser) keepItem(it item) {
+	if len(c.out) == it.out.from {
+		c.out = append(c.out, "{}"...)
+	}
+	if c.both && len(c.wire) == it.wire.from {
+		c.wire = append(c.wire, "{}"...)
+	}
 }
 
 // arrange rewrites the items at the end of b, from an offset on, as an array in their new order.

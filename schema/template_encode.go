@@ -1,8 +1,6 @@
 package schema
 
-import (
-	"slices"
-)
+import "slices"
 
 // frame is an object that is being written.
 type frame struct {
@@ -26,7 +24,7 @@ func (t *Template) Encode(row [][]byte, out *Encoded) {
 }
 
 func (out *Encoded) reset(t *Template) {
-	if cap(out.Wire)+cap(out.Body)+cap(out.buf) > largestKept {
+	if cap(out.Wire)+cap(out.Body)+cap(out.buf) > largestKept || out.json != nil && out.json.size() > largestKept {
 		*out = Encoded{}
 	}
 	if out.template != t {
@@ -39,135 +37,146 @@ func (out *Encoded) reset(t *Template) {
 	clear(out.json.unified)
 }
 
-// fast writes a valid row. It returns false as soon as it meets something that needs a closer look.
+// fast writes a valid row. It returns false as soon as it meets something that needs a closer look. Each member is written with a comma
+// after it; the end of the object takes the last one back.
 func (t *Template) fast(row [][]byte, out *Encoded) bool {
-	w, b := append(out.Wire, '{'), append(out.Body, '{')
+	out.Wire, out.Body = append(out.Wire, '{'), append(out.Body, '{')
 	here := frame{wireEmpty: 1, bodyEmpty: 1}
 	for i := range t.ops {
 		o := &t.ops[i]
 		switch o.code {
 		case openOp:
 			out.frames = append(out.frames, here)
-			here = frame{wire: len(w), body: len(b)}
-			w = append(append(w, o.prefix...), '{')
-			here.wireEmpty = len(w)
-			if o.inBody {
-				b = append(append(b, o.prefix...), '{')
-			}
-			here.bodyEmpty = len(b)
+			here = out.open(o)
 		case closeOp:
 			outer := out.frames[len(out.frames)-1]
 			out.frames = out.frames[:len(out.frames)-1]
-			var wrote bool
-			if w, wrote = closeObject(w, here.wire, here.wireEmpty); wrote {
-				w = append(w, ',')
-				if here.missing {
-					return false
-				}
-			} else {
-				outer.missing = outer.missing || o.needed
+			wrote := out.close(o, here)
+			if wrote && here.missing {
+				return false
 			}
-			switch {
-			case !o.inBody:
-			case len(b) > here.bodyEmpty:
-				b[len(b)-1] = '}'
-				b = append(b, ',')
-			case wrote && o.marksPresence():
-				b = append(b, '}', ',')
-			default:
-				b = b[:here.body]
-			}
+			outer.missing = outer.missing || o.needed && !wrote
 			here = outer
-		case leafOp:
-			text := row[o.column]
-			if len(text) == 0 {
+		default:
+			if len(row[o.column]) == 0 {
 				here.missing = here.missing || o.needed
 				continue
 			}
-			start := len(w)
-			var canonical []byte
-			var ok bool
-			if w, canonical, ok = o.leaf(w, text, out); !ok {
-				out.Wire, out.Body = w, b
-				return false
-			}
-			switch {
-			case !o.inBody:
-			case canonical == nil:
-				b = append(b, w[start:]...)
-			default:
-				b = append(append(append(b, o.prefix...), canonical...), ',')
-			}
-			if o.part >= 0 {
-				if canonical == nil {
-					canonical = w[start+len(o.prefix) : len(w)-1]
-				}
-				out.parts[o.part] = canonical
-			}
-		case jsonOp:
-			text := row[o.column]
-			absent := len(text) == 0
-			if !absent {
-				var ok bool
-				if w, b, absent, ok = t.json(o, w, b, row, out); !ok {
-					out.Wire, out.Body = w, b
+			if o.code == leafOp {
+				if !out.leaf(o, row[o.column]) {
 					return false
 				}
+				continue
+			}
+			absent, ok := t.json(o, row, out)
+			if !ok {
+				return false
 			}
 			here.missing = here.missing || absent && o.needed
 		}
 	}
-	w, _ = closeObject(w, 0, 1)
-	if b, _ = closeObject(b, 0, 1); len(b) == 0 {
-		b = append(b, "{}"...)
+	if out.Body, _ = closeObject(out.Body, 0, 1); len(out.Body) == 0 {
+		out.Body = append(out.Body, "{}"...)
 	}
-	out.Wire, out.Body = w, b
-	if here.missing || len(w) == 0 {
+	var wrote bool
+	out.Wire, wrote = closeObject(out.Wire, 0, 1)
+	return wrote && !here.missing && out.assembleKey()
+}
+
+func (out *Encoded) open(o *op) frame {
+	f := frame{wire: len(out.Wire), body: len(out.Body)}
+	out.Wire = append(append(out.Wire, o.prefix...), '{')
+	if o.inBody {
+		out.Body = append(append(out.Body, o.prefix...), '{')
+	}
+	f.wireEmpty, f.bodyEmpty = len(out.Wire), len(out.Body)
+	return f
+}
+
+// close ends an object, or takes it back when nothing was written into it.
+func (out *Encoded) close(o *op, f frame) (wrote bool) {
+	if out.Wire, wrote = closeObject(out.Wire, f.wire, f.wireEmpty); wrote {
+		out.Wire = append(out.Wire, ',')
+	}
+	switch {
+	case !o.inBody:
+	case len(out.Body) > f.bodyEmpty:
+		out.Body[len(out.Body)-1] = '}'
+		out.Body = append(out.Body, ',')
+	case wrote && o.marksPresence():
+		out.Body = append(out.Body, '}', ',')
+	default:
+		out.Body = out.Body[:f.body]
+	}
+	return wrote
+}
+
+// leaf writes a scalar column as a member of both forms, and as a part of the key.
+func (out *Encoded) leaf(o *op, text []byte) bool {
+	start := len(out.Wire)
+	canonical, ok := out.value(o, text)
+	if !ok {
 		return false
 	}
-	return out.assembleKey()
+	switch {
+	case !o.inBody:
+	case canonical == nil:
+		out.Body = append(out.Body, out.Wire[start:]...)
+	default:
+		out.Body = append(append(append(out.Body, o.prefix...), canonical...), ',')
+	}
+	if o.part >= 0 {
+		if canonical == nil {
+			canonical = out.Wire[start+len(o.prefix) : len(out.Wire)-1]
+		}
+		out.parts[o.part] = canonical
+	}
+	return true
 }
 
 // assembleKey writes the key from its parts.
 func (out *Encoded) assembleKey() bool {
-	key := append(out.Key, '[')
-	for _, part := range out.parts {
+	out.Key = append(out.Key, '[')
+	for i, part := range out.parts {
 		if part == nil {
 			return false
 		}
-		key = append(append(key, part...), ',')
+		if i > 0 {
+			out.Key = append(out.Key, ',')
+		}
+		out.Key = append(out.Key, part...)
 	}
-	if len(out.parts) == 0 {
-		key = append(key, ',')
-	}
-	key[len(key)-1] = ']'
-	out.Key = key
+	out.Key = append(out.Key, ']')
 	return true
 }
 
-// json writes a column's JSON. absent says that there is nothing in it.
-func (t *Template) json(o *op, w, b []byte, row [][]byte, out *Encoded) (_, _ []byte, absent, ok bool) {
+// json writes a column's JSON as a member of both forms. absent says that there is nothing in it.
+func (t *Template) json(o *op, row [][]byte, out *Encoded) (absent, ok bool) {
 	v := out.json
 	top, ok := t.readJSON(o, row, v)
 	if !ok || o.careful {
-		return w, b, false, false
+		return false, false
 	}
 	if v.nodes[top].kind == nullToken {
-		return w, b, true, true
+		return true, true
 	}
 	v.report, v.sound = false, true
 	v.value(o.element, top)
 	if !v.sound {
-		return w, b, false, false
+		return false, false
 	}
-	wire, body := len(w), len(b)
-	w, b, wrote, present := t.canonical(o, top, v, append(w, o.prefix...), append(b, o.prefix...))
-	if !present {
-		return w[:wire], b[:body], true, true
+	wire, body := len(out.Wire), len(out.Body)
+	out.Wire, out.Body = append(out.Wire, o.prefix...), append(out.Body, o.prefix...)
+	w, b, wrote, present := t.canonical(o, top, v, out.Wire, out.Body)
+	if present {
+		out.Wire = append(w, ',')
+	} else {
+		out.Wire = w[:wire]
 	}
-	w = append(w, ',')
 	if wrote {
-		return w, append(b, ','), false, true
+		out.Body = append(b, ',')
+	} else {
+		out.Body = b[:body]
 	}
-	return w, b[:body], false, true
+	return !present, true
 }

@@ -8,19 +8,19 @@ import (
 // mappedURI is the target of a local code in the forms it is needed in. member is the whole member of the payload, name to comma.
 type mappedURI struct{ uri, member, canonical []byte }
 
-// leaf writes a scalar member from name to comma as it travels. canonical is the value's canonical form, or nil when the two are the same.
-// ok is false for a value that breaks a rule, and for some rare ones that do not: the careful way decides.
-func (o *op) leaf(w, text []byte, out *Encoded) (_, canonical []byte, ok bool) {
+// value writes a scalar member from name to comma as it travels. canonical is the value's canonical form, or nil when the two are the
+// same. ok is false for a value that breaks a rule, and for some rare ones that do not: the careful way decides.
+func (out *Encoded) value(o *op, text []byte) (canonical []byte, ok bool) {
 	switch o.kind {
 	case String:
 		found := scan(text)
 		if !o.acceptable(text, found) {
-			return w, nil, false
+			return nil, false
 		}
 		if found&special == 0 {
-			w = append(append(append(w, o.opening...), text...), '"', ',')
+			out.quote(o, text)
 		} else {
-			w = append(appendQuoted(append(w, o.prefix...), text), ',')
+			out.Wire = append(appendQuoted(append(out.Wire, o.prefix...), text), ',')
 		}
 		if found&beyondASCII != 0 || o.fold && found&upperCase != 0 {
 			from := len(out.buf)
@@ -31,51 +31,52 @@ func (o *op) leaf(w, text []byte, out *Encoded) (_, canonical []byte, ok bool) {
 		u := o.uris[string(text)]
 		if u == nil {
 			if u = out.uri(o, text); u == nil {
-				return w, nil, false
+				return nil, false
 			}
 		}
-		w = append(w, u.member...)
+		out.Wire = append(out.Wire, u.member...)
 		canonical, text = u.canonical, u.uri
 	case Integer, Long:
 		if text, ok = o.integer(text, &out.buf); !ok {
-			return w, nil, false
+			return nil, false
 		}
-		w = append(append(append(w, o.prefix...), text...), ',')
+		out.bare(o, text)
 	case Decimal:
 		if text, ok = normalNumber(text, &out.buf); !ok || o.fits(text) != "" {
-			return w, nil, false
+			return nil, false
 		}
-		w = append(append(append(w, o.prefix...), text...), ',')
+		out.bare(o, text)
 		from := len(out.buf)
 		out.buf = o.appendScaled(out.buf, text)
 		canonical = out.buf[from:]
 	case Date:
 		if text, ok = normalDate(text); !ok {
-			return w, nil, false
+			return nil, false
 		}
-		w = append(append(append(w, o.opening...), text...), '"', ',')
-	case Boolean:
-		truth, ok := readBoolean(text)
-		if !ok {
-			return w, nil, false
-		}
-		w = append(w, o.prefix...)
-		from := len(w)
-		if truth {
-			w = append(w, "true,"...)
-		} else {
-			w = append(w, "false,"...)
-		}
-		text = w[from : len(w)-1]
+		out.quote(o, text)
 	default:
 		s, ok := o.normalise(scalar{columnToken, text}, &out.buf)
 		if !ok {
-			return w, nil, false
+			return nil, false
 		}
 		text = s.text
-		w = append(append(append(w, o.opening...), text...), '"', ',')
+		if s.kind == stringToken {
+			out.quote(o, text)
+		} else {
+			out.bare(o, text)
+		}
 	}
-	return w, canonical, o.group == 0 || out.json.meets(o.element, text)
+	return canonical, o.group == 0 || out.json.meets(o.element, text)
+}
+
+// quote writes a member whose value is a string without characters to escape.
+func (out *Encoded) quote(o *op, text []byte) {
+	out.Wire = append(append(append(out.Wire, o.opening...), text...), '"', ',')
+}
+
+// bare writes a member whose value is a number or a boolean.
+func (out *Encoded) bare(o *op, text []byte) {
+	out.Wire = append(append(append(out.Wire, o.prefix...), text...), ',')
 }
 
 // mostURIs bounds how many URIs are remembered of one column. No descriptor has as many values.
