@@ -26,6 +26,7 @@ import (
 
 type demoCmd struct {
 	Students int    `default:"2000" placeholder:"N" help:"Students of the district (default: 2000, about 200,000 records)."`
+	Standard string `default:"5.2" enum:"5.2,4.0" placeholder:"VERSION" help:"Data standard of the API: 5.2 (default) or 4.0."`
 	Keep     string `type:"path" placeholder:"DIR" help:"Leave SIS, sandbox records, ledger and configuration in this new folder."`
 }
 
@@ -64,6 +65,8 @@ type demoRun struct {
 type demo struct {
 	*app
 	dir     string
+	model   *schema.Model
+	pack    string // its name in a configuration
 	sis     *sqlx.DB
 	options limitless.Options
 	server  *sandbox.Server
@@ -92,7 +95,10 @@ func (c *demoCmd) Run(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	defer discard()
-	d := &demo{app: a, dir: dir, result: demoResult{Runs: []demoRun{}}}
+	d := &demo{app: a, dir: dir, pack: demoPack(c.Standard), result: demoResult{Runs: []demoRun{}}}
+	if d.model, err = schema.Bundled(c.Standard); err != nil {
+		return err
+	}
 	defer func() { err = errors.Join(err, d.close()) }()
 
 	stats, err := d.district(ctx, c.Students)
@@ -125,6 +131,14 @@ func (c *demoCmd) Run(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	return d.finish(c.Keep)
+}
+
+// demoPack is the pack of the demo SIS for a data standard.
+func demoPack(standard string) string {
+	if standard == "4.0" {
+		return config.EmbeddedPack + "limitless-4.0"
+	}
+	return config.EmbeddedPack + "limitless"
 }
 
 // demoDir is the folder the demo works in, and what to do with it in the end.
@@ -206,22 +220,20 @@ func (d *demo) district(ctx context.Context, students int) (limitless.Stats, err
 
 // api starts the sandbox.
 func (d *demo) api(ctx context.Context, keep bool) error {
-	model, err := schema.Bundled("5.2")
-	if err != nil {
-		return err
-	}
 	year := limitless.DefaultSchoolYear
-	options := sandbox.Options{Model: model, ClientID: sandboxClientID, ClientSecret: sandboxSecret, SchoolYears: []int{year - 1, year, year + 1}}
+	options := sandbox.Options{Model: d.model, ClientID: sandboxClientID, ClientSecret: sandboxSecret, SchoolYears: []int{year - 1, year, year + 1}}
 	if keep {
 		options.Store = filepath.Join(d.dir, "sandbox.sqlite")
 	}
-	if d.server, err = sandbox.New(options); err != nil {
+	server, err := sandbox.New(options)
+	if err != nil {
 		return err
 	}
+	d.server = server
 	if err := d.server.Start(ctx, "127.0.0.1:0"); err != nil {
 		return err
 	}
-	d.say("The Ed-Fi API: a sandbox of data standard %s at %s.", model.Standard, d.server.URL())
+	d.say("The Ed-Fi API: a sandbox of data standard %s at %s.", d.model.Standard, d.server.URL())
 	return nil
 }
 
@@ -236,7 +248,7 @@ connections:
     source:
       driver: sqlite
       dsn: sis.sqlite
-    pack: embedded:limitless
+    pack: %s
     target:
       url: http://%s
       client_id: %s
@@ -246,7 +258,7 @@ connections:
 
 func (d *demo) configure() error {
 	file := filepath.Join(d.dir, "edfisync.yaml")
-	text := fmt.Sprintf(demoConfig, limitless.DefaultSchoolYear, sandboxAddr, sandboxClientID, sandboxSecret)
+	text := fmt.Sprintf(demoConfig, limitless.DefaultSchoolYear, d.pack, sandboxAddr, sandboxClientID, sandboxSecret)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}
@@ -344,16 +356,12 @@ func (d *demo) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	model, err := schema.Bundled("5.2")
-	if err != nil {
-		return err
-	}
 	db, err := source.Open(ctx, sourceConfig(conn, pack))
 	if err != nil {
 		return err
 	}
 	defer db.Close() //nolint:errcheck // nothing was written
-	bound, err := bind(ctx, db, pack, model, conn)
+	bound, err := bind(ctx, db, pack, d.model, conn)
 	if err != nil {
 		return err
 	}
@@ -362,7 +370,7 @@ func (d *demo) verify(ctx context.Context) error {
 		return hinted(err)
 	}
 	defer target.Close()
-	v := verifier{model: model, rules: rulesOf(conn), db: db, bound: bound, target: target}
+	v := verifier{model: d.model, rules: rulesOf(conn), db: db, bound: bound, target: target}
 	shown := d.newProgress()
 	checked, err := v.verify(ctx, func(resource string, done int) {
 		if shown != nil {
@@ -404,7 +412,7 @@ func (d *demo) finish(keep string) error {
 		d.say("  edfisync demo --students 200 --keep try   the same, kept, so that you can go on with it")
 	} else {
 		flag := " --config " + filepath.Join(keep, "edfisync.yaml")
-		d.say("  edfisync sandbox --db %s   the API again, in another terminal; then", filepath.Join(keep, "sandbox.sqlite"))
+		d.say("  edfisync sandbox --db %s --standard %s   the API again, in another terminal; then", filepath.Join(keep, "sandbox.sqlite"), d.model.Standard)
 		for _, command := range []string{"check", "plan", "run", "runs", "issues"} {
 			d.say("  edfisync %s", strings.TrimSpace(command+flag))
 		}
