@@ -495,6 +495,8 @@ func (s *stepRun) call(o *op) {
 		case o.was != nil && o.was.edfiID == answer.ID:
 			// The target had re-keyed our own record already: it stays what it was.
 			result.Origin, met = o.was.origin, false
+		case answer.Repeated:
+			met, r.outcome = false, Created // an attempt before this one may have created it: it is ours
 		case !o.known:
 			result.Origin = syncdb.Met // I9: it was there before us
 		}

@@ -35,8 +35,7 @@ const (
 //	Stop              | failed, run ends | failed, run ends   | failed, run ends
 //
 // 403 on creating one of the people means "exists, no relationship yet": again in the update step (engine.md §3). The effect is unknown
-// whenever nobody can say whether the call took place, so that the next run settles it (I3); a 4xx and a call that was never sent changed
-// nothing.
+// whenever nobody can say whether the call took place, so that the next run settles it (I3).
 func judge(verb syncdb.Verb, twoPhase bool, err error) ruling {
 	if err == nil {
 		return map[syncdb.Verb]ruling{
@@ -71,9 +70,9 @@ func judge(verb syncdb.Verb, twoPhase bool, err error) ruling {
 	return ruling{effect: openEffect(e), outcome: Failed}
 }
 
-// openEffect says what a call without a final answer did to the record.
+// openEffect says what a call without a final answer did to the record: nothing only when no attempt can have taken effect.
 func openEffect(e *edfi.Error) syncdb.Effect {
-	if !e.Sent || e.Status >= 400 && e.Status < 500 {
+	if !e.Sent {
 		return syncdb.EffectNone
 	}
 	return syncdb.EffectUnknown

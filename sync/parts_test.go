@@ -171,7 +171,7 @@ func TestJudgeGivesEveryAnswerOneConsequence(t *testing.T) {
 		"answer lost":                           {syncdb.Create, false, fail(edfi.Transient, 0, true), ruling{effect: syncdb.EffectUnknown, outcome: Failed}},
 		"server error":                          {syncdb.Delete, false, fail(edfi.Transient, 503, true), ruling{effect: syncdb.EffectUnknown, outcome: Failed}},
 		"never sent":                            {syncdb.Create, false, fail(edfi.Transient, 0, false), ruling{outcome: Failed}},
-		"client locked out":                     {syncdb.Create, false, fail(edfi.Stop, 401, true), ruling{outcome: Failed, next: nextStop}},
+		"client locked out":                     {syncdb.Create, false, fail(edfi.Stop, 401, false), ruling{outcome: Failed, next: nextStop}},
 		"an error nobody classified is unknown": {syncdb.Update, false, os.ErrDeadlineExceeded, ruling{effect: syncdb.EffectUnknown, outcome: Failed}},
 	} {
 		t.Run(name, func(t *testing.T) {

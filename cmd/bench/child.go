@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	gosync "sync"
@@ -46,10 +47,21 @@ func child(ctx context.Context, args []string) error {
 		return serve(ctx, args[1:])
 	}
 	scenario := map[string]func(context.Context, []string) (result, error){
-		"encode": encode, "generate": generate, "bare": bare, "load": load, "bare-rows": bareRows,
+		"encode": encode, "generate": generate, "edit": edit, "bare": bare, "load": load, "bare-rows": bareRows,
 	}[args[0]]
 	if scenario == nil {
 		return fmt.Errorf("no scenario %q", args[0])
+	}
+	if file := os.Getenv("BENCH_CPUPROFILE"); file != "" { // for finding out where the time goes
+		f, err := os.Create(file + "." + args[0])
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
 	}
 	r, err := scenario(ctx, args[1:])
 	if err != nil {
@@ -109,9 +121,13 @@ func encode(context.Context, []string) (result, error) {
 	return result{Ns: ns, Allocs: float64(b.AllocsPerOp()), Count: int64(b.N), Seconds: b.T.Seconds()}, nil
 }
 
-// generate fills a demo SIS with about this many records. args: driver, source, records.
+// generate fills a demo SIS. args: driver, source, students, attendance rows per student.
 func generate(ctx context.Context, args []string) (result, error) {
 	n, err := strconv.Atoi(args[2])
+	if err != nil {
+		return result{}, err
+	}
+	perStudent, err := strconv.Atoi(args[3])
 	if err != nil {
 		return result{}, err
 	}
@@ -124,11 +140,32 @@ func generate(ctx context.Context, args []string) (result, error) {
 	if err := limitless.Create(ctx, db, limitless.Dialect(args[0])); err != nil {
 		return result{}, err
 	}
-	stats, err := limitless.Generate(ctx, db, limitless.Dialect(args[0]), limitless.Options{Students: max(limitless.MinStudents, n/100), AttendancePerStudent: 100})
+	stats, err := limitless.Generate(ctx, db, limitless.Dialect(args[0]), limitless.Options{
+		Students: max(limitless.MinStudents, n), AttendancePerStudent: perStudent,
+	})
 	if err != nil {
 		return result{}, err
 	}
 	return result{Count: int64(stats.Total()), Seconds: time.Since(begun).Seconds()}, nil
+}
+
+// edit changes every nth attendance row. args: driver, source, nth.
+func edit(ctx context.Context, args []string) (result, error) {
+	nth, err := strconv.Atoi(args[2])
+	if err != nil {
+		return result{}, err
+	}
+	db, err := sqlx.Open(args[0], args[1])
+	if err != nil {
+		return result{}, err
+	}
+	defer db.Close()
+	begun := time.Now()
+	predicted, err := limitless.EditAttendance(ctx, db, limitless.Dialect(args[0]), nth)
+	if err != nil {
+		return result{}, err
+	}
+	return result{Count: int64(predicted.Put[attendance]), Seconds: time.Since(begun).Seconds()}, nil
 }
 
 // bare is the loop anybody would write: connections goroutines that post a ready body. args: url, posts, connections.
@@ -251,7 +288,7 @@ func load(ctx context.Context, args []string) (result, error) {
 		return result{}, fmt.Errorf("%d records held and %d failed", s.Held, s.Failed)
 	}
 	if s.Calls > 0 {
-		return result{Count: s.Calls, Seconds: took}, nil
+		return result{Count: s.Calls, Calls: s.Calls, Seconds: took}, nil
 	}
 	return result{Count: s.Totals.Rows, Seconds: took}, nil
 }

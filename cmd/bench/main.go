@@ -56,8 +56,12 @@ func run(ctx context.Context, args []string) error {
 	posts := flags.Int("posts", 100_000, "records of the load scenarios")
 	out := flags.String("out", "bench.json", "where the figures go")
 	postgres := flags.String("postgres", os.Getenv("EDFISYNC_TEST_POSTGRES"), "DSN of a PostgreSQL server that may be written to; empty leaves its scenarios out")
+	scale := flags.Bool("scale", false, "instead: 100,000 students in PostgreSQL, load, no change, 1 % change, and the memory it takes")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if *scale && *postgres == "" {
+		return errors.New("-scale needs -postgres or EDFISYNC_TEST_POSTGRES")
 	}
 	dir, err := os.MkdirTemp("", "edfisync-bench-*")
 	if err != nil {
@@ -65,6 +69,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	defer os.RemoveAll(dir)
 	b := &bench{ctx: ctx, dir: dir}
+	if *scale {
+		return b.scale(*postgres)
+	}
 	r, err := b.all(*rows, *posts, *postgres)
 	if err != nil {
 		return err
@@ -94,6 +101,7 @@ type result struct {
 	Seconds   float64 `json:"seconds"`
 	Ns        float64 `json:"ns"`
 	Allocs    float64 `json:"allocs"`
+	Calls     int64   `json:"calls"`
 	PeakMiB   float64 `json:"peakMiB"`
 }
 
@@ -172,7 +180,7 @@ func (b *bench) all(rows, posts int, postgres string) (*Report, error) {
 	r.NsPerRow, r.AllocsPerRow = micro.Ns, micro.Allocs
 
 	path := func(name string) string { return filepath.Join(b.dir, name) }
-	if _, err := b.child("generate", "sqlite", path("load.db"), fmt.Sprint(posts)); err != nil {
+	if _, err := b.child("generate", "sqlite", path("load.db"), fmt.Sprint(posts/100), "88"); err != nil {
 		return nil, err
 	}
 	pair := func(ledger string, n int, connections, latency string, server ...string) (ours, bare result, err error) {
@@ -207,7 +215,7 @@ func (b *bench) all(rows, posts int, postgres string) (*Report, error) {
 			return ours, bare, err
 		}
 		defer stop()
-		if _, err = b.child("generate", driver, source, fmt.Sprint(rows)); err != nil {
+		if _, err = b.child("generate", driver, source, fmt.Sprint(rows/97), "110"); err != nil {
 			return ours, bare, err
 		}
 		if _, err = b.child("load", url, driver, source, ledger, "32", "attendance"); err != nil {
@@ -253,4 +261,57 @@ func peakMiB() float64 {
 		}
 	}
 	return 0
+}
+
+// memoryLimitMiB is what our process may take at any size of district (I21).
+const memoryLimitMiB = 512
+
+// scale loads a district of 100,000 students with a million attendance rows into the sandbox, runs again with nothing to do, and again
+// after one attendance row in a hundred changed. It fails when a run needs too much memory or makes other calls than it should.
+func (b *bench) scale(postgres string) error {
+	source, ledger, drop, err := databases(b.ctx, postgres)
+	if err != nil {
+		return err
+	}
+	defer drop()
+	url, stop, err := b.server("sandbox", "0s")
+	if err != nil {
+		return err
+	}
+	defer stop()
+	const students, perStudent = "100000", "11"
+	made, err := b.child("generate", "postgres", source, students, perStudent)
+	if err != nil {
+		return err
+	}
+	b.peak = 0
+	run := func(what string, want int64) error {
+		r, err := b.child("load", url, "postgres", source, ledger, "32", "all")
+		if err != nil {
+			return err
+		}
+		if r.Calls != want {
+			return fmt.Errorf("%s: %d calls, expected %d", what, r.Calls, want)
+		}
+		fmt.Printf("  %s: %d calls as expected\n", what, r.Calls)
+		return nil
+	}
+	if err := run("first load", made.Count); err != nil {
+		return err
+	}
+	if err := run("no change", 0); err != nil {
+		return err
+	}
+	edited, err := b.child("edit", "postgres", source, "100")
+	if err != nil {
+		return err
+	}
+	if err := run("1 % change", edited.Count); err != nil {
+		return err
+	}
+	fmt.Printf("peak memory of our process: %.0f MiB, limit %d\n", b.peak, memoryLimitMiB)
+	if b.peak > memoryLimitMiB {
+		return errors.New("too much memory")
+	}
+	return nil
 }
