@@ -28,16 +28,16 @@ const everything = "*"
 //	           → syncdb
 //	      sandbox → schema, internal/httpd
 var allowed = map[string][]string{
-	"cmd":            {everything},
-	"edfi":           {"schema", "internal/keys"},
-	"limitless":      {"internal/keys"},
-	"mappings":       {"internal/keys"},
-	"sandbox":        {"schema", "internal/httpd", "internal/keys"},
-	"schema":         {"internal/keys"},
-	"source":         {"schema", "internal/keys"},
-	"sync":           {"schema", "source", "edfi", "syncdb", "internal/keys"},
-	"syncdb":         {"internal/keys"},
-	"internal/arch":  {},
+	"cmd":           {everything},
+	"edfi":          {"schema", "internal/keys"},
+	"limitless":     {"internal/keys"},
+	"mappings":      {"internal/keys"},
+	"sandbox":       {"schema", "internal/httpd", "internal/keys"},
+	"schema":        {"internal/keys"},
+	"source":        {"schema", "internal/keys"},
+	"sync":          {"schema", "source", "edfi", "syncdb", "internal/keys"},
+	"syncdb":        {"internal/keys"},
+	"internal/arch": {},
 	"internal/dbtest": {
 		"internal/keys",
 	},
