@@ -36,8 +36,8 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		// What a driver says of a connection string it cannot read quotes pieces of it.
 		return nil, &Error{Op: "read the connection string", Err: errors.New("it is not of the form the driver " + cfg.Driver + " wants: " + d.redact(withoutQuoted(err.Error())))}
 	}
-	// One connection per reader, one for checks; none is kept for long while nothing runs.
-	db.SetMaxOpenConns(d.cfg.Readers + 1)
+	// Every connection belongs to a snapshot, which holds Readers of them, so a cap could only make two snapshots wait for each other.
+	// None is kept for long while nothing runs.
 	db.SetMaxIdleConns(1)
 	db.SetConnMaxIdleTime(30 * time.Second)
 	d.db = db

@@ -156,7 +156,7 @@ func explainPostgres(e *pq.Error) (text, hint string) {
 	case code == "57014" && strings.Contains(e.Message, "statement timeout"):
 		hint = "raise source.statement_timeout, or make the query faster"
 	case code == "55P03":
-		hint = "something holds a lock at the source; try again, or raise source.lock_timeout"
+		hint = "something holds a lock at the source; see what, and try again"
 	case code == "40001" && strings.Contains(e.Message, "recovery"):
 		hint = "the replica dropped the snapshot to keep up: set hot_standby_feedback = on, or raise max_standby_streaming_delay"
 	case code == "53300":
@@ -179,7 +179,7 @@ func explainMySQL(e *mysql.MySQLError) (text, hint string) {
 	case 1969, 3024, 1317:
 		return text, "raise source.statement_timeout, or make the query faster"
 	case 1205:
-		return text, "something holds a lock at the source; try again, or raise source.lock_timeout"
+		return text, "something holds a lock at the source; see what, and try again"
 	case 1040, 1203:
 		return text, "the server has no connection left"
 	case 1052, 1055, 1060: // about names only
@@ -202,7 +202,7 @@ func explainSQLServer(e mssql.Error) (text, hint string) {
 	case 3952:
 		return text, "run ALTER DATABASE … SET ALLOW_SNAPSHOT_ISOLATION ON at the source"
 	case 1222:
-		return text, "something holds a lock at the source; try again, or raise source.lock_timeout"
+		return text, "something holds a lock at the source; see what, and try again"
 	case 102, 156, 1033:
 		return text, ""
 	}
@@ -216,7 +216,7 @@ func explainSQLite(e *sqlite3.Error) (text, hint string) {
 	case 26: // SQLITE_NOTADB
 		return e.Error(), "the file is no SQLite database"
 	case 5, 6: // SQLITE_BUSY, SQLITE_LOCKED
-		return e.Error(), "another program holds the database; try again, or raise source.lock_timeout"
+		return e.Error(), "another program holds the database; try again"
 	case 8: // SQLITE_READONLY
 		return e.Error(), "a mapping query may only read"
 	}

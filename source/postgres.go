@@ -51,8 +51,7 @@ func postgresJoin(ctx context.Context, conn *sqlx.Conn, cfg Config, token string
 	err := execAll(ctx, conn,
 		fmt.Sprintf("set local statement_timeout = %d", cfg.StatementTimeout.Milliseconds()),
 		fmt.Sprintf("set local lock_timeout = %d", cfg.LockTimeout.Milliseconds()),
-		"set local timezone = 'UTC'",
-		"set local jit = off")
+		"set local timezone = 'UTC'")
 	if err != nil || token != "" {
 		return token, err
 	}
