@@ -22,40 +22,42 @@ func (d *draft) check(t *table, root int32) {
 func (d *draft) checkObject(s *shape, block int32, up *where, descriptor bool) {
 	for i := range s.props {
 		p := &s.props[i]
-		at := where{up, p.Name, -1}
-		sl := &d.slots[block+int32(i)]
-		if sl.state == absent {
+		switch sl := &d.slots[block+int32(i)]; sl.state {
+		case absent:
 			if p.Required || p.MinItems > 0 {
-				d.problem(&at, missingText(s, p))
+				d.problem(&where{up, p.Name, -1}, missingText(s, p))
 			}
-			continue
+		case present:
+			d.checkMember(s, p, sl, up, descriptor)
 		}
-		if sl.state == broken {
-			continue
+	}
+}
+
+// checkMember is a function of its own to keep its place off the heap: in the loop it would be moved there.
+func (d *draft) checkMember(s *shape, p *prop, sl *slot, up *where, descriptor bool) {
+	at := where{up, p.Name, -1}
+	switch p.Kind {
+	case schema.Object:
+		d.checkObject(p.shape, sl.child, &at, false)
+	case schema.Reference:
+		d.checkReference(p, sl, &at)
+	case schema.Collection:
+		d.checkCollection(s, p, sl, &at)
+	case schema.String:
+		d.checkString(p, sl, &at)
+		if descriptor {
+			d.checkDescriptor(p, sl, &at)
 		}
-		switch p.Kind {
-		case schema.Object:
-			d.checkObject(p.shape, sl.child, &at, false)
-		case schema.Reference:
-			d.checkReference(p, sl, &at)
-		case schema.Collection:
-			d.checkCollection(s, p, sl, &at)
-		case schema.String:
-			d.checkString(p, sl, &at)
-			if descriptor {
-				d.checkDescriptor(p, sl, &at)
-			}
-		case schema.Descriptor:
-			if p.Required && len(bytes.TrimSpace(d.text(sl))) == 0 {
-				d.problem(&at, p.title+" is required and should not be left empty.")
-				sl.state = broken
-			}
-		case schema.Integer, schema.Long:
-			if p.Required && sl.num == 0 {
-				d.problem(&at, p.title+" value must be different than 0.")
-			} else if p.HasRange && (sl.num < p.Min || sl.num > p.Max) {
-				d.problem(&at, fmt.Sprintf("%s must be between %d and %d.", p.title, p.Min, p.Max))
-			}
+	case schema.Descriptor:
+		if p.Required && len(bytes.TrimSpace(d.text(sl))) == 0 {
+			d.problem(&at, p.title+" is required and should not be left empty.")
+			sl.state = broken
+		}
+	case schema.Integer, schema.Long:
+		if p.Required && sl.num == 0 {
+			d.problem(&at, p.title+" value must be different than 0.")
+		} else if p.HasRange && (sl.num < p.Min || sl.num > p.Max) {
+			d.problem(&at, fmt.Sprintf("%s must be between %d and %d.", p.title, p.Min, p.Max))
 		}
 	}
 }

@@ -17,25 +17,28 @@ func (st *store) resolve(d *draft, s *shape, block int32, up *where) (unresolved
 		if sl.state != present || p.shape == nil && p.Kind != schema.Descriptor {
 			continue
 		}
-		at := where{up, p.Name, -1}
-		missing := ""
-		switch p.Kind {
-		case schema.Descriptor:
-			st.resolveDescriptor(d, p, sl, &at)
-		case schema.Reference:
-			missing = st.resolveReference(d, p, sl, &at)
-		case schema.Object:
-			missing = st.resolve(d, p.shape, sl.child, &at)
-		case schema.Collection:
-			for head := sl.child; head != 0; head = d.slots[head].next {
-				at.index++
-				if m := st.resolve(d, p.shape, head+1, &at); missing == "" {
-					missing = m
-				}
-			}
-		}
-		if unresolved == "" {
+		if missing := st.resolveMember(d, p, sl, up); unresolved == "" {
 			unresolved = missing
+		}
+	}
+	return unresolved
+}
+
+func (st *store) resolveMember(d *draft, p *prop, sl *slot, up *where) (unresolved string) {
+	at := where{up, p.Name, -1}
+	switch p.Kind {
+	case schema.Descriptor:
+		st.resolveDescriptor(d, p, sl, &at)
+	case schema.Reference:
+		return st.resolveReference(d, p, sl, &at)
+	case schema.Object:
+		return st.resolve(d, p.shape, sl.child, &at)
+	case schema.Collection:
+		for head := sl.child; head != 0; head = d.slots[head].next {
+			at.index++
+			if missing := st.resolve(d, p.shape, head+1, &at); unresolved == "" {
+				unresolved = missing
+			}
 		}
 	}
 	return unresolved
@@ -70,10 +73,7 @@ func (st *store) resolveReference(d *draft, p *prop, s *slot, at *where) (missin
 	for _, leaf := range p.ref.leaves {
 		q := &p.shape.props[leaf]
 		if q.Kind == schema.Descriptor {
-			leafAt := where{at, q.Name, -1}
-			l := &d.slots[s.child+int32(leaf)]
-			st.resolveDescriptor(d, q, l, &leafAt)
-			if l.state == broken {
+			if l := &d.slots[s.child+int32(leaf)]; st.resolveMember(d, q, l, at) != "" || l.state == broken {
 				return ""
 			}
 		}
