@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// attendance is a mapping of studentSchoolAssociations with 15 columns, all filled.
+// enrolment is a mapping of studentSchoolAssociations with 15 columns, all filled.
 func enrolment(tb testing.TB) (*Template, [][]byte) {
 	tb.Helper()
 	m := mustBundled(tb, "5.2")
@@ -77,5 +77,41 @@ func BenchmarkEncode(b *testing.B) {
 			b.ReportMetric(float64(len(out.Wire)), "wire_B")
 			b.ReportMetric(float64(len(out.Body)), "body_B")
 		})
+	}
+}
+
+// BenchmarkEncodeCollections encodes a student's addresses, characteristics and identification codes from three columns of JSON.
+func BenchmarkEncodeCollections(b *testing.B) {
+	m := mustBundled(b, "5.2")
+	r, _ := m.Resource("ed-fi/studentEducationOrganizationAssociations")
+	maps := DescriptorMaps{
+		"AddressTypeDescriptor":                 {"H": "uri://ed-fi.org/AddressTypeDescriptor#Home"},
+		"StateAbbreviationDescriptor":           {"TX": "uri://ed-fi.org/StateAbbreviationDescriptor#TX"},
+		"StudentCharacteristicDescriptor":       {"ELL": "uri://ed-fi.org/StudentCharacteristicDescriptor#Limited English", "ECO": "uri://ed-fi.org/StudentCharacteristicDescriptor#Economic"},
+		"StudentIdentificationSystemDescriptor": {"S": "uri://ed-fi.org/StudentIdentificationSystemDescriptor#State"},
+	}
+	var cols []Column
+	var row [][]byte
+	for _, f := range [][2]string{
+		{"educationOrganizationReference.educationOrganizationId", "255901"},
+		{"studentReference.studentUniqueId", "604824"},
+		{"addresses[]", `[{"addressTypeDescriptor":"H","city":"Grand Bend","postalCode":"78834","stateAbbreviationDescriptor":"TX","streetNumberName":"980 Green New Boulevard","doNotPublishIndicator":0}]`},
+		{"studentCharacteristics[]", `[{"studentCharacteristicDescriptor":"ELL"},{"studentCharacteristicDescriptor":"ECO"}]`},
+		{"studentIdentificationCodes[]", `[{"studentIdentificationSystemDescriptor":"S","assigningOrganizationIdentificationCode":"State","identificationCode":"1234567"}]`},
+	} {
+		cols = append(cols, Column{Name: f[0], Path: f[0]})
+		row = append(row, []byte(f[1]))
+	}
+	t, problems := m.Compile(r, cols, maps, Rules{Version: 1})
+	if len(problems) > 0 {
+		b.Fatal(problems)
+	}
+	var out Encoded
+	b.ReportAllocs()
+	for b.Loop() {
+		t.Encode(row, &out)
+	}
+	if len(out.Problems) > 0 {
+		b.Fatal(out.Problems)
 	}
 }

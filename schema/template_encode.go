@@ -161,7 +161,7 @@ func (t *Template) json(o *op, row [][]byte, out *Encoded) (absent, ok bool) {
 		return true, true
 	}
 	v.report, v.sound = false, true
-	v.value(o.element, top)
+	v.checkValue(o.element, top)
 	if !v.sound {
 		return false, false
 	}

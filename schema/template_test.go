@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -313,6 +314,76 @@ func TestEncodeAllocatesNothingForAValidRow(t *testing.T) {
 	if len(out.Problems)+len(outJSON.Problems) > 0 {
 		t.Errorf("problems %v %v", out.Problems, outJSON.Problems)
 	}
+}
+
+func TestTemplateIsSafeForConcurrentUse(t *testing.T) {
+	t.Parallel()
+	m, visit := testModel(t) // a fresh model: what is made at first use is made here
+	template, problems := m.Compile(visit, visitColumns("guests", "rooms", "note"), visitMaps(), Rules{Version: 1})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	rows := [][][]byte{
+		visitRow(`[{"guestName":"b"},{"guestName":"a"}]`, `[{"roomReference":{"roomCode":"R2"}}]`, "x"),
+		visitRow(`[{"guestName":"b","adult":"no"}]`, "NULL", "é"),
+	}
+	var want [2]string
+	for i, row := range rows {
+		var out Encoded
+		template.Encode(row, &out)
+		want[i] = fmt.Sprintf("%s %s %s %v", out.Wire, out.Body, out.Key, found(out.Problems))
+	}
+	var wait sync.WaitGroup
+	for range 4 {
+		wait.Go(func() {
+			var out Encoded
+			for n := range 200 {
+				i := n % 2
+				template.Encode(rows[i], &out)
+				if got := fmt.Sprintf("%s %s %s %v", out.Wire, out.Body, out.Key, found(out.Problems)); got != want[i] {
+					t.Errorf("got %s\nwant %s", got, want[i])
+				}
+				template.References(rows[0], nil)
+			}
+		})
+	}
+	wait.Wait()
+}
+
+// FuzzEncode holds what Encode says of a row to what the other functions say of its payload, for any bytes a database may hand over.
+func FuzzEncode(f *testing.F) {
+	for _, seed := range [][4]string{
+		{"Tom", `[{"guestName":"a"}]`, "3.50", "2024-02-29"}, {"a\xffb", "[", "NaN", "0000-00-00"}, {"e\u0301", `["{\"guestName\":\"\"}"]`, "-0", "2024-02-29T00:00:00Z"},
+		{"<b>", `[{"guestName":"a","guestName":"b"}]`, "1e3", ""}, {"\x00", `[null,{"periods":"[]"}]`, "007", "9999-12-31 00:00"}, {" ", "{}", ".5", "uri://"},
+	} {
+		f.Add([]byte(seed[0]), []byte(seed[1]), []byte(seed[2]), []byte(seed[3]))
+	}
+	m, visit := testModel(f)
+	rules := Rules{Version: 1, FoldKeys: true}
+	template, problems := m.Compile(visit, visitColumns("note", "guests", "score", "seenAt", "hostReference.hostId", "rooms", "rank", "open"), visitMaps(), rules)
+	if len(problems) > 0 {
+		f.Fatal(problems)
+	}
+	f.Fuzz(func(t *testing.T, a, b, c, d []byte) {
+		var out, slow Encoded
+		row := append(visitRow(), a, b, c, d, a, b, c, d)
+		row[0], row[1], row[3] = d, a, a
+		template.Encode(row, &out)
+		slow.reset(template)
+		template.slow(row, &slow)
+		if !bytes.Equal(out.Wire, slow.Wire) || !bytes.Equal(out.Body, slow.Body) || !bytes.Equal(out.Key, slow.Key) {
+			t.Errorf("fast and slow differ:\n%s %s %s\n%s %s %s", out.Wire, out.Body, out.Key, slow.Wire, slow.Body, slow.Key)
+		}
+		if problems := visit.Validate(out.Wire); len(problems) != len(out.Problems) {
+			t.Errorf("%s: %v, Validate: %v", out.Wire, found(out.Problems), found(problems))
+		}
+		if body, err := visit.CanonicalBody(nil, out.Wire, rules); err != nil || !bytes.Equal(body, out.Body) {
+			t.Errorf("body %s, CanonicalBody %s, %v", out.Body, body, err)
+		}
+		if key, err := visit.CanonicalKey(nil, out.Wire, rules); (err != nil) != (len(out.Key) == 0) || !bytes.Equal(key, out.Key) {
+			t.Errorf("key %s, CanonicalKey %s, %v", out.Key, key, err)
+		}
+	})
 }
 
 func TestReferences(t *testing.T) {

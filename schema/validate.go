@@ -22,7 +22,7 @@ func (r *Resource) Validate(payload []byte) []Problem {
 	if !ok {
 		v = newValidator(p)
 	}
-	problems := v.payload(payload)
+	problems := v.check(payload)
 	v.problems = nil
 	if v.reusable() {
 		p.idleValidators.Put(v)
@@ -30,19 +30,19 @@ func (r *Resource) Validate(payload []byte) []Problem {
 	return problems
 }
 
-func (v *validator) payload(payload []byte) []Problem {
+func (v *validator) check(payload []byte) []Problem {
 	top, err := v.parse(payload)
 	if err != nil {
 		return []Problem{{Code: CodeMalformed, Path: "$", Message: "The payload is not JSON: " + err.Error() + "."}}
 	}
 	v.top = top
 	v.report, v.sound = false, true
-	v.whole()
+	v.checkPayload()
 	if v.sound {
 		return nil
 	}
 	v.report = true
-	v.whole()
+	v.checkPayload()
 	sortProblems(v.problems)
 	return v.problems
 }
@@ -76,7 +76,7 @@ func newValidator(p *plan) *validator {
 	return &validator{plan: p, sound: true, unified: make([]unifiedValue, len(p.groups))}
 }
 
-func (v *validator) whole() {
+func (v *validator) checkPayload() {
 	if !v.report {
 		clear(v.unified)
 	}
@@ -84,12 +84,12 @@ func (v *validator) whole() {
 		v.add(v.plan.root, Problem{Code: CodeWrongType, Message: "The payload is not a JSON object."})
 		return
 	}
-	v.object(v.plan.root, v.top)
+	v.checkObject(v.plan.root, v.top)
 }
 
-// object checks the members of an object, of an item, or of a reference that is not empty.
-func (v *validator) object(e *element, n int32) {
-	v.members(e, n)
+// checkObject checks the members of an object, of an item, or of a reference that is not empty.
+func (v *validator) checkObject(e *element, n int32) {
+	v.checkMembers(e, n)
 	for _, kid := range e.kids {
 		if v.child(n, kid.Name) == 0 {
 			v.absent(kid)
@@ -97,7 +97,7 @@ func (v *validator) object(e *element, n int32) {
 	}
 }
 
-func (v *validator) members(e *element, n int32) {
+func (v *validator) checkMembers(e *element, n int32) {
 	from := len(v.gathered)
 	for m := v.nodes[n].first; m != 0; m = v.nodes[m].next {
 		v.gathered = append(v.gathered, m)
@@ -110,25 +110,25 @@ func (v *validator) members(e *element, n int32) {
 		if i+1 < len(v.gathered) && bytes.Equal(name, v.nodes[v.gathered[i+1]].name) {
 			v.add(nil, Problem{Code: CodeDuplicateKey, Message: "The object has this member more than once."})
 		} else {
-			v.member(e, e.byName[string(name)], m)
+			v.checkMember(e, e.byName[string(name)], m)
 		}
 		v.trail = v.trail[:len(v.trail)-1]
 	}
 	v.gathered = v.gathered[:from]
 }
 
-func (v *validator) member(owner, e *element, m int32) {
+func (v *validator) checkMember(owner, e *element, m int32) {
 	switch {
 	case e == nil:
-		v.unknown(owner)
+		v.reportUnknown(owner)
 	case v.nodes[m].kind == nullToken:
 		v.absentHere(e)
 	default:
-		v.value(e, m)
+		v.checkValue(e, m)
 	}
 }
 
-func (v *validator) unknown(owner *element) {
+func (v *validator) reportUnknown(owner *element) {
 	if v.report {
 		v.add(nil, Problem{Code: CodeUnknownProperty, Message: "The model has no such property.", Owner: owner.Fields.Name})
 	}
@@ -146,7 +146,7 @@ func (v *validator) absentHere(e *element) {
 	if !e.Required && e.MinItems == 0 || e.parent.Kind == Reference {
 		return // a reference reports what it lacks itself
 	}
-	if v.inherited(e) {
+	if v.hasInherited(e) {
 		return
 	}
 	if e.Kind == Collection {
@@ -156,8 +156,8 @@ func (v *validator) absentHere(e *element) {
 	v.add(e, Problem{Code: CodeRequired, Message: e.Name + " is required."})
 }
 
-// inherited says whether the value that an absent one is taken from is there.
-func (v *validator) inherited(e *element) bool {
+// hasInherited says whether the value that an absent one is taken from is there.
+func (v *validator) hasInherited(e *element) bool {
 	if v.part != nil {
 		return false // not known here: let the walk over the whole payload decide
 	}
@@ -169,27 +169,27 @@ func (v *validator) inherited(e *element) bool {
 	return false
 }
 
-func (v *validator) value(e *element, n int32) {
+func (v *validator) checkValue(e *element, n int32) {
 	kind := v.nodes[n].kind
 	switch e.Kind {
 	case Object:
 		if kind == objectToken {
-			v.inline(e, n)
+			v.checkInline(e, n)
 			return
 		}
 	case Reference:
 		if kind == objectToken {
-			v.reference(e, n)
+			v.checkReference(e, n)
 			return
 		}
 	case Collection:
 		if kind == arrayToken {
-			v.collectionItems(e, n)
+			v.checkItems(e, n)
 			return
 		}
 	default:
 		if kind < objectToken {
-			v.scalar(e, n)
+			v.checkScalar(e, n)
 			return
 		}
 	}
@@ -210,14 +210,14 @@ func jsonType(k Kind) string {
 	return "a string"
 }
 
-// inline checks an object that a payload may also leave out: empty is the same as absent.
-func (v *validator) inline(e *element, n int32) {
+// checkInline checks an object that a payload may also leave out: empty is the same as absent.
+func (v *validator) checkInline(e *element, n int32) {
 	if v.empty(n) {
 		v.absentHere(e)
-		v.members(e, n)
+		v.checkMembers(e, n)
 		return
 	}
-	v.object(e, n)
+	v.checkObject(e, n)
 }
 
 func (v *validator) empty(n int32) bool {
@@ -229,8 +229,8 @@ func (v *validator) empty(n int32) bool {
 	return true
 }
 
-func (v *validator) reference(e *element, n int32) {
-	v.members(e, n)
+func (v *validator) checkReference(e *element, n int32) {
+	v.checkMembers(e, n)
 	if v.empty(n) {
 		v.absentHere(e)
 		return
@@ -241,7 +241,7 @@ func (v *validator) reference(e *element, n int32) {
 			continue
 		}
 		m := v.child(n, leaf.Name)
-		if m != 0 && v.nodes[m].kind != nullToken || v.inherited(leaf) {
+		if m != 0 && v.nodes[m].kind != nullToken || v.hasInherited(leaf) {
 			continue
 		}
 		v.sound = false
@@ -265,13 +265,13 @@ func (e *element) isPart() bool {
 	return false
 }
 
-func (v *validator) collectionItems(e *element, n int32) {
+func (v *validator) checkItems(e *element, n int32) {
 	index, count := 0, 0
 	for m := v.nodes[n].first; m != 0; m = v.nodes[m].next {
 		v.trail = append(v.trail, step{index: index})
 		switch {
 		case v.nodes[m].kind == objectToken:
-			v.object(e, m)
+			v.checkObject(e, m)
 		case v.nodes[m].kind != nullToken:
 			v.add(e, Problem{Code: CodeWrongType, Message: "An item of " + e.Name + " is not an object."})
 		}
@@ -285,12 +285,12 @@ func (v *validator) collectionItems(e *element, n int32) {
 		v.absentHere(e)
 	}
 	if count > 1 {
-		v.duplicates(e, n)
+		v.checkDuplicates(e, n)
 	}
 }
 
-// duplicates reports items whose key an earlier item has.
-func (v *validator) duplicates(e *element, n int32) {
+// checkDuplicates reports items whose key an earlier item has.
+func (v *validator) checkDuplicates(e *element, n int32) {
 	from, spareFrom := len(v.items), len(v.spare)
 	index := 0
 	for m := v.nodes[n].first; m != 0; m = v.nodes[m].next {
@@ -332,7 +332,7 @@ func (v *validator) appendKeyOrWhole(dst []byte, e *element, n int32) []byte {
 		return v.appendItemKey(dst, e, n)
 	}
 	from := len(v.out)
-	v.canonicaliser.object(e, n)
+	v.object(e, n)
 	dst = append(dst, v.out[from:]...)
 	v.out = v.out[:from]
 	return dst

@@ -8,29 +8,29 @@ import (
 	"unicode/utf8"
 )
 
-// scalar checks one value that is not null.
-func (v *validator) scalar(e *element, n int32) {
+// checkScalar checks one value that is not null.
+func (v *validator) checkScalar(e *element, n int32) {
 	s := scalar{v.nodes[n].kind, v.nodes[n].text}
 	switch e.Kind {
 	case String:
-		v.text(e, s)
+		v.checkText(e, s)
 	case Descriptor:
-		v.descriptor(e, s)
+		v.checkDescriptorValue(e, s)
 	case Boolean:
 		v.converted(e, s, boolToken, CodeNotBoolean)
 	case Integer, Long:
-		v.integer(e, s)
+		v.checkInteger(e, s)
 	case Decimal:
-		v.decimal(e, s)
+		v.checkDecimal(e, s)
 	case Date:
-		v.moment(e, s, len(s.text) == 10 && validDate(s.text), CodeNotDate, "a date (yyyy-MM-dd)")
+		v.checkMoment(e, s, len(s.text) == 10 && validDate(s.text), CodeNotDate, "a date (yyyy-MM-dd)")
 	case DateTime:
 		_, ok := normalDateTime(s.text, &v.buf)
-		v.moment(e, s, ok, CodeNotDateTime, "a date-time (ISO 8601)")
+		v.checkMoment(e, s, ok, CodeNotDateTime, "a date-time (ISO 8601)")
 	case Time:
-		v.moment(e, s, validTime(s.text), CodeNotTime, "a time of day (HH:mm:ss)")
+		v.checkMoment(e, s, validTime(s.text), CodeNotTime, "a time of day (HH:mm:ss)")
 	}
-	v.unify(e, s)
+	v.checkUnified(e, s)
 }
 
 // fail reports a value that breaks a rule.
@@ -47,7 +47,7 @@ func (v *validator) looseType(e *element) {
 	v.fail(e, CodeLooseType, "is not sent as %s", jsonType(e.Kind))
 }
 
-func (v *validator) text(e *element, s scalar) {
+func (v *validator) checkText(e *element, s scalar) {
 	switch s.kind {
 	case boolToken:
 		v.wrongType(e)
@@ -67,7 +67,7 @@ func (v *validator) text(e *element, s scalar) {
 		v.fail(e, CodeEmpty, "is required and should not be left empty")
 		return
 	}
-	v.length(e, s.text)
+	v.checkLength(e, s.text)
 	if e.trimmed && !blank && hasBlankEnds(s.text) {
 		v.fail(e, CodeBlankEnds, "cannot begin or end with white space")
 	}
@@ -76,7 +76,7 @@ func (v *validator) text(e *element, s scalar) {
 	}
 }
 
-func (v *validator) length(e *element, text []byte) {
+func (v *validator) checkLength(e *element, text []byte) {
 	length := textLength(text)
 	if e.MaxLength > 0 && length > e.MaxLength {
 		v.fail(e, CodeTooLong, "must be at most %d characters long", e.MaxLength)
@@ -137,7 +137,7 @@ func (v *validator) converted(e *element, s scalar, want token, code string) (sc
 	return converted, ok
 }
 
-func (v *validator) integer(e *element, s scalar) {
+func (v *validator) checkInteger(e *element, s scalar) {
 	s, ok := v.converted(e, s, numberToken, CodeNotInteger)
 	if !ok {
 		return
@@ -194,7 +194,7 @@ func readInteger(text []byte) (int64, bool) {
 	return n, err == nil
 }
 
-func (v *validator) decimal(e *element, s scalar) {
+func (v *validator) checkDecimal(e *element, s scalar) {
 	s, ok := v.converted(e, s, numberToken, CodeNotNumber)
 	if !ok {
 		return
@@ -246,7 +246,7 @@ func (p *Property) decimalLimits() (least, most string) {
 	return "-" + string(b), string(b)
 }
 
-func (v *validator) moment(e *element, s scalar, ok bool, code, what string) {
+func (v *validator) checkMoment(e *element, s scalar, ok bool, code, what string) {
 	switch {
 	case s.kind != stringToken:
 		v.wrongType(e)
@@ -265,7 +265,7 @@ func validTime(text []byte) bool {
 	return ok
 }
 
-func (v *validator) descriptor(e *element, s scalar) {
+func (v *validator) checkDescriptorValue(e *element, s scalar) {
 	if s.kind != stringToken {
 		v.wrongType(e)
 		return
@@ -360,8 +360,8 @@ func shownDescriptor(text []byte) string {
 	return string(bytes.ToValidUTF8(text[:min(len(text), longestDescriptor)], []byte("\uFFFD")))
 }
 
-// unify compares a value with the first one of its group.
-func (v *validator) unify(e *element, s scalar) {
+// checkUnified compares a value with the first one of its group.
+func (v *validator) checkUnified(e *element, s scalar) {
 	if e.group == 0 {
 		return
 	}
