@@ -26,6 +26,9 @@ type Batch struct {
 
 const null int32 = -1
 
+// maxArena bounds a batch to what ends can count. Only a single row of this size gets there.
+const maxArena = 1 << 30
+
 // Len is the number of rows.
 func (b *Batch) Len() int { return b.rows }
 
@@ -103,7 +106,7 @@ func (b *Batch) appendCell(v driver.Value, f format) {
 	default:
 		b.arena = fmt.Append(b.arena, v)
 	}
-	b.ends = append(b.ends, int32(len(b.arena))) //nolint:gosec // a row is far below 2 GiB: appendRow checks
+	b.ends = append(b.ends, int32(len(b.arena))) //nolint:gosec // Rows stops at maxArena
 }
 
 func (b *Batch) appendBytes(v []byte, f format) {

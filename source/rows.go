@@ -163,6 +163,9 @@ func (r *Rows) read(ctx context.Context, dc any, text string, args []any) (err e
 			}
 			for i, c := range order {
 				b.appendCell(values[c], formats[i])
+				if len(b.arena) > maxArena {
+					return errors.New("a row is larger than 1 GiB")
+				}
 			}
 			b.rows++
 		}
