@@ -19,6 +19,8 @@ type filter struct {
 
 // filters compiles query parameters (names in lower case). Unknown ones are ignored, as an ODS does.
 func (st *store) filters(t *table, ids *identifiers, given map[string]string) (fs []filter, errs []string) {
+	st.world.RLock()
+	defer st.world.RUnlock()
 	for name, value := range given {
 		if name == "id" {
 			f := filter{name: name}

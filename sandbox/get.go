@@ -193,6 +193,8 @@ func (s *Server) getPartitions(w http.ResponseWriter, r *http.Request, t *table)
 
 // partitions splits the live rows of a table into at most n ranges [from, to) of at least size rows, but one when there are fewer.
 func (st *store) partitions(t *table, n, size int) (bounds [][2]uint32) {
+	st.world.RLock()
+	defer st.world.RUnlock()
 	live := int(st.count(t))
 	if live == 0 {
 		return nil
