@@ -19,6 +19,7 @@ func main() { os.Exit(process(os.Args[1:])) }
 func process(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
 	return run(ctx, args, streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.LookupEnv)
 }
 

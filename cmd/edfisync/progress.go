@@ -15,11 +15,15 @@ import (
 // plainEvery is how often progress prints a line where there is no terminal to redraw one on.
 const plainEvery = 10 * time.Second
 
+// wideTerminal is how many columns a bar with the resource's name takes.
+const wideTerminal = 140
+
 // progress shows how far a run is: a bar with rate and time left on a terminal, a line now and then elsewhere. It is used from one
 // goroutine at a time.
 type progress struct {
 	out      io.Writer
 	terminal bool
+	wide     bool // the terminal has room for the resource's name
 	now      func() time.Time
 
 	phase   string
@@ -35,7 +39,8 @@ func (a *app) newProgress() *progress {
 	}
 	p := &progress{out: a.err, now: time.Now}
 	if file, ok := a.err.(*os.File); ok {
-		p.terminal = term.IsTerminal(int(file.Fd()))
+		width, _, err := term.GetSize(int(file.Fd()))
+		p.terminal, p.wide = err == nil, width >= wideTerminal
 	}
 	return p
 }
@@ -82,7 +87,10 @@ func (p *progress) show(phase, detail string, done, total int64) {
 }
 
 func (p *progress) draw(detail string, done, total int64) {
-	title := fmt.Sprintf("%-20s %-28.28s", p.phase, detail)
+	title, barWidth := p.phase, 12
+	if p.wide {
+		title, barWidth = fmt.Sprintf("%-20s %-40.40s", p.phase, detail), 30
+	}
 	if total <= 0 { // nothing to draw a bar against
 		if done > 0 {
 			title += " " + grouped(done)
@@ -94,7 +102,7 @@ func (p *progress) draw(detail string, done, total int64) {
 		p.clear()
 		p.bar = progressbar.NewOptions64(total,
 			progressbar.OptionSetWriter(p.out), progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("records"),
-			progressbar.OptionSetPredictTime(true), progressbar.OptionSetWidth(30), progressbar.OptionThrottle(100*time.Millisecond),
+			progressbar.OptionSetPredictTime(true), progressbar.OptionSetWidth(barWidth), progressbar.OptionThrottle(100*time.Millisecond),
 			progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(true),
 		)
 	} else if p.bar.GetMax64() != total {
