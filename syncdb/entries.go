@@ -16,9 +16,9 @@ const maxLookup = 1000
 
 const entryColumns = `natural_key_hash, full_record_hash, source_hash, person_hash, edfi_id, key_sealed, state, origin, run_id`
 
-// Hashes streams the key, record and source hash and the state of every entry of the resource, in key order; hashes not known are
-// zero. It is the fast way to read a whole resource: half of a run that finds nothing changed. An error of fn ends it and is returned.
-// fn may call the ledger.
+// Hashes streams the key, record and source hash and the state of every entry of the resource, in any order; hashes not known are zero.
+// It is the fast way to read a whole resource: half of a run that finds nothing changed. An error of fn ends it and is returned. fn may
+// call the ledger.
 func (d *DB) Hashes(ctx context.Context, connID int64, resource string, fn func(key, record, source Hash, state State) error) error {
 	id, err := d.resourceID(ctx, resource)
 	if err != nil || id == 0 {

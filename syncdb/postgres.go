@@ -98,7 +98,7 @@ func (s *postgresStore) migrate(ctx context.Context) error {
 
 func (s *postgresStore) hashes(ctx context.Context, connID, resourceID int64, fn func(key, record, source Hash, state State) error) error {
 	rows, err := s.pool.Query(ctx, `SELECT natural_key_hash, full_record_hash, source_hash, state FROM entry
-		WHERE connection_id = $1 AND resource_id = $2 ORDER BY natural_key_hash`, connID, resourceID)
+		WHERE connection_id = $1 AND resource_id = $2`, connID, resourceID)
 	if err != nil {
 		return err
 	}

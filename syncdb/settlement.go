@@ -34,11 +34,13 @@ type settlement struct {
 	tx    bulk
 	grown []int64 // by resource
 
-	// of the window being gathered
-	load  []Hash
-	fresh []*Entry // written without having looked for an entry before
-	put   []*Entry
-	gone  []Hash
+	// of the window at hand
+	intents []Intent
+	results []Result
+	load    []Hash
+	fresh   []*Entry // written without having looked for an entry before
+	put     []*Entry
+	gone    []Hash
 }
 
 // settle applies the gathered ops, in key order, to the entries. Ops that move entries from key to key, and all others on those keys,
@@ -110,14 +112,10 @@ func (f *folder) moving() ([]foldOp, map[resourceKey]*Entry) {
 // window settles ops of one resource, sorted by key, but for those on keys that are settled apart.
 func (s *settlement) window(ctx context.Context, ops []foldOp, apart map[resourceKey]*Entry) error {
 	resource := s.f.resources[ops[0].resource]
+	s.decode(ops)
 	s.load, s.fresh, s.put, s.gone = s.load[:0], s.fresh[:0], s.put[:0], s.gone[:0]
-	var in Intent
 	for i := range ops {
-		if i > 0 && ops[i].key == ops[i-1].key {
-			continue
-		}
-		s.f.intent(&ops[i], &in)
-		if !decides(&in, s.f.result(&ops[i])) {
+		if (i == 0 || ops[i].key != ops[i-1].key) && !decides(&s.intents[i], s.results[i]) {
 			s.load = append(s.load, ops[i].key)
 		}
 	}
@@ -126,41 +124,51 @@ func (s *settlement) window(ctx context.Context, ops []foldOp, apart map[resourc
 		return fmt.Errorf("look up entries: %w", err)
 	}
 	load := s.load
-	for i := 0; i < len(ops); {
-		key := ops[i].key
+	for from := 0; from < len(ops); {
+		key := ops[from].key
+		end := from + 1
+		for end < len(ops) && ops[end].key == key {
+			end++
+		}
 		loaded := len(load) > 0 && load[0] == key
 		if loaded {
 			load = load[1:]
 		}
-		skip := false
-		if apart != nil {
-			_, skip = apart[resourceKey{ops[i].resource, key}]
+		if _, ok := apart[resourceKey{ops[from].resource, key}]; !ok {
+			s.group(ops, from, end, had[key], loaded)
 		}
-		was := had[key]
-		e := was
-		for ; i < len(ops) && ops[i].key == key; i++ {
-			if !skip {
-				s.f.intent(&ops[i], &in)
-				e, _ = Settle(&in, s.f.result(&ops[i]), s.f.frames[ops[i].frame].owner.run, e, nil)
-			}
-		}
-		if skip {
-			continue
-		}
-		switch {
-		case e == nil && (was != nil || !loaded):
-			s.gone = append(s.gone, key)
-		case e == nil || e == was:
-		case loaded:
-			s.put = append(s.put, e)
-			if was == nil {
-				s.grown[ops[i-1].resource]++
-			}
-		default:
-			s.fresh = append(s.fresh, e)
-		}
+		from = end
 	}
 	return s.write(ctx, ops[0].resource)
+}
+
+// decode reads the intents and results of ops, once: their frames lie all over memory.
+func (s *settlement) decode(ops []foldOp) {
+	s.intents, s.results = slices.Grow(s.intents[:0], len(ops))[:len(ops)], s.results[:0]
+	for i := range ops {
+		s.f.intent(&ops[i], &s.intents[i])
+		s.results = append(s.results, s.f.result(&ops[i]))
+	}
+}
+
+// group settles the ops of one key and notes what is to be written. loaded says that its entry was looked up; was is what was found.
+func (s *settlement) group(ops []foldOp, from, end int, was *Entry, loaded bool) {
+	e := was
+	for i := from; i < end; i++ {
+		e, _ = Settle(&s.intents[i], s.results[i], s.f.frames[ops[i].frame].owner.run, e, nil)
+	}
+	switch {
+	case e == nil && (was != nil || !loaded):
+		s.gone = append(s.gone, ops[from].key)
+	case e == nil || e == was:
+	case loaded:
+		s.put = append(s.put, e)
+		if was == nil {
+			s.grown[ops[from].resource]++
+		}
+	default:
+		s.fresh = append(s.fresh, e)
+	}
 }
 
 // decides reports whether the op alone says what the entry is afterwards, whatever it was: then it need not be looked up.
