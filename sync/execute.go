@@ -323,7 +323,8 @@ func (s *stepRun) commit() error {
 	if err := s.foldSometimes(); err != nil {
 		return err
 	}
-	if err := s.reserve(len(b.ops)); err != nil {
+	results, err := s.reserve(len(b.ops))
+	if err != nil {
 		return err
 	}
 	intents := make([]syncdb.Intent, 0, len(b.ops))
@@ -333,15 +334,13 @@ func (s *stepRun) commit() error {
 			PersonHash: o.person, EdfiID: o.edfiID, Key: o.keyText, OldKeyHash: o.oldKey,
 		})
 	}
-	results := s.takeResults()
 	if err := s.x.e.Ledger.Append(s.x.ctx, s.x.keeper.current(), s.st.Position, intents, results); err != nil {
-		s.mu.Lock()
-		s.results = append(results, s.results...) // not durable yet
-		s.mu.Unlock()
-		s.x.budget.give(len(b.ops))
+		s.putBack(results) // not durable yet
 		return fmt.Errorf("write intents: %w", err)
 	}
-	s.x.budget.give(len(results))
+	if more := len(results) - len(b.ops); more > 0 {
+		s.x.budget.give(more)
+	}
 	if err := s.saveProblems(500); err != nil {
 		return err
 	}
@@ -353,20 +352,23 @@ func (s *stepRun) commit() error {
 	return nil
 }
 
-// reserve waits until n more intents may be open. What this step already knows is made durable first, so that steps side by side never
-// wait for each other in a circle.
-func (s *stepRun) reserve(n int) error {
+// reserve waits until n more intents may be open, and returns the results that are to become durable with them: each makes room for one.
+// When that is not enough, what this step knows is made durable at once, so that steps side by side never wait for each other in a
+// circle.
+func (s *stepRun) reserve(n int) ([]syncdb.Result, error) {
 	for {
 		version := s.x.budget.seen()
-		if s.x.budget.take(n) {
-			return nil
+		results := s.takeResults()
+		if more := n - len(results); more <= 0 || s.x.budget.take(more) {
+			return results, nil
 		}
+		s.putBack(results)
 		if s.x.ctx.Err() != nil {
-			return context.Cause(s.x.ctx)
+			return nil, context.Cause(s.x.ctx)
 		}
 		wrote, err := s.saveResults(s.x.ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if !wrote {
 			s.x.budget.wait(version)
@@ -381,13 +383,19 @@ func (s *stepRun) saveResults(ctx context.Context) (wrote bool, err error) {
 		return false, nil
 	}
 	if err := s.x.e.Ledger.Append(ctx, s.x.keeper.current(), s.st.Position, nil, results); err != nil {
-		s.mu.Lock()
-		s.results = append(results, s.results...)
-		s.mu.Unlock()
+		s.putBack(results)
 		return false, fmt.Errorf("write results: %w", err)
 	}
 	s.x.budget.give(len(results))
 	return true, nil
+}
+
+// putBack keeps results that did not become durable.
+func (s *stepRun) putBack(results []syncdb.Result) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.folded -= len(results)
+	s.results = append(results, s.results...)
 }
 
 // retire waits for the oldest open batch and keeps its memory for the next one.
