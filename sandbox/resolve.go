@@ -72,11 +72,18 @@ func (st *store) pinDescriptor(d *draft, t *table, uri []byte) (uint32, *row) {
 func (st *store) resolveReference(d *draft, p *prop, s *slot, at *where) (missing string) {
 	for _, leaf := range p.ref.leaves {
 		q := &p.shape.props[leaf]
-		if q.Kind == schema.Descriptor {
-			if l := &d.slots[s.child+int32(leaf)]; st.resolveMember(d, q, l, at) != "" || l.state == broken {
-				return ""
-			}
+		if q.Kind != schema.Descriptor {
+			continue
 		}
+		l := &d.slots[s.child+int32(leaf)]
+		kept := len(d.pins)
+		if st.resolveMember(d, q, l, at); l.state == broken {
+			return ""
+		}
+		for _, r := range d.pins[kept:] {
+			r.inbound.Add(-1) // the record referred to keeps it
+		}
+		d.pins = d.pins[:kept]
 	}
 	f := exact
 	if st.fold {
