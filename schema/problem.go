@@ -33,6 +33,8 @@ const (
 	CodeNotDescriptor   = "not-a-descriptor"     // not of the form uri://org/Name#code
 	CodeWrongDescriptor = "wrong-descriptor"     // a value of another descriptor
 	CodeUnmapped        = "descriptor-unmapped"  // a local code without an entry in the descriptor maps (Template.Encode only)
+	CodeNotNamespace    = "not-a-namespace"      // a descriptor resource's namespace not of the form uri://org/Name
+	CodeNotCodeValue    = "not-a-code-value"     // a descriptor resource's code value with a "#", which would end it in a URI
 	CodeIncomplete      = "reference-incomplete" // some, not all, properties of a reference
 	CodeUnified         = "unified-differs"      // values that must be equal by key unification differ
 	CodeDuplicateItem   = "duplicate-item"       // two items of a collection with one key

@@ -42,7 +42,16 @@ type element struct {
 	stripped bool       // left out of the body: it is, or must equal, a part of the resource's own key
 	foldable bool       // a string of this or another resource's key, compared as the target compares keys
 	trimmed  bool       // a string that must not begin or end with white space
+	form     form
 }
+
+// form is a rule on the text of a string beyond its length.
+type form uint8
+
+const (
+	namespaceForm form = iota + 1 // of a descriptor resource: uri://org/Name
+	codeValueForm                 // of a descriptor resource: without "#"
+)
 
 func (e *element) isLeaf() bool { return e.Kind < Object }
 
@@ -75,7 +84,17 @@ func newPlan(r *Resource) *plan {
 	}
 	p.unify(r.Unify)
 	p.nameItemKeys(p.root)
+	if r.Descriptor {
+		p.root.shape("namespace", namespaceForm)
+		p.root.shape("codeValue", codeValueForm)
+	}
 	return p
+}
+
+func (e *element) shape(name string, f form) {
+	if kid := e.byName[name]; kid != nil && kid.Kind == String {
+		kid.form = f
+	}
 }
 
 func (p *plan) grow(e *element, prefix string) {

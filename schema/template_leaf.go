@@ -149,6 +149,9 @@ func (o *op) acceptable(text []byte, found int) bool {
 	if found&special != 0 && (bytes.IndexByte(text, 0) >= 0 || isDangerous(text)) {
 		return false
 	}
+	if o.form != 0 && !o.form.keptBy(text) {
+		return false
+	}
 	if !o.noBlankEnds {
 		return true
 	}

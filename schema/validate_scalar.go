@@ -74,6 +74,24 @@ func (v *validator) checkText(e *element, s scalar) {
 	if isDangerous(s.text) {
 		v.fail(e, CodeDangerous, "contains a value that could be dangerous for downstream systems")
 	}
+	switch {
+	case e.form.keptBy(s.text):
+	case e.form == namespaceForm:
+		v.fail(e, CodeNotNamespace, "is not of the form uri://organization/DescriptorName")
+	default:
+		v.fail(e, CodeNotCodeValue, "contains a #")
+	}
+}
+
+func (f form) keptBy(text []byte) bool {
+	switch f {
+	case namespaceForm:
+		org, name, ok := bytes.Cut(text[min(len(text), len(uriScheme)):], []byte("/"))
+		return ok && isDescriptorURI(text) && len(org) > 0 && len(name) > 0 && bytes.IndexByte(name, '/') < 0 && bytes.IndexByte(text, '#') < 0
+	case codeValueForm:
+		return bytes.IndexByte(text, '#') < 0
+	}
+	return true
 }
 
 func (v *validator) checkLength(e *element, text []byte) {
@@ -303,7 +321,6 @@ func (v *validator) checkDescriptorValue(e *element, s scalar) {
 
 // checkDescriptor checks the form uri://org/Name#code, and the name against target unless target is empty. It returns a code, or "".
 func checkDescriptor(uri []byte, target string) string {
-	const scheme = "uri://"
 	if !isASCII(uri) && !utf8.Valid(uri) {
 		return CodeInvalidUTF8
 	}
@@ -313,7 +330,7 @@ func checkDescriptor(uri []byte, target string) string {
 	if !isDescriptorURI(uri) {
 		return CodeNotDescriptor
 	}
-	rest := uri[len(scheme):]
+	rest := uri[len(uriScheme):]
 	slash := bytes.IndexByte(rest, '/')
 	if slash <= 0 {
 		return CodeNotDescriptor
@@ -336,9 +353,11 @@ func checkDescriptor(uri []byte, target string) string {
 	return ""
 }
 
+const uriScheme = "uri://"
+
 // isDescriptorURI says whether a text is meant as a URI and not as a local code.
 func isDescriptorURI(text []byte) bool {
-	return len(text) >= 6 && equalFoldString(text[:6], "uri://")
+	return len(text) >= len(uriScheme) && equalFoldString(text[:len(uriScheme)], uriScheme)
 }
 
 // equalFoldString compares ASCII without case.
