@@ -3,7 +3,6 @@
 package syncdb_test
 
 import (
-	"encoding/binary"
 	"path/filepath"
 	"runtime"
 	"syscall"
@@ -132,21 +131,4 @@ func peak(work func()) float64 {
 	work()
 	close(done)
 	return float64(<-result) / 1e6
-}
-
-func mixed(n uint64) (h syncdb.Hash) {
-	x := n*0x9E3779B97F4A7C15 + 1
-	x ^= x >> 29
-	x *= 0xBF58476D1CE4E5B9
-	x ^= x >> 32
-	binary.BigEndian.PutUint64(h[:8], x)
-	binary.BigEndian.PutUint64(h[8:], n+1)
-	return h
-}
-
-func ok(b *testing.B, err error) {
-	b.Helper()
-	if err != nil {
-		b.Fatal(err)
-	}
 }

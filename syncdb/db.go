@@ -21,6 +21,7 @@ type DB struct {
 	cfg    Config
 	store  store
 	ledger []byte // meta.ledger_id
+	fold   int    // results per transaction of a fold: maxFold, less in tests
 
 	mu          sync.Mutex
 	connections map[int64]connection // opened so far
@@ -69,7 +70,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{cfg: cfg, store: s, connections: map[int64]connection{}, resources: map[string]int64{}}
+	d := &DB{cfg: cfg, store: s, fold: maxFold, connections: map[int64]connection{}, resources: map[string]int64{}}
 	if err := d.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", s.name(), errors.Join(err, s.close()))
 	}

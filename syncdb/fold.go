@@ -95,7 +95,7 @@ func (d *DB) newFolder(ctx context.Context, l Lease, where string, args ...any) 
 // run reads all frames, committing whenever enough is gathered. What remains gathered at the end is for the caller to flush.
 func (f *folder) run(ctx context.Context) error {
 	for _, id := range f.ids {
-		if f.weight >= maxFold || f.bytes >= maxFoldBytes {
+		if f.weight >= f.d.fold || f.bytes >= maxFoldBytes {
 			if err := f.flush(ctx); err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package syncdb_test
 
 import (
+	"encoding/binary"
 	"path/filepath"
 	"testing"
 
@@ -31,4 +32,36 @@ func TestSQLite(t *testing.T) {
 			return open(t, cfg)
 		}
 	})
+}
+
+// TestSQLiteInSmallFolds lets every fold take many transactions, between which open intents are carried.
+func TestSQLiteInSmallFolds(t *testing.T) {
+	t.Parallel()
+	syncdbtest.Exercise(t, func(t *testing.T) syncdbtest.Opener {
+		dsn := "sqlite:" + filepath.Join(t.TempDir(), "ledger.db")
+		return func(t *testing.T, cfg syncdb.Config) syncdbtest.Ledger {
+			cfg.DSN = dsn
+			db := open(t, cfg)
+			db.SetMaxFold(5)
+			return db
+		}
+	})
+}
+
+// mixed is a hash that stands for a number.
+func mixed(n uint64) (h syncdb.Hash) {
+	x := n*0x9E3779B97F4A7C15 + 1
+	x ^= x >> 29
+	x *= 0xBF58476D1CE4E5B9
+	x ^= x >> 32
+	binary.BigEndian.PutUint64(h[:8], x)
+	binary.BigEndian.PutUint64(h[8:], n+1)
+	return h
+}
+
+func ok(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
