@@ -223,8 +223,17 @@ func (c *canonicaliser) object(e *element, n int32) (wrote, present bool) {
 	outFrom, wireFrom := len(c.out), len(c.wire)
 	c.put("{")
 	outEmpty, wireEmpty := len(c.out), len(c.wire)
+	kids := e.kids
 	for i := from; i < len(c.gathered); i++ {
-		if c.member(e, c.gathered[i]) {
+		name := c.nodes[c.gathered[i]].name
+		for len(kids) > 0 && kids[0].Name < string(name) {
+			kids = kids[1:]
+		}
+		var kid *element
+		if len(kids) > 0 && kids[0].Name == string(name) {
+			kid = kids[0]
+		}
+		if c.member(e, kid, c.gathered[i]) {
 			present = true
 		}
 	}
@@ -271,13 +280,12 @@ func (c *canonicaliser) sortMembers(members []int32) int {
 	return n
 }
 
-// member writes one member followed by a comma, unless it is empty. It says whether the member has content, written or stripped.
-func (c *canonicaliser) member(owner *element, m int32) bool {
+// member writes one member, e in the model if it has it, followed by a comma, unless it is empty. It says whether the member has content, written or stripped.
+func (c *canonicaliser) member(owner, e *element, m int32) bool {
 	name := c.nodes[m].name
-	if c.nodes[m].kind == nullToken || owner.addedByTarget(name) {
+	if c.nodes[m].kind == nullToken || e == nil && owner.addedByTarget(name) {
 		return false
 	}
-	e := owner.byName[string(name)]
 	outFrom, wireFrom := len(c.out), len(c.wire)
 	if e == nil {
 		c.out = append(appendQuoted(c.out, name), ':')
@@ -313,16 +321,16 @@ func (c *canonicaliser) member(owner *element, m int32) bool {
 // body must tell whether it is there.
 func (e *element) marksPresence() bool { return !e.isLeaf() && !e.Required }
 
-// addedByTarget says whether a target adds a member of this name to what it was sent.
+// addedByTarget says whether a target adds a member of this name, which the model does not have, to what it was sent.
 func (e *element) addedByTarget(name []byte) bool {
 	if e.parent == nil {
 		switch string(name) {
 		case "id", "_etag", "_lastModifiedDate":
-			return e.byName[string(name)] == nil
+			return true
 		}
 		return false
 	}
-	return e.Kind == Reference && string(name) == "link" && e.byName["link"] == nil
+	return e.Kind == Reference && string(name) == "link"
 }
 
 // value writes the value of a member or item that is not null. e is nil for a member the model does not know.

@@ -38,7 +38,6 @@ type node struct {
 type document struct {
 	nodes []node // nodes[0] is unused, so that 0 means none
 	buf   []byte // resolved strings; nodes may also point into the text, or into storage buf has outgrown
-	order []int32
 }
 
 // syntaxError says where a text stops being JSON. It holds no part of the text (I14).

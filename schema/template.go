@@ -49,7 +49,6 @@ type Template struct {
 	rules    Rules
 	ops      []op
 	uris     map[string]map[string][]byte // by descriptor name, then local code
-	keyOps   []int                        // for each part of the key the op that gives it
 	refs     []flatReference
 	columns  map[*element]int // column of each leaf that is one
 

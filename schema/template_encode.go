@@ -153,7 +153,7 @@ func (out *Encoded) assembleKey() bool {
 // json writes a column's JSON as a member of both forms. absent says that there is nothing in it.
 func (t *Template) json(o *op, row [][]byte, out *Encoded) (absent, ok bool) {
 	v := out.json
-	top, ok := t.readJSON(o, row, v)
+	top, ok := t.readJSON(o, row, v, false)
 	if !ok || o.careful {
 		return false, false
 	}

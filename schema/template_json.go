@@ -2,14 +2,15 @@ package schema
 
 import "bytes"
 
-// readJSON parses a column and brings it to the form in which it travels. ok is false when it is not JSON, or ambiguous.
-func (t *Template) readJSON(o *op, row [][]byte, v *validator) (top int32, ok bool) {
+// readJSON parses a column and brings it to the form in which it travels. ok is false when it is not JSON, or with careful
+// set names a member twice.
+func (t *Template) readJSON(o *op, row [][]byte, v *validator, careful bool) (top int32, ok bool) {
 	v.part, v.row = t, row
 	top, err := v.parse(row[o.column])
 	if err != nil {
 		return 0, false
 	}
-	n := normaliser{document: &v.document, uris: t.uris}
+	n := normaliser{document: &v.document, uris: t.uris, careful: careful}
 	n.value(o.element, top)
 	return top, !n.broken
 }
@@ -36,8 +37,9 @@ func (t *Template) canonical(o *op, n int32, v *validator, wire, body []byte) (_
 // (MariaDB, SQLite).
 type normaliser struct {
 	*document
-	uris   map[string]map[string][]byte
-	broken bool // a known member is there twice, or a string that should hold JSON does not
+	uris    map[string]map[string][]byte
+	careful bool // look for members that are there twice; else that is left to the validator
+	broken  bool // a known member is there twice, or a string that should hold JSON does not
 }
 
 func (z *normaliser) value(e *element, n int32) {
@@ -106,7 +108,7 @@ func (z *normaliser) object(e *element, n int32) {
 	for m := z.nodes[n].first; m != 0; m = z.nodes[m].next {
 		kid := e.byName[string(z.nodes[m].name)]
 		if kid != nil {
-			if z.child(n, kid.Name) != m {
+			if z.careful && z.child(n, kid.Name) != m {
 				z.broken = true
 				return
 			}

@@ -60,7 +60,7 @@ func (t *Template) write(row [][]byte, out *Encoded) map[*Property]bool {
 }
 
 func (t *Template) writeJSON(w []byte, o *op, row [][]byte, v *validator, broken map[*Property]bool) []byte {
-	top, ok := t.readJSON(o, row, v)
+	top, ok := t.readJSON(o, row, v, true)
 	if !ok {
 		broken[o.Property] = true
 		w = appendQuoted(append(w, o.prefix...), row[o.column])

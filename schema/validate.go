@@ -87,18 +87,13 @@ func (v *validator) checkPayload() {
 	v.checkObject(v.plan.root, v.top)
 }
 
-// checkObject checks the members of an object, of an item, or of a reference that is not empty.
-func (v *validator) checkObject(e *element, n int32) {
-	v.checkMembers(e, n)
-	for _, kid := range e.kids {
-		if v.child(n, kid.Name) == 0 {
-			v.absent(kid)
-		}
-	}
-}
+// checkObject checks the members of an object or item, those that are not there too.
+func (v *validator) checkObject(e *element, n int32) { v.checkMembers(e, n, true) }
 
-func (v *validator) checkMembers(e *element, n int32) {
-	from := len(v.gathered)
+// checkMembers walks an object's members and the model's in step, both in the order of their names. Absent and null ones are checked
+// only in an object that counts as there.
+func (v *validator) checkMembers(e *element, n int32, there bool) {
+	from, kids := len(v.gathered), e.kids
 	for m := v.nodes[n].first; m != 0; m = v.nodes[m].next {
 		v.gathered = append(v.gathered, m)
 	}
@@ -106,26 +101,34 @@ func (v *validator) checkMembers(e *element, n int32) {
 	for i := from; i < len(v.gathered); i++ {
 		m := v.gathered[i]
 		name := v.nodes[m].name
+		twice := i+1 < len(v.gathered) && bytes.Equal(name, v.nodes[v.gathered[i+1]].name)
+		for len(kids) > 0 && kids[0].Name < string(name) {
+			v.checkAbsent(kids[0], there)
+			kids = kids[1:]
+		}
+		var kid *element
+		if len(kids) > 0 && kids[0].Name == string(name) {
+			if kid = kids[0]; !twice {
+				kids = kids[1:]
+			}
+		}
 		v.trail = append(v.trail, step{name: name})
-		if i+1 < len(v.gathered) && bytes.Equal(name, v.nodes[v.gathered[i+1]].name) {
+		switch {
+		case twice:
 			v.add(nil, Problem{Code: CodeDuplicateKey, Message: "The object has this member more than once."})
-		} else {
-			v.checkMember(e, e.byName[string(name)], m)
+		case kid == nil:
+			v.reportUnknown(e)
+		case v.nodes[m].kind != nullToken:
+			v.checkValue(kid, m)
+		case there:
+			v.absentHere(kid)
 		}
 		v.trail = v.trail[:len(v.trail)-1]
 	}
-	v.gathered = v.gathered[:from]
-}
-
-func (v *validator) checkMember(owner, e *element, m int32) {
-	switch {
-	case e == nil:
-		v.reportUnknown(owner)
-	case v.nodes[m].kind == nullToken:
-		v.absentHere(e)
-	default:
-		v.checkValue(e, m)
+	for _, kid := range kids {
+		v.checkAbsent(kid, there)
 	}
+	v.gathered = v.gathered[:from]
 }
 
 func (v *validator) reportUnknown(owner *element) {
@@ -135,18 +138,18 @@ func (v *validator) reportUnknown(owner *element) {
 	v.sound = false
 }
 
-// absent checks a member that is not there.
-func (v *validator) absent(e *element) {
+// checkAbsent checks a member that is not there.
+func (v *validator) checkAbsent(e *element, there bool) {
+	if !there || !e.Required && e.MinItems == 0 {
+		return
+	}
 	v.trail = append(v.trail, step{name: e.prefix[1 : len(e.prefix)-2]})
 	v.absentHere(e)
 	v.trail = v.trail[:len(v.trail)-1]
 }
 
 func (v *validator) absentHere(e *element) {
-	if !e.Required && e.MinItems == 0 || e.parent.Kind == Reference {
-		return // a reference reports what it lacks itself
-	}
-	if v.hasInherited(e) {
+	if !e.Required && e.MinItems == 0 || v.hasInherited(e) {
 		return
 	}
 	if e.Kind == Collection {
@@ -212,12 +215,11 @@ func jsonType(k Kind) string {
 
 // checkInline checks an object that a payload may also leave out: empty is the same as absent.
 func (v *validator) checkInline(e *element, n int32) {
-	if v.empty(n) {
+	there := !v.empty(n)
+	if !there {
 		v.absentHere(e)
-		v.checkMembers(e, n)
-		return
 	}
-	v.checkObject(e, n)
+	v.checkMembers(e, n, there)
 }
 
 func (v *validator) empty(n int32) bool {
@@ -230,7 +232,7 @@ func (v *validator) empty(n int32) bool {
 }
 
 func (v *validator) checkReference(e *element, n int32) {
-	v.checkMembers(e, n)
+	v.checkMembers(e, n, false) // what is missing is reported of the reference
 	if v.empty(n) {
 		v.absentHere(e)
 		return

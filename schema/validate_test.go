@@ -51,6 +51,7 @@ func TestValidate(t *testing.T) {
 		{"a required collection is empty", `"tags":[{"tag":"b"},{"tag":"a","hue":"x"}],`, `"tags":[],`, []string{"$.tags too-few-items"}},
 		{"a required collection of nulls", `"tags":[{"tag":"b"},{"tag":"a","hue":"x"}],`, `"tags":[null],`, []string{"$.tags too-few-items"}},
 		{"a required element of an optional object", `,"wing":"W"`, ``, []string{"$.place.wing required-missing"}},
+		{"an optional object of nulls", `{"city":"Austin","wing":"W"}`, `{"wing":null}`, nil},
 		{"an optional object is empty", `{"city":"Austin","wing":"W"}`, `{}`, nil},
 		{"a required string is empty", `"wing":"W"`, `"wing":""`, []string{"$.place.wing required-empty"}},
 		{"a required string is blank", `"wing":"W"`, `"wing":" \t"`, []string{"$.place.wing required-empty"}},
