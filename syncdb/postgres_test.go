@@ -4,16 +4,17 @@ import (
 	"testing"
 
 	"github.com/edfisync/edfisync/internal/dbtest"
+	"github.com/edfisync/edfisync/internal/keys"
 	"github.com/edfisync/edfisync/syncdb"
 	"github.com/edfisync/edfisync/syncdb/syncdbtest"
 )
 
 func TestPostgres(t *testing.T) {
 	t.Parallel()
-	syncdbtest.Exercise(t, func(t *testing.T) syncdbtest.Opener {
-		dsn := dbtest.Postgres(t)
+	dsn, master := dbtest.Postgres(t), keys.GenerateMaster() // one for all: 64 partitions take a while to make
+	syncdbtest.Exercise(t, func(*testing.T) syncdbtest.Opener {
 		return func(t *testing.T, cfg syncdb.Config) syncdbtest.Ledger {
-			cfg.DSN = dsn
+			cfg.DSN, cfg.Master = dsn, master
 			return open(t, cfg)
 		}
 	})

@@ -22,11 +22,10 @@ func sorted(es []syncdb.Entry) []syncdb.Entry {
 
 func recovery(t *testing.T, w *world) {
 	ctx := t.Context()
-	other, _, err := w.Connection(ctx, "tenant", "other")
+	other := w.connect("other")
+	_, _, err := w.RequestRun(ctx, other, "cli")
 	must(t, err)
-	_, _, err = w.RequestRun(ctx, other.ID, "cli")
-	must(t, err)
-	_, otherLease, err := w.StartRun(ctx, other.ID, "process 9", 10*ttl)
+	_, otherLease, err := w.StartRun(ctx, other, "process 9", 10*ttl)
 	must(t, err)
 	must(t, w.Append(ctx, otherLease, 1, []syncdb.Intent{create(1, live("theirs")).Intent}, nil))
 
@@ -63,7 +62,7 @@ func recovery(t *testing.T, w *world) {
 	w.fold(next, 1, 1)
 	w.want(students, append(want, live("ours"))...)
 
-	found, err := w.Lookup(ctx, other.ID, students, []syncdb.Hash{hash("theirs")})
+	found, err := w.Lookup(ctx, other, students, []syncdb.Hash{hash("theirs")})
 	must(t, err)
 	if len(found) != 0 {
 		t.Error("the other connection's journal was recovered")
@@ -140,12 +139,7 @@ func histories(t *testing.T, w *world) {
 		mem := memdb.Open(syncdb.Config{Master: w.master, Clock: w.clock.Now, Grace: grace})
 		twin.open = func(*testing.T, syncdb.Config) Ledger { return mem }
 		twin.restart()
-		c, _, err := w.Connection(t.Context(), "history", fmt.Sprint(seed))
-		must(t, err)
-		w.conn = c.ID
-		c, _, err = twin.Connection(t.Context(), "history", fmt.Sprint(seed))
-		must(t, err)
-		twin.conn = c.ID
+		w.conn, twin.conn = w.connect(fmt.Sprint(seed)), twin.connect(fmt.Sprint(seed))
 		h := &history{rnd: rand.New(rand.NewPCG(seed, 0)), worlds: []*world{w, twin}, open: map[int][]op{}, entries: map[syncdb.Hash]bool{}}
 		h.begin()
 		for range 40 {

@@ -13,9 +13,10 @@ import (
 
 func connections(t *testing.T, w *world) {
 	ctx := t.Context()
-	a, ringA, err := w.Connection(ctx, "tenant", "a")
+	tenant := t.Name()
+	a, ringA, err := w.Connection(ctx, tenant, "a")
 	must(t, err)
-	b, ringB, err := w.Connection(ctx, "other", "a")
+	b, ringB, err := w.Connection(ctx, tenant+" other", "a")
 	must(t, err)
 	if a.ID == b.ID {
 		t.Errorf("two tenants share connection %d", a.ID)
@@ -25,7 +26,7 @@ func connections(t *testing.T, w *world) {
 		t.Error("one connection's key opens what another's sealed")
 	}
 	w.restart()
-	again, ring, err := w.Connection(ctx, "tenant", "a")
+	again, ring, err := w.Connection(ctx, tenant, "a")
 	must(t, err)
 	diff(t, "connection after a restart", again, a)
 	if plain, err := ring.Open(nil, sealed, []byte("place")); err != nil || string(plain) != "value" {
@@ -69,7 +70,7 @@ func coalescing(t *testing.T, w *world) {
 	if len(rs) != 2 || rs[0].State != syncdb.RunWaiting || rs[1].State != syncdb.RunRunning || rs[1].ID != l.RunID {
 		t.Errorf("got runs %+v, want one waiting and one running", rs)
 	}
-	if _, _, err := w.RequestRun(ctx, w.conn+1000, "api"); err == nil {
+	if _, _, err := w.RequestRun(ctx, 1<<30, "api"); err == nil {
 		t.Error("a run was requested for a connection that does not exist")
 	}
 }
@@ -79,7 +80,7 @@ func runs(t *testing.T, w *world) {
 	_, _, err := w.StartRun(ctx, w.conn, "process 1", ttl)
 	wantErr(t, "start without a request", err, syncdb.ErrNoRun)
 	wantErr(t, "cancel without a run", w.Cancel(ctx, w.conn), syncdb.ErrNoRun)
-	_, err = w.RunByID(ctx, 12345)
+	_, err = w.RunByID(ctx, 1<<40)
 	wantErr(t, "read a run that never was", err, syncdb.ErrNoRun)
 
 	requested, joined, err := w.RequestRun(ctx, w.conn, "cron")
@@ -128,8 +129,8 @@ func runs(t *testing.T, w *world) {
 	must(t, w.FinishRun(ctx, l, syncdb.RunFailed, json.RawMessage(`{"created":2}`), "the target is gone"))
 	same, after, err := w.Identity(ctx)
 	must(t, err)
-	if ledger != same || after != before+1 {
-		t.Errorf("identity went from %s/%d to %s/%d, want one generation on", ledger, before, same, after)
+	if ledger != same || after <= before { // other tests may finish runs too
+		t.Errorf("identity went from %s/%d to %s/%d, want a later generation", ledger, before, same, after)
 	}
 	w.restart()
 	finished, err := w.RunByID(ctx, l.RunID)
