@@ -111,6 +111,7 @@ var refusals = []struct {
 		body:   strings.Replace(enrolBody, `"studentReference"`, `"calendarReference":{"calendarCode":"C1","schoolYear":2026},"classOfSchoolYearTypeReference":{},"graduationPlanReference":{"educationOrganizationId":255901},"studentReference"`, 1),
 		status: 400, kind: "bad-request:data-validation-failed",
 		validationErrors: map[string][]string{
+			"$.calendarReference":       {"CalendarReference is missing the following properties: SchoolId"},
 			"$.graduationPlanReference": {"GraduationPlanReference is missing the following properties: GraduationPlanTypeDescriptor, GraduationSchoolYear"},
 		},
 	},

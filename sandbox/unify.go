@@ -8,8 +8,8 @@ import (
 	"github.com/edfisync/edfisync/schema"
 )
 
-// Key unification: places of a payload that are one column in the ODS must hold one value. A leaf of a reference may be left out when
-// another place of its group has it.
+// Key unification: places of a payload that are one column in the ODS must hold one value. A reference in a collection's item may leave out
+// what the item inherits from its parent; any other must be complete.
 
 type unifyPass uint8
 
@@ -24,7 +24,7 @@ type unifier struct {
 	group    *unifyGroup
 	pass     unifyPass
 	value    slot
-	last     *prop // of value
+	own      bool // value is the parent's, not an item's
 	conflict bool
 	gaps     bool
 	text     string // of the problem
@@ -38,7 +38,7 @@ func (d *draft) unify(t *table, root int32, g *unifyGroup) {
 		u.text = u.conflictText(t, root)
 		u.pass = unifyReport
 		u.run(t, root)
-	case u.gaps && u.value.state == present:
+	case u.gaps && u.own:
 		u.pass = unifyFill
 		u.run(t, root)
 	}
@@ -46,45 +46,47 @@ func (d *draft) unify(t *table, root int32, g *unifyGroup) {
 
 func (u *unifier) run(t *table, root int32) {
 	for i := range u.group.paths {
-		u.walk(t.shape, root, u.group.paths[i].steps, nil, false)
+		u.walk(t.shape, root, u.group.paths[i].steps, nil, false, false)
 	}
 }
 
-func (u *unifier) walk(s *shape, block int32, steps []uint16, up *where, inReference bool) {
+func (u *unifier) walk(s *shape, block int32, steps []uint16, up *where, inItem, inReference bool) {
 	p := &s.props[steps[0]]
 	sl := &u.d.slots[block+int32(steps[0])]
 	at := where{up, p.Name, -1}
 	if len(steps) == 1 {
-		u.leaf(p, sl, &at, inReference)
+		u.leaf(p, sl, &at, inItem, inItem && inReference)
 		return
 	}
 	if sl.state != present {
 		return
 	}
 	if p.Kind != schema.Collection {
-		u.walk(p.shape, sl.child, steps[1:], &at, p.Kind == schema.Reference)
+		u.walk(p.shape, sl.child, steps[1:], &at, inItem, p.Kind == schema.Reference)
 		return
 	}
 	for head := sl.child; head != 0; head = u.d.slots[head].next {
 		at.index++
-		u.walk(p.shape, head+1, steps[1:], &at, false)
+		u.walk(p.shape, head+1, steps[1:], &at, true, false)
 	}
 }
 
-func (u *unifier) leaf(p *prop, s *slot, at *where, inReference bool) {
+// leaf visits one place. mayInherit: its parent may give it.
+func (u *unifier) leaf(p *prop, s *slot, at *where, inItem, mayInherit bool) {
 	switch u.pass {
 	case unifyGather:
 		switch {
-		case s.state == absent && inReference:
+		case s.state == absent && mayInherit:
 			u.gaps = true
 		case s.state != present:
 		case u.value.state == absent:
-			u.value, u.last = *s, p
-		case !u.d.same(p, s, &u.value):
-			u.conflict = true
+			u.value, u.own = *s, !inItem
+		default:
+			u.conflict = u.conflict || !u.d.same(p, s, &u.value)
+			u.own = u.own || !inItem
 		}
 	case unifyFill:
-		if s.state == absent && inReference {
+		if s.state == absent && mayInherit {
 			*s = u.value
 		}
 	case unifyReport:
