@@ -3,8 +3,10 @@
 package syncdb_test
 
 import (
+	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -24,13 +26,19 @@ func BenchmarkLedger(b *testing.B) {
 		"postgres": func() string { return dbtest.Postgres(b) },
 	} {
 		b.Run(name, func(b *testing.B) {
-			db, err := syncdb.Open(b.Context(), syncdb.Config{DSN: dsn(), Master: keys.GenerateMaster()})
+			address := dsn()
+			db, err := syncdb.Open(b.Context(), syncdb.Config{DSN: address, Master: keys.GenerateMaster()})
 			if err != nil {
 				b.Fatal(err)
 			}
 			b.Cleanup(func() { db.Close() })
 			for b.Loop() {
 				measure(b, db)
+			}
+			if file := strings.TrimPrefix(address, "sqlite:"); file != address {
+				info, err := os.Stat(file)
+				ok(b, err)
+				b.ReportMetric(float64(info.Size())/1e6, "file_MB")
 			}
 		})
 	}
