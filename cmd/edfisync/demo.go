@@ -412,7 +412,7 @@ func (d *demo) finish(keep string) error {
 		d.say("  edfisync demo --students 200 --keep try   the same, kept, so that you can go on with it")
 	} else {
 		flag := " --config " + filepath.Join(keep, "edfisync.yaml")
-		d.say("  edfisync sandbox --db %s --standard %s   the API again, in another terminal; then", filepath.Join(keep, "sandbox.sqlite"), d.model.Standard)
+		d.say("  edfisync sandbox --standard %s --db %s   the API again, in another terminal; then", d.model.Standard, filepath.Join(keep, "sandbox.sqlite"))
 		for _, command := range []string{"check", "plan", "run", "runs", "issues"} {
 			d.say("  edfisync %s", strings.TrimSpace(command+flag))
 		}

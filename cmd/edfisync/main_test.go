@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"sync/atomic"
@@ -43,7 +44,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"sandbox": startSandbox, "written": waitWritten, "sql": execSQL,
+			"sandbox": startSandbox, "written": waitWritten, "address": freeAddress, "reachable": waitReachable, "sql": execSQL,
 		},
 	})
 }
@@ -77,6 +78,25 @@ func waitWritten(ts *testscript.TestScript, _ bool, args []string) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	server.ResetStats()
+}
+
+// freeAddress is "address" in a script: $ADDR becomes an address nobody listens on.
+func freeAddress(ts *testscript.TestScript, _ bool, _ []string) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv("ADDR", listener.Addr().String())
+	ts.Check(listener.Close())
+}
+
+// waitReachable is "reachable ADDRESS" in a script: wait until somebody listens there.
+func waitReachable(ts *testscript.TestScript, _ bool, args []string) {
+	for {
+		if conn, err := net.Dial("tcp", args[0]); err == nil {
+			ts.Check(conn.Close())
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // execSQL is "sql FILE STATEMENT" in a script: what somebody does to the SIS.

@@ -82,9 +82,9 @@ func (a *app) printPlan(p *sync.Plan) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t  %s\n", grouped(r.Create), grouped(r.Update), grouped(r.Delete), grouped(r.Unchanged), grouped(r.Invalid), r.Resource)
 	}
 	flush(w)
-	fmt.Fprintf(a.out, "\na run would make %s write calls; nothing was sent\n", grouped(p.Writes()))
+	fmt.Fprintf(a.out, "\na run would make %s; nothing was sent\n", counted(p.Writes(), "write call"))
 	if p.Open > 0 {
-		fmt.Fprintf(a.out, "before that it would settle %s calls an earlier run left without an answer\n", grouped(int64(p.Open)))
+		fmt.Fprintf(a.out, "before that it would settle %s an earlier run left without an answer\n", counted(int64(p.Open), "call"))
 	}
 	for _, r := range p.Resources {
 		if r.Held != "" {

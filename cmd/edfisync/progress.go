@@ -153,3 +153,11 @@ func grouped(n int64) string {
 	}
 	return text
 }
+
+// counted is a number and what it counts: "1 write call", "1,204 write calls".
+func counted(n int64, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return grouped(n) + " " + one + "s"
+}

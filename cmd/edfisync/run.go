@@ -171,9 +171,9 @@ func writeSummary(out io.Writer, s *sync.Summary) {
 	}
 	row("all", s.Created, s.Updated, s.Deleted, s.Unchanged, s.Held, s.Failed)
 	flush(w)
-	fmt.Fprintf(out, "\nrun %d %s in %s: %s write calls\n", s.RunID, s.State, s.Took.Round(time.Millisecond), grouped(s.Calls))
+	fmt.Fprintf(out, "\nrun %d %s in %s: %s\n", s.RunID, s.State, s.Took.Round(time.Millisecond), counted(s.Calls, "write call"))
 	if s.Recovered > 0 {
-		fmt.Fprintf(out, "settled %s calls an earlier run left without an answer\n", grouped(int64(s.Recovered)))
+		fmt.Fprintf(out, "settled %s an earlier run left without an answer\n", counted(int64(s.Recovered), "call"))
 	}
 	resources := make([]string, 0, len(s.HeldBack))
 	for resource := range s.HeldBack {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
@@ -54,7 +55,7 @@ func (c *sandboxCmd) Run(ctx context.Context, a *app) (err error) {
 	}
 	server, err := sandbox.New(sandbox.Options{
 		Model: model, ClientID: c.ClientID, ClientSecret: c.ClientSecret, Store: c.DB, SchoolYears: years, CaseInsensitiveKeys: c.FoldKeys, Latency: c.Latency,
-		Logger: logger(a.err, config.Log{Format: "text"}),
+		Logger: logger(a.err, config.Log{Level: slog.LevelWarn, Format: "text"}),
 	})
 	if err != nil {
 		return usageError(err)
@@ -69,7 +70,7 @@ func (c *sandboxCmd) Run(ctx context.Context, a *app) (err error) {
 		fmt.Fprintf(a.out, "Ed-Fi API of data standard %s at %s\nclient id %s, Ctrl-C stops it\n", model.Standard, server.URL(), c.ClientID)
 	}
 	<-ctx.Done()
-	return context.Cause(ctx)
+	return nil
 }
 
 // yearsAround are last, this and next school year. A school year changes in July.
