@@ -2,9 +2,7 @@ package schema
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"sync"
 )
@@ -35,96 +33,6 @@ func (r *Resource) canonical(dst, payload []byte, rules Rules, body bool) ([]byt
 		c.put("{}")
 	}
 	return c.out, nil
-}
-
-// CanonicalKey appends the natural key of a payload to dst: a JSON array of the values of Resource.Key, in its order. It fails when a
-// part is absent or does not read as the model says; the error names the part, never a value (I14).
-func (r *Resource) CanonicalKey(dst, payload []byte, rules Rules) ([]byte, error) {
-	c, err := r.canonicalise(payload, rules)
-	if err != nil {
-		return dst, err
-	}
-	defer c.release()
-	begin := len(dst)
-	c.out = append(dst, '[')
-	for i, paths := range r.planned().keys {
-		if i > 0 {
-			c.out = append(c.out, ',')
-		}
-		if err := c.keyPart(r.Key[i].Name, paths); err != nil {
-			return c.out[:begin], err
-		}
-	}
-	return append(c.out, ']'), nil
-}
-
-// keyPart appends the first value present.
-func (c *canonicaliser) keyPart(name string, paths []*element) error {
-	for _, e := range paths {
-		n := c.find(c.top, e)
-		if n == 0 || c.nodes[n].kind == nullToken {
-			continue
-		}
-		s, ok := e.normalise(scalar{c.nodes[n].kind, c.nodes[n].text}, &c.buf)
-		if !ok {
-			return fmt.Errorf("key part %s: not a %s", name, e.Kind)
-		}
-		if len(s.text) == 0 {
-			continue
-		}
-		c.out = e.appendCanonical(c.out, s, c.rules)
-		return nil
-	}
-	return fmt.Errorf("key part %s: absent", name)
-}
-
-// KeyFromParts appends the key of the record with these values of its key parts, by KeyPart.Name, as CanonicalKey would. Values are read
-// as columns are; descriptors must be URIs.
-func (r *Resource) KeyFromParts(dst []byte, parts map[string]string, rules Rules) ([]byte, error) {
-	begin := len(dst)
-	dst = append(dst, '[')
-	var arena []byte
-	for i, paths := range r.planned().keys {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		name := r.Key[i].Name
-		value := parts[name]
-		if value == "" || len(paths) == 0 {
-			return dst[:begin], fmt.Errorf("key part %s: absent", name)
-		}
-		s, ok := paths[0].normalise(scalar{columnToken, []byte(value)}, &arena)
-		if !ok {
-			return dst[:begin], fmt.Errorf("key part %s: not a %s", name, paths[0].Kind)
-		}
-		dst = paths[0].appendCanonical(dst, s, rules)
-	}
-	return append(dst, ']'), nil
-}
-
-var errNotKey = errors.New("not a canonical key of this resource")
-
-// KeyQuery returns the query parameters that make GET on the collection find the record with a canonical key, folded or not: a target
-// that folds keys compares parameters the same way, and descriptors are compared without case everywhere.
-func (r *Resource) KeyQuery(canonicalKey []byte) (url.Values, error) {
-	var d document
-	top, err := d.parse(canonicalKey)
-	if err != nil || d.nodes[top].kind != arrayToken {
-		return nil, errNotKey
-	}
-	query := make(url.Values, len(r.Key))
-	value := d.nodes[top].first
-	for _, part := range r.Key {
-		if value == 0 || d.nodes[value].kind >= objectToken {
-			return nil, errNotKey
-		}
-		query.Set(part.Name, string(d.nodes[value].text))
-		value = d.nodes[value].next
-	}
-	if value != 0 {
-		return nil, errNotKey
-	}
-	return query, nil
 }
 
 // canonicaliser writes the nodes of a document in canonical form. With wire set it also writes them as they travel, in the same order
@@ -506,71 +414,4 @@ func (c *document) findBelow(n int32, collection, e *element) int32 {
 		return 0
 	}
 	return c.child(up, e.Name)
-}
-
-// untyped appends a value the model says nothing about: members sorted, empty ones left out, numbers shortened, items in their order.
-func (c *canonicaliser) untyped(dst []byte, n int32) []byte {
-	v := &c.nodes[n]
-	switch v.kind {
-	case stringToken, columnToken:
-		return appendText(dst, v.text)
-	case numberToken:
-		if text, ok := normalNumber(v.text, &c.buf); ok {
-			return append(dst, text...)
-		}
-		return append(dst, v.text...)
-	case arrayToken:
-		return c.untypedArray(dst, n)
-	case objectToken:
-		return c.untypedObject(dst, n)
-	}
-	return append(dst, v.text...)
-}
-
-func (c *canonicaliser) untypedArray(dst []byte, n int32) []byte {
-	from := len(dst)
-	dst = append(dst, '[')
-	for m := c.nodes[n].first; m != 0; m = c.nodes[m].next {
-		before := len(dst)
-		dst = c.untyped(dst, m)
-		if len(dst) == before {
-			dst = append(dst, "null"...) // an empty item keeps the others' places
-		}
-		dst = append(dst, ',')
-	}
-	if len(dst) == from+1 {
-		return dst[:from]
-	}
-	dst[len(dst)-1] = ']'
-	return dst
-}
-
-func (c *canonicaliser) untypedObject(dst []byte, n int32) []byte {
-	from := len(c.gathered)
-	for m := c.nodes[n].first; m != 0; m = c.nodes[m].next {
-		c.gathered = append(c.gathered, m)
-	}
-	c.gathered = c.gathered[:from+c.sortMembers(c.gathered[from:])]
-	begin := len(dst)
-	dst = append(dst, '{')
-	for i := from; i < len(c.gathered); i++ {
-		m := c.gathered[i]
-		if c.nodes[m].kind == nullToken {
-			continue
-		}
-		before := len(dst)
-		dst = append(appendQuoted(dst, c.nodes[m].name), ':')
-		value := len(dst)
-		if dst = c.untyped(dst, m); len(dst) == value {
-			dst = dst[:before]
-			continue
-		}
-		dst = append(dst, ',')
-	}
-	c.gathered = c.gathered[:from]
-	if len(dst) == begin+1 {
-		return dst[:begin]
-	}
-	dst[len(dst)-1] = '}'
-	return dst
 }
