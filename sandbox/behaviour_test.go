@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -263,9 +264,36 @@ func TestRefusalsReadAsThoseOfAnODS(t *testing.T) {
 	c := start(t)
 	c.district()
 	before := c.s.Stats().Counts
+	c.refusals()
+	after := c.s.Stats().Counts
+	if after.Created != before.Created || after.Updated != before.Updated || after.Deleted != before.Deleted {
+		t.Errorf("a refused request changed something: %+v, then %+v", before, after)
+	}
+}
+
+// TestRefusalsOfARealHost runs the table against the ODS/API 7.3 (data standard 5.2, default descriptors, school year 2026) whose URL, key and
+// secret are in EDFISYNC_TEST_ODS, separated by blanks. It adds the small district and leaves it there: give it a host made for the purpose,
+// and a client that may do everything.
+func TestRefusalsOfARealHost(t *testing.T) {
+	t.Parallel()
+	host := strings.Fields(os.Getenv("EDFISYNC_TEST_ODS"))
+	if len(host) != 3 {
+		t.Skip("EDFISYNC_TEST_ODS does not name a host, a key and a secret")
+	}
+	c := &client{t: t, base: strings.TrimRight(host[0], "/")}
+	c.login(host[1], host[2])
+	for _, p := range districtBodies() {
+		if a := c.do(http.MethodPost, p[0], p[1]); a.Status != http.StatusCreated && a.Status != http.StatusOK {
+			t.Fatalf("POST %s: %d %s", p[0], a.Status, a.Body)
+		}
+	}
+	c.refusals()
+}
+
+func (c *client) refusals() {
 	for _, tt := range refusals {
-		t.Run(tt.name, func(t *testing.T) {
-			c := &client{t: t, s: c.s, token: c.token}
+		c.t.Run(tt.name, func(t *testing.T) {
+			c := &client{t: t, s: c.s, base: c.base, token: c.token}
 			path := tt.path
 			if tt.from != "" {
 				path = strings.Replace(path, "{id}", c.first(tt.from), 1)
@@ -291,10 +319,6 @@ func TestRefusalsReadAsThoseOfAnODS(t *testing.T) {
 				t.Errorf("content type %s", ct)
 			}
 		})
-	}
-	after := c.s.Stats().Counts
-	if after.Created != before.Created || after.Updated != before.Updated || after.Deleted != before.Deleted {
-		t.Errorf("a refused request changed something: %+v, then %+v", before, after)
 	}
 }
 

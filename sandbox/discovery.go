@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/edfisync/edfisync/schema"
@@ -37,10 +38,9 @@ func (s *Server) serveRoot(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	base := s.base(r)
-	standard := s.cat.model.Standard
 	writeJSON(w, http.StatusOK, rootDocument{
 		Version: apiVersion, ApplicationName: "Ed-Fi Alliance ODS/API", InformationalVersion: apiInformational, Suite: apiSuite, Build: apiBuild,
-		DataModels: []dataModel{{"Ed-Fi", standard, "The Ed-Fi Data Model " + standard}},
+		DataModels: s.cat.dataModels(),
 		URLs: map[string]string{
 			"dependencies":            base + "/metadata/data/v3/dependencies",
 			"openApiMetadata":         base + "/metadata/",
@@ -49,6 +49,19 @@ func (s *Server) serveRoot(w http.ResponseWriter, r *http.Request) {
 			"dataManagementApi":       base + "/data/v3/",
 		},
 	})
+}
+
+// dataModels are the standard and, by the schema segment of their paths, the extensions.
+func (c *catalog) dataModels() []dataModel {
+	out := []dataModel{{"Ed-Fi", c.model.Standard, strings.TrimSpace("The Ed-Fi Data Model " + c.model.Standard)}}
+	for _, t := range c.tables {
+		segment, _, _ := strings.Cut(t.path, "/")
+		known := segment == "ed-fi" || slices.ContainsFunc(out, func(m dataModel) bool { return m.Name == segment })
+		if !known {
+			out = append(out, dataModel{Name: segment, InformationalVersion: "Extension " + segment})
+		}
+	}
+	return out
 }
 
 type metadataSection struct {

@@ -82,7 +82,7 @@ func TestTokensExpireAndAreLimited(t *testing.T) {
 	clock := func() time.Time { v := <-now; now <- v; return v }
 	c := start(t, func(o *Options) { o.Now = clock; o.MaxTokens = 2 })
 	c.must(http.StatusOK, http.MethodGet, "students", "")
-	c.login()
+	c.login(testID, testSecret)
 	a := c.raw(http.MethodPost, "/oauth/token", `{"grant_type":"client_credentials","client_id":"key","client_secret":"secret"}`, "Authorization: ")
 	want := "Too many access tokens have been requested (limit is 2). Access tokens should be reused until they expire."
 	if a.Status != http.StatusTooManyRequests || a.Problem.Type != "urn:ed-fi:api:security:authentication:too-many-tokens" || a.Problem.Errors[0] != want {
@@ -92,7 +92,7 @@ func TestTokensExpireAndAreLimited(t *testing.T) {
 	if a := c.do(http.MethodGet, "students", ""); a.Status != http.StatusUnauthorized || a.Problem.Errors[0] != "Invalid Authorization header." {
 		t.Errorf("after its lifetime: %d %s", a.Status, a.Body)
 	}
-	c.login()
+	c.login(testID, testSecret)
 	c.must(http.StatusOK, http.MethodGet, "students", "")
 }
 

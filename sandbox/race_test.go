@@ -21,7 +21,7 @@ func TestEverythingAtOnceLeavesTheStoreWhole(t *testing.T) {
 	worker := func(f func(c *client, i int)) {
 		wg.Go(func() {
 			for i := range rounds {
-				f(&client{t: t, s: c.s, token: c.token}, i)
+				f(&client{t: t, s: c.s, base: c.base, token: c.token}, i)
 			}
 		})
 	}

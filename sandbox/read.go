@@ -23,6 +23,9 @@ const maxDepth = 64 // Json.NET's default MaxDepth
 // read fills the draft from its body. It returns an error when the body is not one JSON object; problems of values are in d.problems.
 func (d *draft) read(s *shape) (root int32, err error) {
 	d.slots = append(d.slots, slot{}) // index 0 means none
+	if bytes.HasPrefix(d.body[:d.end], []byte("\xef\xbb\xbf")) {
+		d.pos = 3 // a byte order mark
+	}
 	d.space()
 	if d.pos == d.end {
 		return 0, syntax("A non-empty request body is required.")
@@ -254,7 +257,9 @@ func (d *draft) number() (lo, hi int, err error) {
 		}
 		return d.pos > from
 	}
-	ok := digits()
+	first := d.peek()
+	start := d.pos
+	ok := digits() && (first != '0' || d.pos == start+1)
 	if ok && d.take('.') {
 		ok = digits()
 	}

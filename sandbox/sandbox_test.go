@@ -15,10 +15,11 @@ import (
 
 const testID, testSecret = "key", "secret"
 
-// client talks to a started sandbox with a token of its own.
+// client talks to a started sandbox, or to a real host, with a token of its own.
 type client struct {
 	t     *testing.T
-	s     *Server
+	s     *Server // nil for a real host
+	base  string
 	token string
 }
 
@@ -80,15 +81,15 @@ func start(t *testing.T, change ...func(*Options)) *client {
 	if err := s.Start(t.Context(), "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
-	c := &client{t: t, s: s}
-	c.login()
+	c := &client{t: t, s: s, base: s.URL()}
+	c.login(testID, testSecret)
 	return c
 }
 
-func (c *client) login() {
+func (c *client) login(id, secret string) {
 	c.t.Helper()
-	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {testID}, "client_secret": {testSecret}}
-	r, err := http.PostForm(c.s.URL()+"/oauth/token", form)
+	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {id}, "client_secret": {secret}}
+	r, err := http.PostForm(c.base+"/oauth/token", form)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -114,7 +115,7 @@ func (c *client) raw(method, path, body string, headers ...string) answer {
 	if body != "" {
 		rd = bytes.NewReader([]byte(body))
 	}
-	req, err := http.NewRequestWithContext(c.t.Context(), method, c.s.URL()+path, rd)
+	req, err := http.NewRequestWithContext(c.t.Context(), method, c.base+path, rd)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -168,14 +169,19 @@ const (
 	attendBody  = `{"attendanceEventCategoryDescriptor":"uri://ed-fi.org/AttendanceEventCategoryDescriptor#Excused Absence","eventDate":"2025-09-03","schoolReference":{"schoolId":255901001},"sessionReference":{"schoolId":255901001,"schoolYear":2026,"sessionName":"Fall"},"studentReference":{"studentUniqueId":"604822"}}`
 )
 
-// district posts the small district in order.
-func (c *client) district() {
-	c.t.Helper()
-	for _, p := range [][2]string{
+// districtBodies are the resources and payloads of the small district, in order.
+func districtBodies() [][2]string {
+	return [][2]string{
 		{"localEducationAgencies", leaBody}, {"schools", schoolBody}, {"students", studentBody}, {"studentSchoolAssociations", enrolBody},
 		{"sessions", sessionBody}, {"courses", courseBody}, {"courseOfferings", offerBody}, {"sections", sectionBody},
 		{"studentSectionAssociations", rosterBody}, {"studentSchoolAttendanceEvents", attendBody},
-	} {
+	}
+}
+
+// district posts the small district.
+func (c *client) district() {
+	c.t.Helper()
+	for _, p := range districtBodies() {
 		c.must(http.StatusCreated, http.MethodPost, p[0], p[1])
 	}
 }
