@@ -4,10 +4,12 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -147,4 +149,45 @@ func TestDocumentsNameCommandsThatExist(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Every module that is imported has a line that says why.
+func TestDependenciesAreExplained(t *testing.T) {
+	t.Parallel()
+	text := document(t, "docs/dependencies.md")
+	required := regexp.MustCompile(`(?m)^\t(\S+) v\S+`).FindAllStringSubmatch(document(t, "go.mod"), -1)
+	imported := imports(t)
+	for _, module := range required {
+		used := slices.ContainsFunc(imported, func(path string) bool { return path == module[1] || strings.HasPrefix(path, module[1]+"/") })
+		if used && !strings.Contains(text, "| "+module[1]+" |") {
+			t.Errorf("docs/dependencies.md does not say why %s is used", module[1])
+		}
+	}
+}
+
+// imports lists what any Go file of the module imports, tests included.
+func imports(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	err := filepath.WalkDir(filepath.Join("..", ".."), func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(name) != ".go" {
+			return err
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range file.Imports {
+			path, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			all = append(all, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }
