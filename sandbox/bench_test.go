@@ -163,6 +163,26 @@ func loopback(b *testing.B, base, token string) {
 	b.ReportMetric(float64(cpuTime(b)-cpu)/float64(b.N), "cpu-ns/op")
 }
 
+// BenchmarkHandlerPage is one record of a GET of 500 by page token.
+func BenchmarkHandlerPage(b *testing.B) {
+	_, h, token := load(b, 100)
+	w := newNullWriter()
+	for i := range 1000 {
+		w.reset()
+		h.ServeHTTP(w, postRequest(token, "studentSchoolAttendanceEvents", attendance(nil, 100, i)))
+	}
+	r := httptest.NewRequest(http.MethodGet, "/data/v3/ed-fi/studentSchoolAttendanceEvents?pageSize=500&pageToken=AAAAAP____8", nil)
+	r.Header.Set("Authorization", "Bearer "+token)
+	b.ReportAllocs()
+	cpu := cpuTime(b)
+	b.ResetTimer()
+	for n := 0; n < b.N; n += 500 {
+		w.reset()
+		h.ServeHTTP(w, r)
+	}
+	b.ReportMetric(float64(cpuTime(b)-cpu)/float64(b.N), "cpu-ns/op")
+}
+
 // BenchmarkBytesPerRecord measures the memory of small records: b.N of them are loaded.
 func BenchmarkBytesPerRecord(b *testing.B) {
 	_, h, token := load(b, benchStudents)

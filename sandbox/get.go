@@ -56,6 +56,22 @@ func (s *Server) send(w http.ResponseWriter, body []byte) int {
 	return http.StatusOK
 }
 
+// pages is a pool of buffers for the JSON of pages.
+type pages struct{ pool sync.Pool }
+
+func (p *pages) get() []byte {
+	if b, ok := p.pool.Get().(*[]byte); ok {
+		return (*b)[:0]
+	}
+	return nil
+}
+
+func (p *pages) put(b []byte) {
+	if cap(b) <= keepBuffer {
+		p.pool.Put(&b)
+	}
+}
+
 // page is what a GET of a collection asks for.
 type page struct {
 	offset, limit int
@@ -69,7 +85,8 @@ func (s *Server) getPage(w http.ResponseWriter, r *http.Request, t *table) (int,
 	if p != nil {
 		return 0, p
 	}
-	body, found := s.renderPage(t, pg)
+	body, found := s.renderPage(s.pages.get(), t, pg)
+	defer s.pages.put(body)
 	if pg.total {
 		w.Header().Set("Total-Count", strconv.Itoa(found.total))
 	}
@@ -79,12 +96,11 @@ func (s *Server) getPage(w http.ResponseWriter, r *http.Request, t *table) (int,
 	return s.send(w, body), nil
 }
 
-// renderPage finds and prints a page.
-func (s *Server) renderPage(t *table, pg page) ([]byte, found) {
+// renderPage finds a page and appends its JSON to body.
+func (s *Server) renderPage(body []byte, t *table, pg page) ([]byte, found) {
 	s.store.world.RLock()
 	defer s.store.world.RUnlock()
 	found := s.store.search(t, pg)
-	body := make([]byte, 0, 256+512*len(found.rows))
 	body = append(body, '[')
 	rd := renderer{st: s.store, ids: s.ids}
 	for _, n := range found.rows {

@@ -26,6 +26,7 @@ type Server struct {
 	ids    *identifiers
 	tokens *tokens
 	drafts drafts
+	pages  pages
 	docs   documents
 	file   *file // nil when in memory only
 
