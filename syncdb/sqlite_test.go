@@ -42,7 +42,7 @@ func TestSQLiteInSmallFolds(t *testing.T) {
 		return func(t *testing.T, cfg syncdb.Config) syncdbtest.Ledger {
 			cfg.DSN = dsn
 			db := open(t, cfg)
-			db.SetMaxFold(5)
+			db.SetMaxFold(20)
 			return db
 		}
 	})

@@ -187,7 +187,7 @@ func unsettled(t *testing.T, w *world) {
 }
 
 func bigFold(t *testing.T, w *world) {
-	const n, batch = 50_000, 500
+	const n, batch = bigEntries, 500
 	l := w.start()
 	op, want := uint64(0), map[syncdb.Hash]syncdb.Entry{}
 	for from := 0; from < n; from += batch {
@@ -250,7 +250,7 @@ func bigFold(t *testing.T, w *world) {
 }
 
 func interruptedFold(t *testing.T, w *world) {
-	const n = 3000
+	const n = interruptedEntries
 	l := w.start()
 	var ops []op
 	for i := range n {
@@ -282,7 +282,7 @@ func interruptedFold(t *testing.T, w *world) {
 	}
 	w.bulk(l, 2, ops)
 	interrupted := 0
-	for limit := int64(1); ; limit += limit/4 + 1 {
+	for limit := int64(1); ; limit += limit/2 + 1 {
 		ctx := &failing{Context: t.Context(), left: limit, done: make(chan struct{})}
 		_, err := w.Fold(ctx, l, 2)
 		if err == nil {

@@ -134,7 +134,7 @@ func crashPoints(t *testing.T, w *world) {
 
 // histories plays random runs, with crashes and interrupted folds, against the ledger and the one in memory, and compares them.
 func histories(t *testing.T, w *world) {
-	for seed := range uint64(6) {
+	for seed := range uint64(historySeeds) {
 		twin := &world{t: t, clock: w.clock, master: w.master}
 		mem := memdb.Open(syncdb.Config{Master: w.master, Clock: w.clock.Now, Grace: grace})
 		twin.open = func(*testing.T, syncdb.Config) Ledger { return mem }
