@@ -30,8 +30,8 @@ type file struct {
 
 const (
 	flushEvery = 250 * time.Millisecond
-	// rowGap is how far row numbers jump at a start, so that a row written after the last flush before a crash does not share its number, and
-	// with it its id, with another record.
+	// rowGap is how far row numbers jump at a start after a crash, so that a row given out after the last flush does not share its number, and with
+	// it its id, with another record.
 	rowGap = 1 << 16
 )
 
@@ -113,10 +113,29 @@ func (f *file) load(idKey []byte) error {
 		return fmt.Errorf("read meta: %w", err)
 	}
 	copy(idKey, key)
+	gap, err := f.begin(ctx)
+	if err != nil {
+		return err
+	}
 	if err := f.loadRecords(ctx); err != nil {
 		return err
 	}
+	if err := f.loadNext(ctx, gap); err != nil {
+		return err
+	}
 	return f.st.reindex()
+}
+
+// begin notes that the file is in use. It returns by how much row numbers jump: 0 when the last user closed the file.
+func (f *file) begin(ctx context.Context) (gap uint32, err error) {
+	res, err := f.db.ExecContext(ctx, `DELETE FROM meta WHERE name = 'closed'`)
+	if err != nil {
+		return 0, fmt.Errorf("write meta: %w", err)
+	}
+	if n, err := res.RowsAffected(); err != nil || n == 1 {
+		return 0, err
+	}
+	return rowGap, nil
 }
 
 func (f *file) loadRecords(ctx context.Context) (err error) {
@@ -145,10 +164,10 @@ func (f *file) loadRecords(ctx context.Context) (err error) {
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("read records: %w", err)
 	}
-	return f.loadNext(ctx)
+	return nil
 }
 
-func (f *file) loadNext(ctx context.Context) (err error) {
+func (f *file) loadNext(ctx context.Context, gap uint32) (err error) {
 	rows, err := f.db.QueryContext(ctx, `SELECT number, next_row FROM resource`)
 	if err != nil {
 		return fmt.Errorf("read row numbers: %w", err)
@@ -164,7 +183,7 @@ func (f *file) loadNext(ctx context.Context) (err error) {
 			return fmt.Errorf("read row numbers: there is no resource %d", number)
 		}
 		t := f.st.cat.tables[number]
-		t.next = max(t.next, next) + rowGap
+		t.next = max(t.next, next) + gap
 	}
 	return rows.Err()
 }
@@ -192,7 +211,11 @@ func (st *store) reindex() error {
 			if dangling {
 				return fmt.Errorf("row %d of %s refers to a record that is not there", n, t.path)
 			}
-			t.space.index[st.hash.sum(st.appendKey(nil, t, rec, st.folding(t)))] = t.entry(n)
+			h := st.hash.sum(st.appendKey(nil, t, rec, st.folding(t)))
+			if _, taken := t.space.index[h]; taken {
+				return fmt.Errorf("row %d of %s has the key of another record (keys were compared with case before?)", n, t.path)
+			}
+			t.space.index[h] = t.entry(n)
 		}
 	}
 	return nil
@@ -219,6 +242,9 @@ func (f *file) close() error {
 	close(f.stop)
 	<-f.done
 	err := f.flush()
+	if err == nil {
+		_, err = f.db.ExecContext(context.Background(), `INSERT INTO meta (name, value) VALUES ('closed', x'01')`)
+	}
 	return errors.Join(err, f.db.Close())
 }
 

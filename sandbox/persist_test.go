@@ -121,6 +121,22 @@ func TestDamagedStoreFileIsRefused(t *testing.T) {
 	}
 }
 
+func TestStoreFileWithKeysThatFoldToOneIsRefused(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "s.db")
+	c := start(t, func(o *Options) { o.Store = path })
+	for _, id := range []string{"a1", "A1"} {
+		c.must(http.StatusCreated, http.MethodPost, "students", strings.Replace(studentBody, "604822", id, 1))
+	}
+	if err := c.s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := New(Options{Model: model(t, "5.2"), ClientID: testID, ClientSecret: testSecret, Store: path, CaseInsensitiveKeys: true})
+	if err == nil || !strings.Contains(err.Error(), "has the key of another record") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestArenaGivesBackWhatIsDropped(t *testing.T) {
 	t.Parallel()
 	var a arena
