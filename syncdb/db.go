@@ -81,15 +81,21 @@ func (d *DB) prepare(ctx context.Context) error {
 	if err := d.store.migrate(ctx); err != nil {
 		return err
 	}
-	id := make([]byte, 16)
-	_, _ = rand.Read(id)
-	if _, err := d.exec(ctx, d.store.writes(), `INSERT INTO meta (one, ledger_id, master_check) VALUES (1, ?, ?) ON CONFLICT DO NOTHING`,
-		id, d.cfg.Master.Check(id)); err != nil {
-		return fmt.Errorf("write ledger id: %w", err)
-	}
 	var check []byte
-	row := d.store.writes().QueryRowContext(ctx, `SELECT ledger_id, master_check FROM meta`)
-	if err := row.Scan(&d.ledger, &check); err != nil {
+	read := func() error {
+		return d.store.reads().QueryRowContext(ctx, `SELECT ledger_id, master_check FROM meta`).Scan(&d.ledger, &check)
+	}
+	err := read()
+	if errors.Is(err, sql.ErrNoRows) { // new: write only now, for a write would wait for another process's fold
+		id := make([]byte, 16)
+		_, _ = rand.Read(id)
+		_, err = d.exec(ctx, d.store.writes(), `INSERT INTO meta (one, ledger_id, master_check) VALUES (1, ?, ?) ON CONFLICT DO NOTHING`,
+			id, d.cfg.Master.Check(id))
+		if err == nil {
+			err = read()
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("read ledger id: %w", err)
 	}
 	if !bytes.Equal(check, d.cfg.Master.Check(d.ledger)) {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 )
 
 // user is whom a server runs as; nil credential: whoever we are.
@@ -109,14 +110,21 @@ func (p *process) stop() {
 	_ = p.cmd.Wait() // how a server ends that nobody needs any more does not matter
 }
 
-// End ends a detached server that an earlier process started.
+// endTimeout is how long a server may take to end before its folder is removed all the same.
+const endTimeout = 20 * time.Second
+
+// End ends a detached server that an earlier process started, and removes its folder. It does nothing to a server that is gone.
 func End(pid int, dir string) error {
 	p, err := os.FindProcess(pid)
-	if err == nil {
-		err = p.Signal(syscall.SIGQUIT)
-	}
-	if err != nil && err != os.ErrProcessDone { //nolint:errorlint // os documents the plain value
+	if err != nil {
 		return fmt.Errorf("stop server %d: %w", pid, err)
+	}
+	sig := os.Signal(syscall.SIGQUIT)
+	for deadline := time.Now().Add(endTimeout); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if err := p.Signal(sig); err != nil { // gone
+			break
+		}
+		sig = syscall.Signal(0) // asks only whether it is still there
 	}
 	return os.RemoveAll(dir)
 }
