@@ -59,6 +59,9 @@ func TestTheGuideIsTrue(t *testing.T) {
 		`{"educationOrganizationCategories":[{"educationOrganizationCategoryDescriptor":"uri://ed-fi.org/EducationOrganizationCategoryDescriptor#School"}],` +
 			`"gradeLevels":[{"gradeLevelDescriptor":"uri://ed-fi.org/GradeLevelDescriptor#First grade"},{"gradeLevelDescriptor":"uri://ed-fi.org/GradeLevelDescriptor#Kindergarten"}],` +
 			`"nameOfInstitution":"Lincoln Elementary","schoolCategories":[{"schoolCategoryDescriptor":"uri://ed-fi.org/SchoolCategoryDescriptor#Elementary School"}],"schoolId":255901001}`,
+		`{"educationOrganizationCategories":[{"educationOrganizationCategoryDescriptor":"uri://ed-fi.org/EducationOrganizationCategoryDescriptor#School"}],` +
+			`"gradeLevels":[{"gradeLevelDescriptor":"uri://ed-fi.org/GradeLevelDescriptor#Sixth grade"}],` +
+			`"nameOfInstitution":"Adams Middle","schoolCategories":[{"schoolCategoryDescriptor":"uri://ed-fi.org/SchoolCategoryDescriptor#Middle School"}],"schoolId":255901002}`,
 		`{"birthDate":"2019-09-03","firstName":"Ana","lastSurname":"Ruiz","studentUniqueId":"4000000001"}`,
 	}
 	if diff := cmp.Diff(got, want); diff != "" {
