@@ -16,23 +16,23 @@ import (
 
 // op is one planned call.
 type op struct {
-	id       uint64
-	verb     syncdb.Verb
-	key      syncdb.Hash
-	record   syncdb.Hash
-	source   syncdb.Hash
-	person   syncdb.Hash
-	edfiID   string
-	known    bool // the ledger has an entry for it
-	recreate bool // a PUT met 404 before
-	keyText  []byte
-	srcKey   []byte
-	payload  []byte
-	refs     []reference
-	oldKey   syncdb.Hash // Update: the key the entry has now, when the natural key changes
-	was      *move       // Create: the row's record under its old key, which is deleted in this run
-	silent   silent      // no call
-	batch    *batch
+	id      uint64
+	verb    syncdb.Verb
+	key     syncdb.Hash
+	record  syncdb.Hash
+	source  syncdb.Hash
+	person  syncdb.Hash
+	edfiID  string
+	known   bool   // the ledger has an entry for it
+	lastID  string // id of that entry
+	keyText []byte
+	srcKey  []byte
+	payload []byte
+	refs    []reference
+	oldKey  syncdb.Hash // Update: the key the entry has now, when the natural key changes
+	was     *move       // Create: the row's record under its old key, which is deleted in this run
+	silent  silent      // no call
+	batch   *batch
 }
 
 // executor sends a plan, step by step.
@@ -52,6 +52,7 @@ type executor struct {
 	active atomic.Int64 // steps running now
 	budget *budget      // intents without a durable result, over all steps: at most two batches
 	sent   atomic.Int64
+	silent atomic.Int64 // calls without a usable answer since the last one with
 	report func(resource string, done int64)
 
 	mu       gosync.Mutex
@@ -65,7 +66,7 @@ const callGrace = 1500 * time.Millisecond
 
 func newExecutor(ctx context.Context, e *Engine, o Options, s *scope, found []*scanned, p *Plan, k *keeper, dir string) (*executor, func()) {
 	x := &executor{
-		e: e, o: o, scope: s, found: found, plan: p, keeper: k, target: e.Target(k.check),
+		e: e, o: o, scope: s, found: found, plan: p, keeper: k,
 		ids: map[string]struct{}{}, stranded: map[syncdb.Hash]struct{}{},
 	}
 	x.budget = newBudget(2 * maxBatch(o.Workers))
@@ -73,6 +74,12 @@ func newExecutor(ctx context.Context, e *Engine, o Options, s *scope, found []*s
 		x.deferred = append(x.deferred, newSpool(dir, r.Path+"#deferred", e.Keys))
 	}
 	x.ctx, x.stop = context.WithCancelCause(ctx)
+	x.target = e.Target(func() error {
+		if x.ctx.Err() != nil { // no new attempt once the run is to end, repeats and waiting calls included (I19)
+			return context.Cause(x.ctx)
+		}
+		return k.check()
+	})
 	calls, cancelCalls := context.WithCancel(context.WithoutCancel(ctx))
 	x.calls = calls
 	var timer *time.Timer
@@ -144,9 +151,7 @@ func (x *executor) step(st step) error {
 	x.active.Add(1)
 	defer x.active.Add(-1)
 	begun := time.Now()
-	if err := s.run(feeds); err != nil {
-		return fmt.Errorf("%s %s: %w", verbName(st.Verb), r.Path, err)
-	}
+	failure := s.run(feeds)
 	r.mu.Lock()
 	r.totals.merge(s.totals)
 	r.mu.Unlock()
@@ -156,13 +161,23 @@ func (x *executor) step(st step) error {
 	if err != nil {
 		return fmt.Errorf("write step totals: %w", err)
 	}
-	return x.e.Ledger.SaveStep(context.WithoutCancel(x.ctx), x.keeper.current(), syncdb.Step{
-		Position: st.Position, Resource: r.Path, Verb: st.Verb, State: s.state(), Totals: text,
-	})
+	if failure != nil {
+		failure = fmt.Errorf("%s %s: %w", verbName(st.Verb), r.Path, failure)
+	}
+	return errors.Join(failure, x.e.Ledger.SaveStep(context.WithoutCancel(x.ctx), x.keeper.current(), syncdb.Step{
+		Position: st.Position, Resource: r.Path, Verb: st.Verb, State: s.state(failure), Totals: text,
+	}))
 }
 
 func verbName(v syncdb.Verb) string {
-	return map[syncdb.Verb]string{syncdb.Create: "create", syncdb.Update: "update", syncdb.Delete: "delete"}[v]
+	switch v {
+	case syncdb.Create:
+		return "create"
+	case syncdb.Update:
+		return "update"
+	default:
+		return "delete"
+	}
 }
 
 // stepRun is one step while it runs.
@@ -184,9 +199,16 @@ type stepRun struct {
 	problems []syncdb.Problem
 	keep     []syncdb.Hash // refused before, still the same
 	again    []*op         // to be created after a PUT met 404
-	totals   Totals
-	folded   int   // results since the last fold
-	waiting  []*op // blocked by a row of the same step
+	stopped  []stoppedOp   // deletes that records of the same resource stand against
+	accepted int64         // writes the target took
+	byHost   int64         // refusals that are the host's to mend
+
+	lastByHost    error
+	deletedBefore int64
+	broken        bool // a journal write failed: whether the frame is there is for the next run's Recover to find out
+	totals        Totals
+	folded        int   // results since the last fold
+	waiting       []*op // blocked by a row of the same step
 }
 
 // silent says what an op does instead of a call: only the ledger learns something.
@@ -206,6 +228,12 @@ func (s silent) ruling() ruling {
 	return ruling{effect: syncdb.EffectGone}
 }
 
+// stoppedOp is a delete to be tried again, and what the target said.
+type stoppedOp struct {
+	op  *op
+	err error
+}
+
 // batch is a group commit: ops whose intents became durable together. Its arena holds their bytes.
 type batch struct {
 	ops   []*op
@@ -213,9 +241,12 @@ type batch struct {
 	left  gosync.WaitGroup
 }
 
-func (s *stepRun) state() string {
-	if s.x.ctx.Err() != nil {
+func (s *stepRun) state(failure error) string {
+	switch {
+	case errors.Is(failure, ErrCanceled), errors.Is(failure, context.Canceled):
 		return "canceled"
+	case failure != nil:
+		return "failed"
 	}
 	return "done"
 }
@@ -240,10 +271,10 @@ func (s *stepRun) run(feeds []func() error) (err error) {
 		err = s.retryWaiting()
 	}
 	if err == nil {
-		err = s.commit()
+		err = s.sendAgain()
 	}
-	for err == nil && s.takeAgain() {
-		err = s.commit()
+	if err == nil {
+		err = s.deleteUpwards()
 	}
 	for _, b := range s.open {
 		b.left.Wait()
@@ -335,7 +366,7 @@ func (s *stepRun) commit() error {
 		})
 	}
 	if err := s.x.e.Ledger.Append(s.x.ctx, s.x.keeper.current(), s.st.Position, intents, results); err != nil {
-		s.putBack(results) // not durable yet
+		s.broken = true
 		return fmt.Errorf("write intents: %w", err)
 	}
 	if more := len(results) - len(b.ops); more > 0 {
@@ -383,14 +414,14 @@ func (s *stepRun) saveResults(ctx context.Context) (wrote bool, err error) {
 		return false, nil
 	}
 	if err := s.x.e.Ledger.Append(ctx, s.x.keeper.current(), s.st.Position, nil, results); err != nil {
-		s.putBack(results)
+		s.broken = true
 		return false, fmt.Errorf("write results: %w", err)
 	}
 	s.x.budget.give(len(results))
 	return true, nil
 }
 
-// putBack keeps results that did not become durable.
+// putBack keeps results for a later transaction.
 func (s *stepRun) putBack(results []syncdb.Result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -443,6 +474,9 @@ func (s *stepRun) fold(ctx context.Context) error {
 }
 
 func (s *stepRun) finish(ctx context.Context) error {
+	if s.broken {
+		return s.saveProblems(0) // writing the same results twice would be worse than writing them never (I3, F50)
+	}
 	return errors.Join(s.fold(ctx), s.saveProblems(0))
 }
 
@@ -503,13 +537,15 @@ func (s *stepRun) call(o *op) {
 		case o.was != nil && o.was.edfiID == answer.ID:
 			// The target had re-keyed our own record already: it stays what it was.
 			result.Origin, met = o.was.origin, false
+		case o.lastID != "" && o.lastID != answer.ID && !answer.Repeated:
+			result.Origin = syncdb.Met // I9: ours is gone, another client has made its own
 		case answer.Repeated:
 			met, r.outcome = false, Created // an attempt before this one may have created it: it is ours
 		case !o.known:
 			result.Origin = syncdb.Met // I9: it was there before us
 		}
 	}
-	if s.r.wanted {
+	if s.r.wanted || len(s.r.moves) > 0 {
 		s.r.mu.Lock()
 		switch {
 		case r.effect == syncdb.EffectLive, r.next == nextLater:
@@ -522,10 +558,11 @@ func (s *stepRun) call(o *op) {
 		}
 		s.r.mu.Unlock()
 	}
-	if o.verb == syncdb.Delete && r.effect != syncdb.EffectGone {
+	if o.verb == syncdb.Delete && r.effect != syncdb.EffectGone && !(r.outcome == Blocked && s.r.nested) {
 		s.x.strand(o.person)
 	}
 	s.file(o, r, result, met, err)
+	s.x.heard(r, err)
 	if r.next == nextStop {
 		s.x.stop(fmt.Errorf("the target accepts no more calls: %w", err))
 	}
@@ -543,7 +580,7 @@ func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err erro
 	switch r.next {
 	case nextCreate:
 		again := *o
-		again.verb, again.edfiID, again.known, again.recreate = syncdb.Create, "", true, true
+		again.verb, again.edfiID, again.lastID, again.known = syncdb.Create, "", o.edfiID, true
 		again.keyText, again.srcKey, again.payload = clone(o.keyText), clone(o.srcKey), clone(o.payload)
 		s.again = append(s.again, &again)
 		return
@@ -562,15 +599,31 @@ func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err erro
 		s.totals.Released++
 		return
 	}
+	if r.outcome == Blocked && o.verb == syncdb.Delete && s.r.nested {
+		s.stopped = append(s.stopped, stoppedOp{op: o.detach(), err: err})
+		return
+	}
 	s.totals.add(r.outcome, o.verb != syncdb.Delete)
+	switch host := hostRefused(err); {
+	case err == nil && o.silent == notSilent:
+		s.accepted++
+	case host && r.outcome == Rejected:
+		s.byHost, s.lastByHost = s.byHost+1, err
+	}
 	if met && !o.known {
 		s.totals.Met++
 		s.problems = append(s.problems, s.problem(o, syncdb.OutcomeMet, "met-existing", "the record was at the target before our first call: it is "+
-			"kept up to date, and never deleted by us until adopted", "target host", nil))
+			"kept up to date, and never deleted by us", "target host", nil))
 	}
 	if r.outcome == Blocked || r.outcome == Rejected || r.outcome == Failed {
 		s.problems = append(s.problems, s.refused(o, r.outcome.String(), err))
 	}
+}
+
+// hostRefused reports whether only the target's host can mend what an answer complains of.
+func hostRefused(err error) bool {
+	var e *edfi.Error
+	return errors.As(err, &e) && e.Owner == edfi.OwnerTarget
 }
 
 // refused describes an answer for a person. The cause holds no value of a record; the answer itself goes into the sealed detail.
@@ -598,9 +651,21 @@ func (s *stepRun) problem(o *op, outcome, code, text, who string, d map[string]a
 		d = map[string]any{}
 	}
 	d["naturalKey"] = json.RawMessage(clone(o.keyText))
+	// Problems of entries have keys of their own: they must not take the place of the row's (the row may have moved on).
+	at := o.source
+	switch {
+	case o.verb == syncdb.Delete:
+		at = whole(o.key, syncdb.Hash{'g', 'o', 'n', 'e'})
+	case outcome == syncdb.OutcomeMet:
+		at = whole(o.key, syncdb.Hash{'m', 'e', 't'})
+	}
+	hash := whole(o.key, o.record)
+	if who == string(edfi.OwnerTarget) {
+		hash = syncdb.Hash{} // sent again in the next run: the host may have mended its side
+	}
 	return syncdb.Problem{
-		Resource: s.r.Path, SourceHash: o.source, Outcome: outcome, Code: code, Cause: text, Owner: who,
-		KeyHash: o.key, RecordHash: whole(o.key, o.record), SourceKey: string(o.srcKey), Detail: detail(d),
+		Resource: s.r.Path, SourceHash: at, Outcome: outcome, Code: code, Cause: text, Owner: who,
+		KeyHash: o.key, RecordHash: hash, SourceKey: string(o.srcKey), Detail: detail(d),
 	}
 }
 
@@ -621,6 +686,24 @@ func (s *stepRun) send(o *op) (edfi.Answer, error) {
 	}
 	return t.Delete(s.x.calls, s.r.Path, o.edfiID)
 }
+
+// heard ends the run when the target has given no usable answer to many calls in a row, repeats included: what is left would only wait for
+// the same, and the next run takes it (I18, I20).
+func (x *executor) heard(r ruling, err error) {
+	if r.outcome != Failed || err == nil {
+		x.silent.Store(0)
+		return
+	}
+	if n := x.silent.Add(1); n >= int64(max(silentCalls, 2*x.o.Workers)) {
+		x.stop(fmt.Errorf("%w: %d calls in a row had no usable answer, the last one: %w", ErrTargetSilent, n, err))
+	}
+}
+
+// silentCalls is how many calls in a row may stay without a usable answer before a run gives up; twice the calls in flight when that is more.
+const silentCalls = 20
+
+// ErrTargetSilent means that the target stopped answering in the middle of a run. The next run continues.
+var ErrTargetSilent = errors.New("the target does not answer any more; nothing is lost, the next run continues")
 
 func (x *executor) strand(person syncdb.Hash) {
 	if person.IsZero() {

@@ -1,7 +1,6 @@
 package sync
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/edfisync/edfisync/syncdb"
@@ -63,11 +62,14 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 		if deferred {
 			return s.add(o) // judged before it was deferred
 		}
+		if m, ok := s.r.moves[rec.KeyHash]; ok && verb == syncdb.Create {
+			o.move(m)
+		}
 		if _, dup := s.r.dups[rec.KeyHash]; dup {
 			s.hold(o, Invalid, "duplicate-natural-key", "another row has the same natural key and a different payload: none of them is sent", "mapping", nil)
 			return nil
 		}
-		if last, ok := s.rejected[rec.SourceHash]; ok && last == whole(rec.KeyHash, rec.RecordHash) {
+		if last, ok := s.rejected[rec.SourceHash]; ok && !rec.Known && last == whole(rec.KeyHash, rec.RecordHash) {
 			s.mu.Lock()
 			s.totals.add(Rejected, true)
 			s.keep = append(s.keep, rec.SourceHash)
@@ -87,11 +89,14 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 		} else {
 			o.refs = nil
 		}
-		if m, ok := s.r.moves[rec.KeyHash]; ok && verb == syncdb.Create {
-			o.move(m)
-			return s.add(o)
+		if err := s.refusedByHost(); err != nil {
+			s.mu.Lock()
+			s.totals.add(Rejected, true)
+			s.problems = append(s.problems, s.refused(o, Rejected.String(), err))
+			s.mu.Unlock()
+			return s.saveProblems(500)
 		}
-		if verb == syncdb.Create {
+		if o.planned() || verb == syncdb.Create && !rec.Known {
 			return s.add(o)
 		}
 		pending = append(pending, o.detach())
@@ -126,6 +131,9 @@ func whole(key, record syncdb.Hash) syncdb.Hash {
 	return record
 }
 
+// planned reports whether the natural-key change the op is part of says already what it does.
+func (o *op) planned() bool { return o.was != nil || !o.oldKey.IsZero() }
+
 // detach gives the op bytes of its own, for ops that outlive the spool's buffer.
 func (o *op) detach() *op {
 	o.keyText, o.srcKey, o.payload = clone(o.keyText), clone(o.srcKey), clone(o.payload)
@@ -145,9 +153,13 @@ func (s *stepRun) feedUpdates(ops []*op) error {
 	}
 	for _, o := range ops {
 		entry, ok := entries[o.key]
+		o.lastID = entry.EdfiID
 		switch {
 		case !ok:
 			o.verb, o.known = syncdb.Create, false
+		case entry.EdfiID != "" && entry.State == syncdb.Unknown && s.r.KeyUpdatable:
+			// A PUT that changed its key may have been the call nobody answered: only the id finds the record for sure (I1).
+			o.verb, o.edfiID, o.known = syncdb.Update, entry.EdfiID, true
 		case entry.State != syncdb.Live || entry.EdfiID == "":
 			o.verb, o.known = syncdb.Create, true
 		case entry.RecordHash == o.record:
@@ -156,7 +168,7 @@ func (s *stepRun) feedUpdates(ops []*op) error {
 			s.mu.Unlock()
 			continue
 		default:
-			o.edfiID, o.known = entry.EdfiID, true
+			o.verb, o.edfiID, o.known = syncdb.Update, entry.EdfiID, true
 		}
 		if err := s.add(o); err != nil {
 			return err
@@ -200,10 +212,20 @@ func (s *stepRun) feedClaims() error {
 func (s *stepRun) feedGone() error {
 	var lost []*op
 	err := s.r.gone.each(func(rec *record) error {
-		if _, kept := s.r.movedFrom[rec.KeyHash]; kept {
+		now, moved := s.r.movedFrom[rec.KeyHash]
+		if moved && s.r.moves[now].how != moveRecreate {
 			return nil // its record moved to another key
 		}
 		entry := goneEntry(s.r.Path, rec)
+		if moved && !s.x.live(s.r, now) {
+			// The row is there, its record under the new key is not: what the target has under the old one stays. The row's own problem
+			// tells why (I5f).
+			s.x.strand(entry.PersonHash)
+			s.mu.Lock()
+			s.totals.add(Blocked, false)
+			s.mu.Unlock()
+			return nil
+		}
 		o := &op{
 			verb: syncdb.Delete, key: entry.KeyHash, source: entry.SourceHash, person: entry.PersonHash, edfiID: entry.EdfiID,
 			known: true, keyText: entry.Key,
@@ -212,8 +234,8 @@ func (s *stepRun) feedGone() error {
 		case s.x.ownedByRow(s.r, entry.EdfiID): // I5d: two spellings of one key; the other one stays
 			o.silent = release
 		case entry.Origin == syncdb.Met: // I9
-			s.hold(o, Held, "met-existing-gone", "its row is gone from the source, but the record was at the target before our first call: "+
-				"adopt it to let us delete it, or delete it there", "target host", nil)
+			s.hold(o, Blocked, "met-existing-gone", "its row is gone from the source, but the record was at the target before our first call: "+
+				"we never delete such records, delete it there if nobody else needs it", "target host", nil)
 			s.x.strand(entry.PersonHash)
 			return s.saveProblems(500)
 		case s.held != "":
@@ -241,13 +263,20 @@ func (x *executor) ownedByRow(r *scanned, id string) bool {
 	if id == "" {
 		return false
 	}
-	if _, ok := r.metIDs[id]; ok {
+	if _, ok := r.usedIDs[id]; ok {
 		return true
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	_, ok := x.ids[id]
 	return ok
+}
+
+// live reports whether the target holds a record with this key now.
+func (x *executor) live(r *scanned, key syncdb.Hash) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.table.live(key)
 }
 
 // unfinished reports whether the record authorises us for a person who still has records that should have been deleted (engine.md §3).
@@ -333,7 +362,7 @@ func (s *stepRun) retryWaiting() error {
 				s.waiting = append(s.waiting, o)
 				continue
 			}
-			if o.verb == syncdb.Update {
+			if o.verb == syncdb.Update && !o.planned() {
 				updates = append(updates, o)
 				continue
 			}
@@ -371,20 +400,69 @@ func (s *stepRun) settleOpen() error {
 	return nil
 }
 
-// takeAgain moves creates that follow a PUT answered 404 into the current batch, after all other ops of the step.
-func (s *stepRun) takeAgain() bool {
-	for len(s.open) > 0 {
-		s.retire()
-	}
-	s.mu.Lock()
-	again := s.again
-	s.again = nil
-	s.mu.Unlock()
-	for _, o := range again {
-		if err := s.add(o); err != nil {
-			s.x.stop(context.Cause(s.x.ctx))
-			return false
+// sendAgain works off creates that follow a PUT answered 404, after all other ops of the step.
+func (s *stepRun) sendAgain() error {
+	for {
+		if err := s.settleOpen(); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		again := s.again
+		s.again = nil
+		s.mu.Unlock()
+		if len(again) == 0 {
+			return nil
+		}
+		for _, o := range again {
+			if err := s.add(o); err != nil {
+				return err
+			}
 		}
 	}
-	return len(again) > 0
+}
+
+// deleteUpwards tries deletes again that other records of the same resource stood against, as long as a pass makes progress: children
+// before parents (I6).
+func (s *stepRun) deleteUpwards() error {
+	for {
+		if err := s.settleOpen(); err != nil {
+			return err
+		}
+		s.mu.Lock()
+		stopped, deleted := s.stopped, s.totals.Deleted
+		s.stopped = nil
+		progress := deleted > s.deletedBefore
+		s.deletedBefore = deleted
+		s.mu.Unlock()
+		for _, f := range stopped {
+			if !progress {
+				s.mu.Lock()
+				s.totals.add(Blocked, false)
+				s.problems = append(s.problems, s.refused(f.op, Blocked.String(), f.err))
+				s.mu.Unlock()
+				s.x.strand(f.op.person)
+				continue
+			}
+			if err := s.add(f.op); err != nil {
+				return err
+			}
+		}
+		if len(stopped) == 0 || !progress {
+			return nil
+		}
+	}
+}
+
+// hostRefusals is how many refusals by the target's host, without a single success, a step takes before it believes them for the rest of
+// its rows. They are tried again in the next run: the host may have mended its side (F34, F35).
+const hostRefusals = 20
+
+// refusedByHost returns the refusal all rows of the step get, nil when they are to be sent.
+func (s *stepRun) refusedByHost() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.accepted > 0 || s.byHost < hostRefusals {
+		return nil
+	}
+	return s.lastByHost
 }

@@ -35,20 +35,26 @@ const (
 //	Stop              | failed, run ends | failed, run ends   | failed, run ends
 //
 // 403 on creating one of the people means "exists, no relationship yet": again in the update step (engine.md §3). The effect is unknown
-// whenever nobody can say whether the call took place, so that the next run settles it (I3).
+// whenever nobody can say whether the call took place, so that the next run settles it (I3): also when a
+// repeat was refused after an attempt whose answer was lost.
 func judge(verb syncdb.Verb, twoPhase bool, err error) ruling {
 	if err == nil {
-		return map[syncdb.Verb]ruling{
-			syncdb.Create: {effect: syncdb.EffectLive, outcome: Created},
-			syncdb.Update: {effect: syncdb.EffectLive, outcome: Updated},
-			syncdb.Delete: {effect: syncdb.EffectGone, outcome: Deleted},
-		}[verb]
+		switch verb {
+		case syncdb.Delete:
+			return ruling{effect: syncdb.EffectGone, outcome: Deleted}
+		case syncdb.Update:
+			return ruling{effect: syncdb.EffectLive, outcome: Updated}
+		}
+		return ruling{effect: syncdb.EffectLive, outcome: Created}
 	}
 	var e *edfi.Error
 	if !errors.As(err, &e) {
 		return ruling{effect: syncdb.EffectUnknown, outcome: Failed}
 	}
-	if verb == syncdb.Create && twoPhase && e.Status == 403 && e.Class != edfi.Stop {
+	if e.Sent && e.Class != edfi.Stop && (e.Class != edfi.NotFound || verb == syncdb.Create) {
+		return ruling{effect: syncdb.EffectUnknown, outcome: Failed}
+	}
+	if verb == syncdb.Create && twoPhase && (e.Code == "no-relationship" || e.Code == "forbidden") {
 		return ruling{next: nextLater}
 	}
 	switch e.Class {

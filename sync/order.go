@@ -26,6 +26,7 @@ type scoped struct {
 	CreateAt int   // load order of Create
 	UpdateAt int   // load order of Update; later than CreateAt for people (two phases)
 	after    []int // resources whose records must be there first; indexes into scope.resources, all earlier in load order
+	nested   bool  // its records refer to records of the same resource
 	wanted   bool  // another resource of the scope refers to it, so its live keys are kept for the run
 }
 
@@ -103,6 +104,7 @@ func (s *scope) link() {
 		need := map[int]bool{}
 		want := func(entity string) {
 			for _, c := range s.model.Concrete(entity) {
+				r.nested = r.nested || c.Name == r.Name
 				if j, ok := index[c.Name]; ok && j != i && s.resources[j].CreateAt < r.CreateAt {
 					need[j] = true
 				}

@@ -38,10 +38,11 @@ type Totals struct {
 	Kept      int64 `json:"heldBySafeguard"`
 	Rejected  int64 `json:"rejected"`
 	Errors    int64 `json:"failedCalls"`
-	Met       int64 `json:"met"`        // of Updated: a planned create that met an existing record (I9)
-	Calls     int64 `json:"calls"`      // write calls answered, retries not counted
-	WithRow   int64 `json:"-"`          // outcomes given to source rows; equals Rows when the run accounts for every row
-	Released  int64 `json:"ledgerOnly"` // entries dropped from the ledger without a call: the target never held them, or another row owns the record
+	NotSent   int64 `json:"notSent,omitempty"` // of the failed ones: a run that ended early did not reach them
+	Met       int64 `json:"met"`               // of Updated: a planned create that met an existing record (I9)
+	Calls     int64 `json:"calls"`             // write calls answered, retries not counted
+	WithRow   int64 `json:"-"`                 // outcomes given to source rows; equals Rows when the run accounts for every row
+	Released  int64 `json:"ledgerOnly"`        // entries dropped from the ledger without a call: the target never held them, or another row owns the record
 }
 
 // add counts one outcome. row tells whether it belongs to a source row or to an entry without one.
@@ -53,14 +54,34 @@ func (t *Totals) add(o Outcome, row bool) {
 }
 
 func (t *Totals) field(o Outcome) *int64 {
-	return [outcomes]*int64{
-		&t.Unchanged, &t.Created, &t.Updated, &t.Rekeyed, &t.Deleted, &t.Invalid, &t.Blocked, &t.Kept, &t.Rejected, &t.Errors,
-	}[o]
+	switch o {
+	case Unchanged:
+		return &t.Unchanged
+	case Created:
+		return &t.Created
+	case Updated:
+		return &t.Updated
+	case Rekeyed:
+		return &t.Rekeyed
+	case Deleted:
+		return &t.Deleted
+	case Invalid:
+		return &t.Invalid
+	case Blocked:
+		return &t.Blocked
+	case Held:
+		return &t.Kept
+	case Rejected:
+		return &t.Rejected
+	default:
+		return &t.Errors
+	}
 }
 
 // merge adds the counts of other.
 func (t *Totals) merge(other Totals) {
 	t.Rows += other.Rows
+	t.NotSent += other.NotSent
 	t.Met += other.Met
 	t.Calls += other.Calls
 	t.WithRow += other.WithRow

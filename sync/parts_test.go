@@ -129,6 +129,7 @@ func TestDeletePolicyJudgesExactTotals(t *testing.T) {
 		held   bool
 	}{
 		"few deletes of a small resource go":           {ResourcePlan{Entries: 10, Rows: 5, Delete: 5}, DeletePolicy{}, false},
+		"an empty source is held, however small":       {ResourcePlan{Entries: 3, Delete: 3}, DeletePolicy{}, true},
 		"exactly the count goes":                       {ResourcePlan{Entries: 50, Rows: 25, Delete: 25}, DeletePolicy{}, false},
 		"one above the count and the share is held":    {ResourcePlan{Entries: 50, Rows: 24, Delete: 26}, DeletePolicy{}, true},
 		"exactly the share goes":                       {ResourcePlan{Entries: 1000, Rows: 800, Delete: 200}, DeletePolicy{}, false},
@@ -151,6 +152,7 @@ func TestJudgeGivesEveryAnswerOneConsequence(t *testing.T) {
 	fail := func(class edfi.Class, status int, sent bool) error {
 		return fmt.Errorf("wrapped: %w", &edfi.Error{Class: class, Status: status, Sent: sent})
 	}
+	failCode := func(code string) error { return &edfi.Error{Class: edfi.Blocked, Status: 403, Code: code} }
 	for name, c := range map[string]struct {
 		verb     syncdb.Verb
 		twoPhase bool
@@ -160,14 +162,16 @@ func TestJudgeGivesEveryAnswerOneConsequence(t *testing.T) {
 		"POST answered":                         {syncdb.Create, false, nil, ruling{syncdb.EffectLive, Created, nextNothing}},
 		"PUT answered":                          {syncdb.Update, false, nil, ruling{syncdb.EffectLive, Updated, nextNothing}},
 		"DELETE answered":                       {syncdb.Delete, false, nil, ruling{syncdb.EffectGone, Deleted, nextNothing}},
-		"DELETE of what is gone":                {syncdb.Delete, false, fail(edfi.NotFound, 404, true), ruling{syncdb.EffectGone, Deleted, nextNothing}},
-		"PUT of what is gone":                   {syncdb.Update, false, fail(edfi.NotFound, 404, true), ruling{effect: syncdb.EffectMissing, next: nextCreate}},
-		"POST to a route that is not there":     {syncdb.Create, false, fail(edfi.NotFound, 404, true), ruling{outcome: Rejected}},
-		"parent missing":                        {syncdb.Create, false, fail(edfi.Blocked, 409, true), ruling{outcome: Blocked}},
-		"child still there":                     {syncdb.Delete, false, fail(edfi.Blocked, 409, true), ruling{outcome: Blocked}},
-		"person exists, first phase":            {syncdb.Create, true, fail(edfi.Blocked, 403, true), ruling{next: nextLater}},
-		"person exists, no second phase":        {syncdb.Create, false, fail(edfi.Blocked, 403, true), ruling{outcome: Blocked}},
-		"content refused":                       {syncdb.Update, false, fail(edfi.Invalid, 400, true), ruling{outcome: Rejected}},
+		"DELETE of what is gone":                {syncdb.Delete, false, fail(edfi.NotFound, 404, false), ruling{syncdb.EffectGone, Deleted, nextNothing}},
+		"PUT of what is gone":                   {syncdb.Update, false, fail(edfi.NotFound, 404, false), ruling{effect: syncdb.EffectMissing, next: nextCreate}},
+		"POST to a route that is not there":     {syncdb.Create, false, fail(edfi.NotFound, 404, false), ruling{outcome: Rejected}},
+		"parent missing":                        {syncdb.Create, false, fail(edfi.Blocked, 409, false), ruling{outcome: Blocked}},
+		"child still there":                     {syncdb.Delete, false, fail(edfi.Blocked, 409, false), ruling{outcome: Blocked}},
+		"person exists, first phase":            {syncdb.Create, true, failCode("no-relationship"), ruling{next: nextLater}},
+		"person exists, no second phase":        {syncdb.Create, false, fail(edfi.Blocked, 403, false), ruling{outcome: Blocked}},
+		"content refused":                       {syncdb.Update, false, fail(edfi.Invalid, 400, false), ruling{outcome: Rejected}},
+		"claim set lacks people":                {syncdb.Create, true, fail(edfi.Rejected, 403, false), ruling{outcome: Rejected}},
+		"repeat refused after a lost answer":    {syncdb.Update, false, fail(edfi.Invalid, 400, true), ruling{effect: syncdb.EffectUnknown, outcome: Failed}},
 		"answer lost":                           {syncdb.Create, false, fail(edfi.Transient, 0, true), ruling{effect: syncdb.EffectUnknown, outcome: Failed}},
 		"server error":                          {syncdb.Delete, false, fail(edfi.Transient, 503, true), ruling{effect: syncdb.EffectUnknown, outcome: Failed}},
 		"never sent":                            {syncdb.Create, false, fail(edfi.Transient, 0, false), ruling{outcome: Failed}},

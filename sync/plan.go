@@ -3,7 +3,7 @@ package sync
 import "fmt"
 
 // DeletePolicy is the safeguard against mass deletes. Per resource, deletes are held back when they are more than Count and more than
-// Percent of what the ledger has. The zero value means 25 records and 20 percent.
+// Percent of what the ledger has, and always when the source has no row at all. The zero value means 25 records and 20 percent.
 type DeletePolicy struct {
 	Percent float64
 	Count   int64
@@ -95,14 +95,14 @@ func (d DeletePolicy) judge(r ResourcePlan) string {
 	if percent <= 0 {
 		percent = DefaultDeletePercent
 	}
+	if r.Delete > 0 && r.Rows == 0 {
+		return fmt.Sprintf("the source has no rows at all for it, and the ledger has %d records", r.Entries) // F38
+	}
 	if r.Delete <= count || r.Entries == 0 {
 		return ""
 	}
 	share := 100 * float64(r.Delete) / float64(r.Entries)
-	switch {
-	case r.Rows == 0:
-		return fmt.Sprintf("the source has no rows at all for it, and the ledger has %d records", r.Entries)
-	case share > percent:
+	if share > percent {
 		return fmt.Sprintf("%d of %d records would be deleted (%.1f %%, the limit is %g %%)", r.Delete, r.Entries, share, percent)
 	}
 	return ""

@@ -89,6 +89,7 @@ func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]map[syn
 		if !ok || rec.Known || dup {
 			return nil
 		}
+		delete(gone, rec.SourceHash) // a source key that is given twice moves one record only
 		m := move{old: g.key, edfiID: g.id, origin: g.origin, changed: g.state != syncdb.Live || g.record != rec.RecordHash}
 		follows, err := cascades.explain(g.text, rec.Key, hasher, moved)
 		switch {
@@ -102,12 +103,10 @@ func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]map[syn
 			m.how = movePut
 		}
 		if r.moves == nil {
-			r.moves, r.movedFrom = map[syncdb.Hash]move{}, map[syncdb.Hash]struct{}{}
+			r.moves, r.movedFrom = map[syncdb.Hash]move{}, map[syncdb.Hash]syncdb.Hash{}
 		}
 		r.moves[rec.KeyHash] = m
-		if m.how != moveRecreate {
-			r.movedFrom[g.key] = struct{}{}
-		}
+		r.movedFrom[g.key] = rec.KeyHash
 		return nil
 	})
 }

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	gosync "sync"
 	"time"
 
+	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -52,7 +54,7 @@ func (e *Engine) Run(ctx context.Context) (*Summary, error) {
 	}
 	run, lease, err := e.Ledger.StartRun(ctx, e.Connection.ID, o.Holder, o.LeaseTTL)
 	if err != nil {
-		return nil, fmt.Errorf("start the run: %w", err)
+		return nil, err
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -91,9 +93,9 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(o.WorkDir, "run-*")
+	dir, err := e.spoolDir(o.WorkDir)
 	if err != nil {
-		return fmt.Errorf("make a directory for spools: %w", err)
+		return err
 	}
 	defer os.RemoveAll(dir)
 
@@ -149,6 +151,30 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	return nil
 }
 
+// spoolDir makes the directory for a run's spools and removes what killed runs of the connection left: the lease says that none of them is
+// alive.
+func (e *Engine) spoolDir(workDir string) (string, error) {
+	if workDir == "" {
+		workDir = os.TempDir()
+	}
+	name := schema.NewHasher(e.Keys.HashMAC()).Sum([]byte("spools")) // no two connections share a key
+	prefix := fmt.Sprintf("edfisync-run-%x-", name[:6])
+	left, err := filepath.Glob(filepath.Join(workDir, prefix+"*"))
+	if err != nil {
+		return "", fmt.Errorf("look for spools of earlier runs: %w", err)
+	}
+	for _, dir := range left {
+		if err := os.RemoveAll(dir); err != nil {
+			return "", fmt.Errorf("remove the spools of an earlier run: %w", err)
+		}
+	}
+	dir, err := os.MkdirTemp(workDir, prefix+"*")
+	if err != nil {
+		return "", fmt.Errorf("make a directory for spools: %w", err)
+	}
+	return dir, nil
+}
+
 // close writes the end of the run. A run that failed leaves a state the next one continues from: intents without an answer stay in the
 // journal (I3).
 func (e *Engine) close(ctx context.Context, k *keeper, s *Summary, err error) error {
@@ -180,7 +206,7 @@ func (s *Summary) count(found []*scanned, endedEarly bool) {
 		t := r.totals
 		r.mu.Unlock()
 		if missed := t.Rows - t.WithRow; missed > 0 && endedEarly {
-			t.Errors, t.WithRow = t.Errors+missed, t.Rows
+			t.Errors, t.NotSent, t.WithRow = t.Errors+missed, missed, t.Rows
 		}
 		s.Resources = append(s.Resources, ResourceSummary{Resource: r.Path, Totals: t})
 		s.Totals.merge(t)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"regexp"
 	"runtime"
@@ -32,10 +33,10 @@ type scanned struct {
 	heldSource map[syncdb.Hash]struct{} // source hashes of invalid rows: what they produced before is not gone (I5f)
 	heldKey    map[syncdb.Hash]struct{} // natural keys of invalid rows
 	dups       map[syncdb.Hash]struct{} // keys several rows have with different payloads: none of them is sent (F42)
-	metIDs     map[string]struct{}      // ids of entries in use that met an existing record: never delete another entry's with the same id (I5d)
+	usedIDs    map[string]struct{}      // ids that both a gone entry and one in use have: the record is not deleted (I5d)
 
-	moves     map[syncdb.Hash]move     // new key → natural-key change
-	movedFrom map[syncdb.Hash]struct{} // old keys of moves that keep their record: not to be deleted
+	moves     map[syncdb.Hash]move        // new key → natural-key change
+	movedFrom map[syncdb.Hash]syncdb.Hash // old key → new key
 
 	scope *syncdb.Scope // to be written before the first entry: the rules the hashes are made under
 
@@ -111,7 +112,7 @@ func (s *scanner) resource(ctx context.Context, snapshot Snapshot, index int, r 
 		gone:    newSpool(s.dir, r.Path+"#gone", s.e.Keys),
 
 		heldSource: map[syncdb.Hash]struct{}{}, heldKey: map[syncdb.Hash]struct{}{},
-		dups: map[syncdb.Hash]struct{}{}, metIDs: map[string]struct{}{},
+		dups: map[syncdb.Hash]struct{}{}, usedIDs: map[string]struct{}{},
 	}
 	if err := s.checkRules(ctx, res); err != nil {
 		return res, err
@@ -138,10 +139,27 @@ func (s *scanner) resource(ctx context.Context, snapshot Snapshot, index int, r 
 			return res, fmt.Errorf("%s: %w", q.Query.File, err)
 		}
 	}
+	if err := res.holdDuplicates(); err != nil {
+		return res, err
+	}
 	if !r.wanted && res.table.unseen() == 0 {
 		res.table = newTable(0) // nobody asks again; a million slots are worth giving back
 	}
 	return res, nil
+}
+
+// holdDuplicates adds the first rows of duplicated keys to the held ones: they are not sent either, so nothing is deleted for them (I5f).
+func (r *scanned) holdDuplicates() error {
+	if len(r.dups) == 0 {
+		return nil
+	}
+	hold := func(rec *record) error {
+		if _, dup := r.dups[rec.KeyHash]; dup {
+			r.heldSource[rec.SourceHash] = struct{}{}
+		}
+		return nil
+	}
+	return errors.Join(r.fresh.each(hold), r.changed.each(hold))
 }
 
 // query streams one query: a reader fills batches, mappers encode, hash and probe them.
@@ -327,6 +345,7 @@ func (m *mapper) probe(n int) {
 			r.totals.add(Unchanged, true)
 		case duplicateRow:
 			r.totals.add(Invalid, true)
+			r.heldSource[m.sources[i]] = struct{}{} // I5f: what the row produced under another key stays
 		}
 	}
 }
@@ -491,12 +510,14 @@ func (s *scanner) collectGone(ctx context.Context, r *scanned) error {
 	if r.table.unseen() == 0 {
 		return nil
 	}
-	return s.e.Ledger.Each(ctx, s.e.Connection.ID, r.Path, func(e *syncdb.Entry) error {
+	inUse := func(e *syncdb.Entry) bool {
 		i := r.table.find(e.KeyHash)
-		if i < 0 || r.table.flags[i]&slotSeen != 0 {
-			if e.Origin == syncdb.Met {
-				r.metIDs[e.EdfiID] = struct{}{}
-			}
+		return i < 0 || r.table.flags[i]&slotSeen != 0
+	}
+	seed := maphash.MakeSeed()
+	ids := map[uint64]struct{}{} // of gone entries, hashed to keep a mass delete small
+	err := s.e.Ledger.Each(ctx, s.e.Connection.ID, r.Path, func(e *syncdb.Entry) error {
+		if inUse(e) {
 			return nil
 		}
 		_, bySource := r.heldSource[e.SourceHash]
@@ -504,7 +525,17 @@ func (s *scanner) collectGone(ctx context.Context, r *scanned) error {
 		if bySource || byKey {
 			return nil // I5f
 		}
+		ids[maphash.String(seed, e.EdfiID)] = struct{}{}
 		return r.gone.add(goneRecord(e))
+	})
+	if err != nil || r.gone.count == 0 {
+		return err
+	}
+	return s.e.Ledger.Each(ctx, s.e.Connection.ID, r.Path, func(e *syncdb.Entry) error {
+		if _, shared := ids[maphash.String(seed, e.EdfiID)]; shared && e.EdfiID != "" && inUse(e) {
+			r.usedIDs[e.EdfiID] = struct{}{}
+		}
+		return nil
 	})
 }
 

@@ -1,11 +1,14 @@
 package sync
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	gosync "sync"
 	"time"
 
+	"github.com/edfisync/edfisync/edfi"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -21,11 +24,20 @@ func (s *stepRun) settleLost(lost []*op) error {
 			case <-time.After(s.x.o.SettleDelay):
 			}
 		}
-		if err := s.lookUp(lost); err != nil {
+		failed, err := s.lookUp(lost)
+		if err != nil {
 			return err
 		}
 		var missing []*op
 		for _, o := range lost {
+			if err, ok := failed[o]; ok {
+				s.mu.Lock()
+				s.totals.add(Failed, false)
+				s.problems = append(s.problems, s.refused(o, Failed.String(), err))
+				s.mu.Unlock()
+				s.x.strand(o.person)
+				continue
+			}
 			switch {
 			case o.edfiID == "" && try == 0:
 				missing = append(missing, o)
@@ -43,31 +55,56 @@ func (s *stepRun) settleLost(lost []*op) error {
 	return nil
 }
 
-// lookUp finds the ids of ops by natural key, several at a time.
-func (s *stepRun) lookUp(ops []*op) error {
+// lookUp finds the ids of ops by natural key, several at a time. A look-up the target refuses, or answers with another record, concerns
+// that op only (I17); it comes back as failed. An error means that nothing more can succeed.
+func (s *stepRun) lookUp(ops []*op) (failed map[*op]error, err error) {
 	var (
 		wg    gosync.WaitGroup
 		mu    gosync.Mutex
-		first error
 		slots = make(chan struct{}, max(1, s.x.target.Concurrency()))
 	)
+	failed = map[*op]error{}
 	for _, o := range ops {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			query, err := s.r.KeyQuery(o.keyText)
-			if err == nil {
-				o.edfiID, _, _, err = s.x.target.FindByKey(s.x.calls, s.r.Path, query)
-			}
-			if err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				if first == nil {
-					first = fmt.Errorf("look up a record by key: %w", err)
-				}
+			id, oerr := s.find(o)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case edfi.ClassOf(oerr) == edfi.Stop:
+				err = fmt.Errorf("look up a record by key: %w", oerr)
+			case oerr != nil:
+				failed[o] = oerr
+			default:
+				o.edfiID = id
 			}
 		})
 	}
 	wg.Wait()
-	return first
+	return failed, err
+}
+
+// errOtherRecord: what was found by key has another key. A target that ignores a parameter answers like that.
+var errOtherRecord = errors.New("the target answered a look-up by natural key with a record of another key")
+
+// find returns the id of the record with the op's natural key, "" when the target has none. The key of what is found is compared: a record
+// that only looks like it is not ours to delete (I5a, I9).
+func (s *stepRun) find(o *op) (string, error) {
+	query, err := s.r.KeyQuery(o.keyText)
+	if err != nil {
+		return "", fmt.Errorf("make the query: %w", err)
+	}
+	id, body, found, err := s.x.target.FindByKey(s.x.calls, s.r.Path, query)
+	if err != nil || !found {
+		return "", err
+	}
+	key, err := s.r.CanonicalKey(nil, body, s.x.o.Rules)
+	if err != nil {
+		return "", fmt.Errorf("read the record found: %w", err)
+	}
+	if !bytes.Equal(key, o.keyText) {
+		return "", errOtherRecord
+	}
+	return id, nil
 }
