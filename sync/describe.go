@@ -9,18 +9,18 @@ import (
 	"sort"
 	gosync "sync"
 
-	"github.com/edfisync/edfisync/edfi"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
 // Change is one planned call, or one row that cannot be sent, field by field. It holds student data and is made only on request.
 type Change struct {
-	Verb      string          `json:"verb"` // create, update, delete, invalid
+	Verb      string          `json:"verb"` // create, update, rekey (the natural key changes too), delete, invalid
 	Resource  string          `json:"resource"`
 	SourceKey string          `json:"sourceKey,omitempty"`
 	Key       json.RawMessage `json:"key,omitempty"` // values of the natural key
 	Fields    []FieldChange   `json:"fields,omitempty"`
 	Problems  json.RawMessage `json:"problems,omitempty"`
+	Note      string          `json:"note,omitempty"` // why the fields are not what they should be
 }
 
 // FieldChange is one element of a payload, before and after. An absent side is nil.
@@ -41,6 +41,9 @@ type describer struct {
 
 // errEnough ends the reading of a spool early.
 var errEnough = errors.New("enough")
+
+// errSkip leaves one record out.
+var errSkip = errors.New("skip")
 
 func (d *describer) invalid(ps []syncdb.Problem) error {
 	d.mu.Lock()
@@ -67,6 +70,9 @@ func (d *describer) describe(ctx context.Context, found []*scanned) ([]Change, e
 					return err
 				}
 				c, err := fn(rec)
+				if errors.Is(err, errSkip) {
+					return nil
+				}
 				if err != nil {
 					return err
 				}
@@ -82,10 +88,18 @@ func (d *describer) describe(ctx context.Context, found []*scanned) ([]Change, e
 		err := errors.Join(
 			take(r.changed, func(rec *record) (Change, error) { return d.update(ctx, target, r, rec) }),
 			take(r.fresh, func(rec *record) (Change, error) {
+				if m, ok := r.moves[rec.KeyHash]; ok && m.how != moveRecreate {
+					return d.compare(ctx, target, r, rec, "rekey", m.edfiID)
+				}
 				fields, err := fieldChanges(r, nil, rec.Payload)
 				return Change{Verb: "create", SourceKey: string(rec.SourceKey), Fields: fields}, err
 			}),
-			take(r.gone, func(*record) (Change, error) { return Change{Verb: "delete"}, nil }),
+			take(r.gone, func(rec *record) (Change, error) {
+				if now, ok := r.movedFrom[rec.KeyHash]; ok && r.moves[now].how != moveRecreate {
+					return Change{}, errSkip
+				}
+				return Change{Verb: "delete"}, nil
+			}),
 		)
 		if err != nil {
 			return nil, fmt.Errorf("describe %s: %w", r.Path, err)
@@ -94,16 +108,25 @@ func (d *describer) describe(ctx context.Context, found []*scanned) ([]Change, e
 	return out, nil
 }
 
-// update compares with the target's copy, read by id: never by key, so that no student id gets into a URL that is logged somewhere.
+// update compares a changed record with the target's copy.
 func (d *describer) update(ctx context.Context, target Target, r *scanned, rec *record) (Change, error) {
-	c := Change{Verb: "update", SourceKey: string(rec.SourceKey)}
 	entries, err := d.e.Ledger.Lookup(ctx, d.e.Connection.ID, r.Path, []syncdb.Hash{rec.KeyHash})
 	if err != nil {
-		return c, fmt.Errorf("look up entry: %w", err)
+		return Change{}, fmt.Errorf("look up entry: %w", err)
 	}
-	before, _, err := target.Get(ctx, r.Path, entries[rec.KeyHash].EdfiID)
-	if err != nil && edfi.ClassOf(err) != edfi.NotFound {
-		return c, err
+	return d.compare(ctx, target, r, rec, "update", entries[rec.KeyHash].EdfiID)
+}
+
+// compare reads the target's copy by id: never by key, so that no student id gets into a URL that is logged somewhere. A copy that cannot be
+// read is noted with the change; the rest of the plan stands.
+func (d *describer) compare(ctx context.Context, target Target, r *scanned, rec *record, verb, id string) (Change, error) {
+	c := Change{Verb: verb, SourceKey: string(rec.SourceKey)}
+	before, _, err := target.Get(ctx, r.Path, id)
+	if err != nil {
+		if ctx.Err() != nil {
+			return c, err
+		}
+		c.Note = "the target's copy could not be read, so every element is shown: " + err.Error()
 	}
 	c.Fields, err = fieldChanges(r, before, rec.Payload)
 	return c, err

@@ -501,3 +501,35 @@ func TestResourceTakenOutOfThePackIsLeftAlone(t *testing.T) {
 		t.Errorf("got calls %v and left alone %v, want no call and the resource named (I5g)", calls, s.LeftAlone)
 	}
 }
+
+func TestPlanKnowsRowsThatWillBeBlockedAndKeysThatChange(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(4)
+	w.mustRun()
+	w.exec(`insert into student values (60, 'S0060', 'No', 'Birthday', null)`)
+	w.exec(`insert into enrolment values (60, 60, 10, '2025-08-18', '9')`)
+	w.exec(`insert into demographic values (60, 60, 1, 'x')`)
+	w.exec(`update period set name = 'P1 renamed' where id = 1`)
+	e, closeAll := w.engine()
+	defer closeAll()
+	p, err := e.Plan(t.Context(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var blocked int64
+	for _, r := range p.Resources {
+		blocked += r.Blocked
+	}
+	if p.Writes() != 1 || blocked != 2 {
+		t.Errorf("got %d writes and %d blocked rows, want the renamed period and two children of the invalid student", p.Writes(), blocked)
+	}
+	for _, c := range p.Changes {
+		if c.Resource == "ed-fi/classPeriods" && (c.Verb != "rekey" || len(c.Fields) != 1 || c.Fields[0].Path != "classPeriodName") {
+			t.Errorf("got %+v, want a change of the key", c)
+		}
+	}
+	if _, calls := w.mustRun(); len(calls) != 1 {
+		t.Errorf("run made calls %v, want what was planned", calls)
+	}
+}

@@ -1,6 +1,11 @@
 package sync
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+
+	"github.com/edfisync/edfisync/syncdb"
+)
 
 // DeletePolicy is the safeguard against mass deletes. Per resource, deletes are held back when they are more than Count and more than
 // Percent of what the ledger has, and always when the source has no row at all. The zero value means 25 records and 20 percent.
@@ -28,6 +33,7 @@ type ResourcePlan struct {
 	Rekey     int64  `json:"rekey,omitempty"` // ledger only: the target re-keys them with their parent
 	Delete    int64  `json:"delete"`
 	Invalid   int64  `json:"invalid"`
+	Blocked   int64  `json:"blocked"`        // rows that refer to a record that is neither at the target nor about to be sent
 	Kept      int64  `json:"kept"`           // entries without a valid row that are left alone because an invalid row stands for them
 	Held      string `json:"held,omitempty"` // why the deletes are held back; empty = they are not
 }
@@ -106,4 +112,50 @@ func (d DeletePolicy) judge(r ResourcePlan) string {
 		return fmt.Sprintf("%d of %d records would be deleted (%.1f %%, the limit is %g %%)", r.Delete, r.Entries, share, percent)
 	}
 	return ""
+}
+
+// predictBlocked counts the rows a run would not send because what they refer to is missing, in load order: a row that is blocked blocks those that
+// refer to it. Answers of the target can block more.
+func predictBlocked(s *scope, found []*scanned, p *Plan) error {
+	blocked := make([]map[syncdb.Hash]struct{}, len(found))
+	for i, r := range found {
+		blocked[i] = map[syncdb.Hash]struct{}{}
+		look := func(counter *int64) func(*record) error {
+			return func(rec *record) error {
+				if _, dup := r.dups[rec.KeyHash]; dup || !s.lacks(found, blocked, rec.Refs) {
+					return nil
+				}
+				if counter == &p.Resources[i].Create {
+					blocked[i][rec.KeyHash] = struct{}{} // a changed record stays live
+				}
+				*counter--
+				p.Resources[i].Blocked++
+				return nil
+			}
+		}
+		if err := errors.Join(r.fresh.each(look(&p.Resources[i].Create)), r.changed.each(look(&p.Resources[i].Update))); err != nil {
+			return fmt.Errorf("look for missing references of %s: %w", r.Path, err)
+		}
+	}
+	return nil
+}
+
+// lacks reports whether a reference has no record to point to once the plan is carried out.
+func (s *scope) lacks(found []*scanned, blocked []map[syncdb.Hash]struct{}, refs []reference) bool {
+	for _, ref := range refs {
+		t := s.targets[ref.Target]
+		there := !t.Complete
+		for _, j := range t.Resources {
+			slot := found[j].table.find(ref.Hash)
+			if slot < 0 || found[j].table.flags[slot]&(slotLive|slotNew) == 0 {
+				continue
+			}
+			_, stopped := blocked[j][ref.Hash]
+			there = there || !stopped
+		}
+		if !there {
+			return true
+		}
+	}
+	return false
 }

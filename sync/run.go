@@ -249,6 +249,9 @@ func (e *Engine) Plan(ctx context.Context, details int) (*Plan, error) {
 	}
 	defer closeAll(found)
 	plan := decide(found, o.Deletes)
+	if err := predictBlocked(sc, found, plan); err != nil {
+		return nil, err
+	}
 	if plan.Open, err = e.Ledger.Open(ctx, e.Connection.ID); err != nil {
 		return nil, fmt.Errorf("count open intents: %w", err)
 	}
