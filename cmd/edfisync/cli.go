@@ -25,7 +25,7 @@ type commands struct {
 	Plan       planCmd       `cmd:"" group:"sync" help:"Show what a run would send; send nothing."`
 	Run        runCmd        `cmd:"" group:"sync" help:"Run one connection: make the target equal to the source."`
 	Runs       runsCmd       `cmd:"" group:"look" help:"List past runs."`
-	Issues     issuesCmd     `cmd:"" group:"look" help:"List what keeps records out of the target, by cause."`
+	Issues     issuesCmd     `cmd:"" group:"look" help:"List what keeps records out of the target, by cause; show the rows of one."`
 	Version    versionCmd    `cmd:"" group:"other" help:"Print version and build."`
 	Completion completionCmd `cmd:"" group:"other" help:"Print a completion script for a shell."`
 }

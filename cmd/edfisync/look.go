@@ -44,41 +44,6 @@ func (c *runsCmd) Run(ctx context.Context, a *app) error {
 	})
 }
 
-type issuesCmd struct {
-	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
-	All        bool   `help:"Show issues that are settled too."`
-}
-
-// Help is the long help of the command.
-func (issuesCmd) Help() string {
-	return `Lists what keeps records out of the target, grouped by cause. docs/operations.md says what to do about each code.`
-}
-
-// Run lists issues.
-func (c *issuesCmd) Run(ctx context.Context, a *app) error {
-	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, id int64) error {
-		issues, err := ledger.Issues(ctx, id, !c.All)
-		if err != nil {
-			return fmt.Errorf("list issues: %w", err)
-		}
-		if a.JSON {
-			a.printJSON(append([]syncdb.Issue{}, issues...))
-			return nil
-		}
-		if len(issues) == 0 {
-			fmt.Fprintln(a.out, "no issues")
-			return nil
-		}
-		w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "ROWS\tOUTCOME\tOWNER\tCODE\tRESOURCE\tCAUSE\tSINCE RUN")
-		for _, i := range issues {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\n", grouped(i.Rows), i.Outcome, i.Owner, i.Code, i.Resource, i.Cause, i.FirstRun)
-		}
-		flush(w)
-		return nil
-	})
-}
-
 // look calls fn with the ledger and the connection's id in it.
 func (a *app) look(ctx context.Context, name string, fn func(ledger *syncdb.DB, id int64) error) error {
 	cfg, err := a.load()

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+func TestIssueShowsWhatTheTargetSaid(t *testing.T) {
+	t.Parallel()
+	problems := []syncdb.Problem{
+		{
+			Outcome: "rejected", SourceKey: "17",
+			Detail: []byte(`{"call":"update","status":409,"type":"urn:ed-fi:api:identity-conflict","hint":"Look for a second row.","correlationId":"c-1",` +
+				`"answer":"{\"detail\":\"Ana\"}","naturalKey":{"studentUniqueId":"4"}}`),
+		},
+		{Outcome: "blocked", SourceKey: "18", Detail: []byte(`{"naturalKey":{"studentUniqueId":"5"}}`), BlockedBy: []byte(`{"entity":"School"}`)},
+		{
+			Outcome: "invalid", SourceKey: "19",
+			Detail: []byte(`{"query":"students.sql","problems":[{"code":"descriptor-unmapped","path":"$.sex","message":"no map has the code","value":"X"},` +
+				`{"code":"required-missing","path":"$.birthDate","message":"is required"}]}`),
+		},
+		{Outcome: "failed", Detail: []byte(`{"call":"delete","error":"no connection","naturalKey":null}`)},
+	}
+	render := func(answer bool) string {
+		d := issueDetail{Issue: syncdb.Issue{ID: 7, Code: "x", Resource: "ed-fi/students", Cause: "a cause", Owner: "us", Outcome: "rejected", FirstRun: 1, LastRun: 2, Rows: 5}}
+		for i := range problems {
+			row, err := readRow(&problems[i], answer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.Details = append(d.Details, row)
+		}
+		var out strings.Builder
+		d.print(&out)
+		return out.String()
+	}
+	want := `issue 7: ed-fi/students rejected: x
+  a cause
+  who can act: us; docs/operations.md and docs/errors.md explain the code
+  since run 1, last in run 2; 5 rows
+
+source row 17: rejected
+  natural key: {"studentUniqueId":"4"}
+  update: 409 urn:ed-fi:api:identity-conflict
+  correlation id: c-1
+  advice: Look for a second row.
+
+source row 18: blocked
+  natural key: {"studentUniqueId":"5"}
+  waits for: School
+
+source row 19: invalid
+  query: students.sql
+  $.sex: no map has the code (descriptor-unmapped): "X"
+  $.birthDate: is required (required-missing)
+
+a record without a source row: failed
+  delete: no answer
+  error: no connection
+
+and 1 more row; --rows 5 shows all
+`
+	if diff := cmp.Diff(render(false), want); diff != "" {
+		t.Errorf("issue (-got +want):\n%s", diff)
+	}
+	if !strings.Contains(render(true), "  answer: {\"detail\":\"Ana\"}\n") {
+		t.Error("--answer does not show the target's answer")
+	}
+}
