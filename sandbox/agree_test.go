@@ -7,8 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/edfisync/edfisync/schema"
 	"pgregory.net/rapid"
+
+	"github.com/edfisync/edfisync/schema"
 )
 
 // spoil changes one place of a payload: drops it, or gives it another value.

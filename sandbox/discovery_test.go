@@ -7,8 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/edfisync/edfisync/schema"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/edfisync/edfisync/schema"
 )
 
 func TestRootLeadsToEverything(t *testing.T) {

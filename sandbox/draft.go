@@ -22,7 +22,6 @@ type draft struct {
 	rec   []byte   // encoded record
 	old   []byte   // encoding of the record before
 	tmp   []byte   // scratch
-	items [][2]int // scratch: item ranges of a collection while it is sorted
 }
 
 // slot is one member of a payload: slots of an object lie in a block, one per property of its shape, in ordinal order.

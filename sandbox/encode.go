@@ -21,7 +21,7 @@ import (
 // Absent, null, empty objects and empty collections are not stored. Equal payloads give equal bytes.
 
 // encode writes the block's members to d.rec and says whether there were any.
-func (d *draft) encode(s *shape, block int32) (any bool) {
+func (d *draft) encode(s *shape, block int32) (some bool) {
 	for i := range s.props {
 		p := &s.props[i]
 		sl := &d.slots[block+int32(i)]
@@ -45,10 +45,10 @@ func (d *draft) encode(s *shape, block int32) (any bool) {
 			d.rec = d.rec[:mark]
 			continue
 		}
-		any = true
+		some = true
 	}
 	d.rec = append(d.rec, 0)
-	return any
+	return some
 }
 
 func (d *draft) encodeItems(s *shape, sl *slot) {

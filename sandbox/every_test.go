@@ -8,8 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/edfisync/edfisync/schema"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/edfisync/edfisync/schema"
 )
 
 // composer makes one payload per resource such that all of them fit together: every reference points at the one record of its target.

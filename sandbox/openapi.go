@@ -23,7 +23,7 @@ type document struct {
 }
 
 func newDocuments(c *catalog) documents {
-	make := func(title string, descriptors bool) func() document {
+	once := func(title string, descriptors bool) func() document {
 		return sync.OnceValue(func() document {
 			g := generator{cat: c, schemas: object{}, names: map[*shape]string{}}
 			text, err := json.Marshal(g.document(title, descriptors))
@@ -34,7 +34,7 @@ func newDocuments(c *catalog) documents {
 			return document{text, `"` + hex.EncodeToString(sum[:8]) + `"`}
 		})
 	}
-	return documents{make("Resources", false), make("Descriptors", true)}
+	return documents{once("Resources", false), once("Descriptors", true)}
 }
 
 type object = map[string]any

@@ -2,7 +2,7 @@ package sandbox
 
 import (
 	"fmt"
-	"sort"
+	"slices"
 	"strings"
 
 	"github.com/edfisync/edfisync/schema"
@@ -161,8 +161,7 @@ func (c *catalog) target(p *schema.Property, leaves *shape) (*refTarget, error) 
 	} else {
 		return nil, fmt.Errorf("there is no entity %s", p.Target)
 	}
-	parts := append([]schema.RefPart(nil), p.Parts...)
-	sort.Slice(parts, func(i, j int) bool { return parts[i].Part < parts[j].Part })
+	parts := slices.SortedFunc(slices.Values(p.Parts), func(a, b schema.RefPart) int { return strings.Compare(a.Part, b.Part) })
 	if len(parts) != len(key) {
 		return nil, fmt.Errorf("the key of %s has %d parts, the reference %d", p.Target, len(key), len(parts))
 	}
