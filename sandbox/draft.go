@@ -16,12 +16,12 @@ type draft struct {
 	problems problems
 	fault    string // the body is no JSON object: why
 
-	key   []byte   // encoded natural key
-	hash  keyHash  // of key
-	pins  []*row   // rows whose inbound count this draft raised
-	rec   []byte   // encoded record
-	old   []byte   // encoding of the record before
-	tmp   []byte   // scratch
+	key  []byte  // encoded natural key
+	hash keyHash // of key
+	pins []*row  // rows whose inbound count this draft raised
+	rec  []byte  // encoded record
+	old  []byte  // encoding of the record before
+	tmp  []byte  // scratch
 }
 
 // slot is one member of a payload: slots of an object lie in a block, one per property of its shape, in ordinal order.

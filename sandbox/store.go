@@ -151,7 +151,7 @@ func (st *store) upsert(d *draft, t *table, m match) (change, *refusal) {
 		if t.next >= maxRows {
 			s.mu.Unlock()
 			d.unpin()
-			return change{}, &refusal{kind: refusedFull}
+			return change{}, &refusal{kind: refusedInternal}
 		}
 		n, r := t.newRow()
 		t.put(n, r, d.rec)
