@@ -53,7 +53,7 @@ const (
 	refusedKeyChange                // the key of an item of entity name cannot be changed
 	refusedGone                     // there is no such record
 	refusedPrecondition             // If-Match does not match
-	refusedFull                     // no more rows
+	refusedInternal                 // no more row numbers, or a fault of ours
 )
 
 // change is what a write came to.
