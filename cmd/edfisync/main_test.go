@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -25,7 +27,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"edfisync": main, "edfisync-code": expectCode})
 }
 
-// expectCode is "edfisync-code CODE ARGUMENTS…" in a script: edfisync with these arguments, which must end with this code.
+// expectCode is "exec edfisync-code CODE ARGUMENTS… &name&" in a script: edfisync in the background, which must end with this code.
 func expectCode() {
 	got := process(os.Args[2:])
 	if strconv.Itoa(got) != os.Args[1] {
@@ -34,17 +36,51 @@ func expectCode() {
 	}
 }
 
+// runForCode is "code CODE ARGUMENTS…" in a script: edfisync, which must end with this code.
+func runForCode(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec("edfisync", args[1:]...)
+	got := "0"
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = strconv.Itoa(exit.ExitCode())
+	} else {
+		ts.Check(err)
+	}
+	if got != args[0] {
+		ts.Fatalf("exit code %s, want %s", got, args[0])
+	}
+}
+
+// shippedProgram returns a folder with the program as it is shipped, when EDFISYNC_TEST_PROGRAM names it: make test does, because a
+// hundred processes with the race detector take most of its time. Without it the scripts run this test program.
+func shippedProgram(t *testing.T) string {
+	t.Helper()
+	program := os.Getenv("EDFISYNC_TEST_PROGRAM")
+	if program == "" {
+		return ""
+	}
+	dir := t.TempDir()
+	if err := os.Symlink(program, filepath.Join(dir, "edfisync")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // The scripts are the specification of the command line.
 func TestScripts(t *testing.T) {
 	t.Parallel()
+	shipped := shippedProgram(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Values[scriptSandbox{}] = new(atomic.Pointer[sandbox.Server])
+			if shipped != "" {
+				env.Setenv("PATH", shipped+string(os.PathListSeparator)+env.Getenv("PATH"))
+			}
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"sandbox": startSandbox, "written": waitWritten, "address": freeAddress, "reachable": waitReachable, "sql": execSQL,
+			"code": runForCode, "sandbox": startSandbox, "written": waitWritten, "address": freeAddress, "reachable": waitReachable, "sql": execSQL,
 		},
 	})
 }
