@@ -136,10 +136,7 @@ func loadPack(conn *config.Connection) (*source.Pack, error) {
 	}
 	wanted := map[string]bool{}
 	for _, name := range conn.Resources {
-		if !strings.Contains(name, "/") {
-			name = "ed-fi/" + name
-		}
-		wanted[strings.ToLower(name)] = false
+		wanted[strings.ToLower(fullResource(name))] = false
 	}
 	pack.Queries = slices.DeleteFunc(pack.Queries, func(q *source.Query) bool {
 		_, in := wanted[strings.ToLower(q.Resource)]
@@ -148,7 +145,7 @@ func loadPack(conn *config.Connection) (*source.Pack, error) {
 	})
 	var missing []string
 	for _, name := range conn.Resources {
-		if full := strings.ToLower(name); !wanted[full] && !wanted["ed-fi/"+full] {
+		if !wanted[strings.ToLower(fullResource(name))] {
 			missing = append(missing, name)
 		}
 	}
@@ -156,6 +153,37 @@ func loadPack(conn *config.Connection) (*source.Pack, error) {
 		return nil, fmt.Errorf("connection %s: the pack has no query for: %s", conn.FullName(), strings.Join(missing, ", "))
 	}
 	return pack, nil
+}
+
+// fullResource is a resource's name with its schema, which may be left out when it is ed-fi.
+func fullResource(name string) string {
+	if strings.Contains(name, "/") {
+		return name
+	}
+	return "ed-fi/" + name
+}
+
+// resourcesOf finds the resources that names stand for among those the pack fills. A name that stands for none is an error: what it was
+// meant to do would silently not happen.
+func resourcesOf(pack *source.Pack, names []string) ([]string, error) {
+	known := make([]string, len(pack.Queries))
+	for i, q := range pack.Queries {
+		known[i] = q.Resource
+	}
+	found := make([]string, 0, len(names))
+	for _, name := range names {
+		full := fullResource(name)
+		i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(k, full) })
+		if i < 0 {
+			hint := "edfisync plan lists the connection's resources"
+			if near := config.Nearest(full, known); near != "" {
+				hint = "did you mean " + near + "?"
+			}
+			return nil, fmt.Errorf("the connection syncs no resource %q (%s)", name, hint)
+		}
+		found = append(found, known[i])
+	}
+	return found, nil
 }
 
 func packFiles(pack string) (fs.FS, error) {

@@ -53,6 +53,10 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	approved, err := c.approved(conn)
+	if err != nil {
+		return err
+	}
 	o, err := a.open(ctx, cfg, conn)
 	if err != nil {
 		return err
@@ -65,7 +69,7 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 	if err := contradicts(witnessFile(a.Config), state); err != nil && !c.AcceptLedger {
 		return fmt.Errorf("%w\n  If this is meant: edfisync run --accept-ledger. docs/operations.md says what to expect", err)
 	}
-	o.engine.Options.Deletes.Approve = c.ApproveDelete
+	o.engine.Options.Deletes.Approve = approved
 	shown := a.newProgress()
 	if shown != nil {
 		o.engine.Progress = shown.event
@@ -88,6 +92,22 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 		return hinted(err)
 	}
 	return quietly(codeOfSummary(summary))
+}
+
+// approved are the resources --approve-deletes names, as the engine calls them.
+func (c *runCmd) approved(conn *config.Connection) ([]string, error) {
+	if len(c.ApproveDelete) == 0 {
+		return nil, nil
+	}
+	pack, err := loadPack(conn)
+	if err != nil {
+		return nil, usageError(err)
+	}
+	resources, err := resourcesOf(pack, c.ApproveDelete)
+	if err != nil {
+		return nil, usageError(fmt.Errorf("--approve-deletes: %w", err))
+	}
+	return resources, nil
 }
 
 // runOnce runs the engine as this process. A lease whose process is gone is ended instead of waited out.

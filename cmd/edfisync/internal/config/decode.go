@@ -86,7 +86,7 @@ func (d *decoder) field(key, value *yaml.Node, to reflect.Value, path string) {
 	i := slices.Index(names, key.Value)
 	if i < 0 {
 		remedy := "keys here are: " + strings.Join(names, ", ")
-		if near := nearest(key.Value, names); near != "" {
+		if near := Nearest(key.Value, names); near != "" {
 			remedy = "did you mean " + near + "?"
 		}
 		d.fail(key.Line, join(path, key.Value), "unknown key", remedy)
@@ -194,8 +194,8 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// nearest returns the candidate that takes the fewest edits to reach, when that is few enough to have been meant.
-func nearest(word string, candidates []string) string {
+// Nearest returns the candidate that takes the fewest edits to reach, when that is few enough to have been meant.
+func Nearest(word string, candidates []string) string {
 	best, fewest := "", len(word)/2+1
 	for _, candidate := range candidates {
 		if n := edits(word, candidate); n < fewest {
