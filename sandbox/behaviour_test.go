@@ -141,7 +141,7 @@ var refusals = []struct {
 		name: "a school with the id of a district", method: "POST", path: "schools", body: strings.Replace(schoolBody, "255901001", "255901", 1),
 		status: 409, kind: "data-conflict:non-unique-identity", title: "Identifying Values Are Not Unique",
 		detail: "The identifying value(s) of the item are the same as another item that already exists.",
-		errors: []string{"A primary key conflict occurred when attempting to create or update a record in the 'EducationOrganization' table. The duplicate key is (SchoolId) = (255901)."},
+		errors: []string{"A primary key conflict occurred when attempting to create or update a record in the 'EducationOrganization' table. The duplicate key is (EducationOrganizationId) = (255901)."},
 	},
 	{
 		name: "a change of a key that cannot be changed", method: "PUT", path: "students/{id}", from: "students", body: strings.Replace(studentBody, "604822", "604823", 1),

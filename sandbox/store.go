@@ -425,7 +425,11 @@ func (d *draft) keyText(t *table) string {
 			names.WriteString(", ")
 			values.WriteString(", ")
 		}
-		names.WriteString(upperFirst(t.key[i].name))
+		if name := t.key[i].name; t.res.Extends != "" && len(t.key) == 1 {
+			names.WriteString(t.res.Extends + "Id") // the table is the abstract entity's
+		} else {
+			names.WriteString(upperFirst(name))
+		}
 		if p, s := d.scalarAt(t.shape, 1, t.key[i].path.steps); p != nil {
 			values.WriteString(d.print(p, s))
 		}
