@@ -204,7 +204,7 @@ const sqliteReplace = ` ON CONFLICT DO UPDATE SET full_record_hash = excluded.fu
 	origin = excluded.origin, run_id = excluded.run_id`
 
 func sqliteInsert(n int, replace bool) string {
-	q := `INSERT INTO entry (connection_id, resource_id, natural_key_hash, full_record_hash, source_hash, person_hash, edfi_id, key_sealed,
+	q := `INSERT OR FAIL INTO entry (connection_id, resource_id, natural_key_hash, full_record_hash, source_hash, person_hash, edfi_id, key_sealed,
 		state, origin, run_id) VALUES ` + list("(?1, ?2, ?, ?, ?, ?, ?, ?, ?, ?, ?)", n)
 	if replace {
 		return q + sqliteReplace
