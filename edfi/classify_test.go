@@ -84,7 +84,7 @@ func TestClassify(t *testing.T) {
 		{name: "a concurrent write", status: 409, method: "PUT", body: problemBody("data-conflict:multi-user-conflict", "x", ""), class: Transient, code: "multi-user-conflict"},
 		{name: "an item changed since it was read (F27)", status: 412, method: "PUT", body: problemBody("optimistic-lock-failed", "The item has been modified by another user.", ""), class: Transient, code: "changed-meanwhile"},
 		{name: "a content type", status: 415, method: "POST", body: problemBody("unsupported-media-type", "x", ""), class: Rejected, code: "media-type"},
-		{name: "too many tokens", status: 429, method: "POST", body: problemBody("security:authentication:too-many-tokens", "x", ""), class: Transient, code: "too-many-requests"},
+		{name: "too many tokens", status: 429, method: "POST", body: problemBody("security:authentication:too-many-tokens", "x", ""), class: Transient, code: "too-many-tokens"},
 		{name: "an unexpected problem (F14)", status: 500, method: "POST", body: problemBody("system", "An unexpected problem has occurred.", ""), class: Transient, code: "target-error"},
 		{name: "a wrong configuration of the host", status: 500, method: "POST", body: problemBody("system:configuration:security", "x", ""), class: Transient, code: "target-error"},
 		{name: "the host without its database", status: 500, method: "POST", body: problemBody("system:database-connection", "x", ""), class: Transient, code: "unavailable"},

@@ -276,9 +276,11 @@ func (t *tokens) tokenError(ctx context.Context, err error) *Error {
 		return e
 	}
 	e := Classify(refused.Response.StatusCode, refused.Response.Header, refused.Body, http.MethodPost)
-	if status := refused.Response.StatusCode; e.Class != Transient && status < 500 && (status < 300 || status >= 400) {
-		v := tokenRefused()
-		e.Class, e.Code, e.Owner, e.Title, e.Hint, e.repeat = v.class, v.code, v.owner, v.title, v.hint, v.repeat
+	switch status := refused.Response.StatusCode; {
+	case status == http.StatusTooManyRequests:
+		e.become(tooManyTokens())
+	case e.Class != Transient && status < 500 && (status < 300 || status >= 400):
+		e.become(tokenRefused())
 		if status == http.StatusNotFound {
 			e.Title, e.Hint = "there is no token endpoint at this address", "Correct the base URL, or set the token URL."
 		}

@@ -145,7 +145,8 @@ func TestTokenEndpointAnswers(t *testing.T) {
 		{"no such endpoint", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "404 page not found", 404) }, Transient, "not-the-api", 3},
 		{"too many live tokens", func(w http.ResponseWriter, _ *http.Request) {
 			writeJSON(w, 429, map[string]string{"type": "urn:ed-fi:api:security:authentication:too-many-tokens"})
-		}, Transient, "too-many-requests", 3},
+		}, Transient, "too-many-tokens", 3},
+		{"429 of something in front", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }, Transient, "too-many-tokens", 3},
 		{"down", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }, Transient, "unavailable", 3},
 		{"a web page", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/html")

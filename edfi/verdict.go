@@ -21,6 +21,11 @@ func (v verdict) error() *Error {
 	return &Error{Class: v.class, Code: v.code, Owner: v.owner, Title: v.title, Hint: v.hint, repeat: v.repeat}
 }
 
+// become puts another verdict in the place of the error's.
+func (e *Error) become(v verdict) {
+	e.Class, e.Code, e.Owner, e.Title, e.Hint, e.repeat = v.class, v.code, v.owner, v.title, v.hint, v.repeat
+}
+
 // What the content is refused for.
 func validationFailed() verdict {
 	return verdict{"data-validation-failed", Invalid, OwnerMapping, "the target refuses the content",
@@ -150,6 +155,13 @@ func tooManyRequests() verdict {
 		"Lower the connection's concurrency, or ask the target's host for a higher limit.", true}
 }
 
+// tooManyTokens: the token endpoint keeps few tokens of a key alive (15 by default, for 30 minutes) and refuses more (F19).
+func tooManyTokens() verdict {
+	return verdict{"too-many-tokens", Transient, OwnerMapping, "the target gives these credentials no more tokens for now",
+		"Each start of a program takes a token, and the host keeps only so many alive, for up to 30 minutes: wait, start fewer programs with this key, " +
+			"or let one process do the runs.", true}
+}
+
 func targetFailed() verdict {
 	return verdict{"target-error", Transient, OwnerTarget, "the target failed",
 		"The call is repeated by itself; if it goes on, give the correlation id to the target's host.", true}
@@ -273,7 +285,9 @@ func verdictOfSuffix(suffix string) (verdict, bool) {
 		return profileRefused(), true
 	case "security:authentication", "unauthorized":
 		return unauthenticated(), true
-	case "security:authentication:too-many-tokens", "too-many-requests":
+	case "security:authentication:too-many-tokens":
+		return tooManyTokens(), true
+	case "too-many-requests":
 		return tooManyRequests(), true
 	case "security:authorization", "security:authorization:relationships":
 		return noRelationship(), true
