@@ -309,14 +309,15 @@ func (s *stepRun) add(o *op) error {
 	return nil
 }
 
-// batchSize is twice the calls in flight, 64 to 1,024, shared between the steps that run side by side: a kill leaves at most two such
+// batchSize is four times the calls in flight, 64 to 1,024, shared between the steps that run side by side: a kill leaves at most two such
 // batches open.
 func (s *stepRun) batchSize() int {
 	n := maxBatch(min(s.x.target.Concurrency(), s.x.o.Workers))
 	return max(1, n/int(max(1, s.x.active.Load())))
 }
 
-func maxBatch(calls int) int { return min(1024, max(64, 2*calls)) }
+// maxBatch is four times the calls in flight (adr/0009), so that a group commit costs each call little.
+func maxBatch(calls int) int { return min(1024, max(64, 4*calls)) }
 
 func (s *stepRun) newBatch() *batch {
 	if n := len(s.spare); n > 0 {

@@ -49,7 +49,7 @@ connections:
       concurrency: { min: 4, max: 8 }
 `
 
-// openAtMost is two batches of the configuration above (engine.md §3: twice the calls in flight, at least 64).
+// openAtMost is two batches of the configuration above (four times the calls in flight, at least 64).
 const openAtMost = 2 * 64
 
 func newKillWorld(t *testing.T, sisFile string) *killWorld {
