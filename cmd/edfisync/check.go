@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -21,8 +23,9 @@ type checkCmd struct {
 
 // Help is the long help of the command.
 func (checkCmd) Help() string {
-	return `Tests everything a run needs and reports every problem at once, with its remedy. Nothing is sent to the target. A ledger on PostgreSQL
-gets its tables when they are missing; an embedded one is left for the first run to make.
+	return `Tests everything a run needs and reports every problem at once, with its remedy. Nothing is sent to the target. The source counts
+the rows of every query to find source keys and natural keys that are missing or there twice; that reads all of them. A ledger on PostgreSQL
+gets its tables when they are missing; a ledger in a file, its key and work_dir are left for the first run to make.
 
 Examples:
 
@@ -33,7 +36,7 @@ Examples:
 // finding is one line of a check.
 type finding struct {
 	Connection string `json:"connection,omitempty"`
-	Part       string `json:"part"` // ledger, pack, source, target, credentials, claims, mapping
+	Part       string `json:"part"` // ledger, pack, source, target, credentials, claims, model, mapping, rows
 	OK         bool   `json:"ok"`
 	Warning    bool   `json:"warning,omitempty"` // worth knowing; a run works
 	Detail     string `json:"detail"`
@@ -140,16 +143,35 @@ func (a *app) printReport(r *report) {
 	}
 }
 
+// checkLedger tests ledger and key as a run finds them, and makes neither.
 func checkLedger(ctx context.Context, r *report, cfg *config.Config, witnessed string) {
-	if missing(cfg) {
-		if err := os.MkdirAll(cfg.WorkDir, 0o700); err != nil {
-			r.fail(ctx, "ledger", usageError(err), "choose a work_dir that can be written to")
-			return
-		}
-		r.ok("ledger", "not there yet; the first run makes it in %s", cfg.WorkDir)
+	master, err := masterKey(cfg)
+	unmade := errors.Is(err, errNoKey)
+	if err != nil && !unmade {
+		r.fail(ctx, "ledger", usageError(fmt.Errorf("ledger key: %w", err)), "")
 		return
 	}
-	ledger, err := openLedger(ctx, cfg)
+	if err := usableFolder(cfg.WorkDir); err != nil {
+		r.fail(ctx, "ledger", usageError(fmt.Errorf("work_dir: %w", err)), "choose a work_dir that can be made")
+		return
+	}
+	if missing(cfg) {
+		if err := contradicts(witnessed, witness{}); err != nil {
+			r.fail(ctx, "ledger", fmt.Errorf("%s is not there, and there was a ledger before: %w", ledgerFile(cfg), err), "if this is meant: edfisync run --accept-ledger")
+			return
+		}
+		if unmade {
+			r.ok("ledger", "not there yet; the first run makes it and its key: %s, %s", ledgerFile(cfg), keyFile(cfg))
+		} else {
+			r.ok("ledger", "not there yet; the first run makes it: %s", ledgerFile(cfg))
+		}
+		return
+	}
+	if unmade {
+		r.ok("ledger", "there is no key yet; the first run makes it: %s", keyFile(cfg))
+		return
+	}
+	ledger, err := openLedgerWith(ctx, cfg, master)
 	if err != nil {
 		r.fail(ctx, "ledger", err, "")
 		return
@@ -163,7 +185,23 @@ func checkLedger(ctx context.Context, r *report, cfg *config.Config, witnessed s
 		r.fail(ctx, "ledger", err, "if this is meant: edfisync run --accept-ledger")
 		return
 	}
-	r.ok("ledger", "opens with its key, id %s, %d runs finished", state.Ledger, state.Generation)
+	r.ok("ledger", "opens with its key, id %s, %s finished", state.Ledger, counted(state.Generation, "run"))
+}
+
+// usableFolder tells what keeps a folder from being made, if anything does. It does not make it.
+func usableFolder(path string) error {
+	for {
+		info, err := os.Stat(path)
+		switch {
+		case err == nil && !info.IsDir():
+			return fmt.Errorf("%s is not a folder", path)
+		case err == nil:
+			return nil
+		case !errors.Is(err, fs.ErrNotExist) || filepath.Dir(path) == path:
+			return err
+		}
+		path = filepath.Dir(path)
+	}
 }
 
 // checkConnection tests the parts of a connection as far as one does not need another that failed.
@@ -178,6 +216,10 @@ func checkConnection(ctx context.Context, r *report, conn *config.Connection) {
 	if pack == nil {
 		return
 	}
+	if err := sourceThere(conn); err != nil {
+		r.fail(ctx, "source", err, "")
+		return
+	}
 	db, err := source.Open(ctx, sourceConfig(conn, pack))
 	if err != nil {
 		r.fail(ctx, "source", err, "")
@@ -188,12 +230,29 @@ func checkConnection(ctx context.Context, r *report, conn *config.Connection) {
 	if model == nil {
 		return
 	}
-	queries, err := bind(ctx, db, pack, model, conn)
+	checkMapping(ctx, r, conn, db, pack, model)
+}
+
+// checkMapping compiles the pack against source and model, and counts what only the rows can show.
+func checkMapping(ctx context.Context, r *report, conn *config.Connection, db *source.DB, pack *source.Pack, model *schema.Model) {
+	extra, err := descriptorsOf(conn, pack)
 	if err != nil {
 		r.fail(ctx, "mapping", err, "")
 		return
 	}
-	r.ok("mapping", "%d queries fit the model %s", len(queries), model.Name)
+	queries, err := db.Check(ctx, pack, model, rulesOf(conn), extra)
+	if len(queries) > 0 {
+		fit := fmt.Sprintf("%d queries fit", len(queries))
+		if len(queries) == 1 {
+			fit = "1 query fits"
+		}
+		r.ok("mapping", "%s the model %s", fit, model.Name)
+	}
+	if err != nil {
+		r.fail(ctx, "mapping", err, "")
+	} else {
+		r.ok("rows", "every source key is there once, and so is every natural key")
+	}
 	for _, q := range queries {
 		for _, warning := range q.Warnings {
 			r.warn("mapping", q.Query.File+": "+warning, "")
@@ -258,7 +317,7 @@ func checkClaims(ctx context.Context, r *report, target *edfi.Client, pack *sour
 		r.fail(ctx, "claims", fmt.Errorf("claim set %q does not allow: %s", info.ClaimSet.Name, strings.Join(lacking, ", ")), "ask the host of the API for a claim set that allows it")
 		return
 	}
-	r.ok("claims", "claim set %q allows all that the pack sends, for %d education organizations", info.ClaimSet.Name, len(info.EducationOrganizations))
+	r.ok("claims", "claim set %q allows all that the pack sends, for %s", info.ClaimSet.Name, counted(int64(len(info.EducationOrganizations)), "education organization"))
 }
 
 func orElse(value, otherwise string) string {

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
 	"github.com/edfisync/edfisync/edfi"
-	"github.com/edfisync/edfisync/internal/keys"
 	"github.com/edfisync/edfisync/mappings"
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/source"
@@ -52,6 +50,9 @@ func (o *opened) open(ctx context.Context, cfg *config.Config, conn *config.Conn
 	if err != nil {
 		return usageError(err)
 	}
+	if err := sourceThere(conn); err != nil {
+		return err
+	}
 	if o.ledger, err = openLedger(ctx, cfg); err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func (o *opened) open(ctx context.Context, cfg *config.Config, conn *config.Conn
 	}
 	id, ring, err := o.ledger.Connection(ctx, conn.Tenant, conn.Name)
 	if err != nil {
-		return fmt.Errorf("open the connection's part of the ledger: %w", err)
+		return err
 	}
 	o.engine = &sync.Engine{
 		Model: model, Dependencies: order, Source: sync.FromSource(db, queries), Ledger: o.ledger, Keys: ring, Connection: id, Logger: log,
@@ -218,8 +219,22 @@ func sourceConfig(conn *config.Connection, pack *source.Pack) source.Config {
 	}
 }
 
-// bind matches the pack's queries with the model, with the connection's own descriptor maps on top. Problems of the pack are usage errors.
-func bind(ctx context.Context, db *source.DB, pack *source.Pack, model *schema.Model, conn *config.Connection) ([]*source.Bound, error) {
+// sourceThere refuses a SQLite file that does not exist by its name, before anything is asked for. The path is no secret, unlike other
+// connection strings.
+func sourceThere(conn *config.Connection) error {
+	dsn := conn.Source.DSN.Reveal()
+	if conn.Source.Driver != source.SQLite || strings.HasPrefix(dsn, "file:") {
+		return nil
+	}
+	if _, err := os.Stat(dsn); errors.Is(err, fs.ErrNotExist) {
+		return usageError(fmt.Errorf("source: there is no file %s (correct source.dsn of connection %s; a relative path starts at the configuration file's folder)",
+			dsn, conn.FullName()))
+	}
+	return nil
+}
+
+// descriptorsOf are the connection's own descriptor maps, which go over the pack's.
+func descriptorsOf(conn *config.Connection, pack *source.Pack) (schema.DescriptorMaps, error) {
 	extra := schema.DescriptorMaps{}
 	for descriptor, codes := range conn.Descriptors {
 		extra[descriptor] = map[string]string{}
@@ -230,6 +245,15 @@ func bind(ctx context.Context, db *source.DB, pack *source.Pack, model *schema.M
 			}
 			extra[descriptor][code] = uri
 		}
+	}
+	return extra, nil
+}
+
+// bind matches the pack's queries with the model, with the connection's own descriptor maps on top. Problems of the pack are usage errors.
+func bind(ctx context.Context, db *source.DB, pack *source.Pack, model *schema.Model, conn *config.Connection) ([]*source.Bound, error) {
+	extra, err := descriptorsOf(conn, pack)
+	if err != nil {
+		return nil, err
 	}
 	queries, err := db.Bind(ctx, nil, pack, model, rulesOf(conn), extra)
 	if len(source.Problems(err)) > 0 {
@@ -297,48 +321,4 @@ func loadOrder(ctx context.Context, target *edfi.Client, model *schema.Model, lo
 func notOffered(err error) bool {
 	var target *edfi.Error
 	return errors.As(err, &target) && (target.Code == "no-dependencies" || target.Code == "no-token-info")
-}
-
-// ledgerConfig is where the ledger is, and whether it is the embedded one.
-func ledgerConfig(cfg *config.Config) (dsn string, embedded bool) {
-	if dsn := cfg.Ledger.DSN.Reveal(); dsn != "" {
-		return dsn, false
-	}
-	return config.SQLiteLedger + filepath.Join(cfg.WorkDir, "ledger.sqlite"), true
-}
-
-// openLedger opens the sync database with its key, making an embedded one and its key when this is the first start.
-func openLedger(ctx context.Context, cfg *config.Config) (*syncdb.DB, error) {
-	if err := os.MkdirAll(cfg.WorkDir, 0o700); err != nil {
-		return nil, usageError(fmt.Errorf("make work_dir: %w", err))
-	}
-	master, err := masterKey(cfg)
-	if err != nil {
-		return nil, usageError(fmt.Errorf("ledger key: %w", err))
-	}
-	dsn, _ := ledgerConfig(cfg)
-	var grace time.Duration // a lease may be taken over when its last call must have ended, whichever connection's it was
-	for i := range cfg.Connections {
-		grace = max(grace, time.Duration(cfg.Connections[i].Target.Timeout))
-	}
-	ledger, err := syncdb.Open(ctx, syncdb.Config{DSN: dsn, Master: master, Grace: grace})
-	if errors.Is(err, keys.ErrWrongMaster) {
-		return nil, usageError(err)
-	}
-	return ledger, err
-}
-
-func masterKey(cfg *config.Config) (*keys.Master, error) {
-	switch {
-	case cfg.Ledger.Key != "":
-		return keys.ParseMaster(cfg.Ledger.Key.Reveal())
-	case cfg.Ledger.KeyFile != "":
-		// A file somebody named is not made here: a path with a mistake in it must not become a second key.
-		if _, err := os.Stat(cfg.Ledger.KeyFile); err != nil {
-			return nil, fmt.Errorf("%w (make one with: umask 077; openssl rand -hex 32 > FILE)", err)
-		}
-		return keys.LoadOrCreateFile(cfg.Ledger.KeyFile)
-	default:
-		return keys.LoadOrCreateFile(filepath.Join(cfg.WorkDir, "ledger.key"))
-	}
 }

@@ -44,7 +44,7 @@ func (c *issuesCmd) Run(ctx context.Context, a *app) error {
 	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, id int64) error {
 		issues, err := ledger.Issues(ctx, id, !c.All && c.ID == 0)
 		if err != nil {
-			return fmt.Errorf("list issues: %w", err)
+			return err
 		}
 		if c.ID == 0 {
 			return a.listIssues(issues)
@@ -55,7 +55,7 @@ func (c *issuesCmd) Run(ctx context.Context, a *app) error {
 		}
 		problems, err := ledger.Problems(ctx, id, syncdb.ProblemFilter{IssueID: c.ID, Limit: c.Rows})
 		if err != nil {
-			return fmt.Errorf("read the rows of issue %d: %w", c.ID, err)
+			return err
 		}
 		shown := issueDetail{Issue: issues[i], Details: make([]issueRow, len(problems))}
 		for i := range problems {

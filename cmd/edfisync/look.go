@@ -2,15 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"strings"
+	"io"
 	"text/tabwriter"
 	"time"
 
-	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
+	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -24,24 +23,44 @@ func (c *runsCmd) Run(ctx context.Context, a *app) error {
 	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, id int64) error {
 		runs, err := ledger.Runs(ctx, id, c.Limit)
 		if err != nil {
-			return fmt.Errorf("list runs: %w", err)
+			return err
 		}
 		if a.JSON {
 			a.printJSON(append([]syncdb.Run{}, runs...))
 			return nil
 		}
-		w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "RUN\tSTATE\tWHY\tSTARTED\tTOOK\tERROR")
-		for _, r := range runs {
-			took := ""
-			if !r.EndedAt.IsZero() && !r.StartedAt.IsZero() {
-				took = r.EndedAt.Sub(r.StartedAt).Round(time.Millisecond).String()
-			}
-			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.State, r.Reason, when(r.StartedAt), took, firstLine(r.Error))
-		}
-		flush(w)
-		return nil
+		return printRuns(a.out, runs)
 	})
+}
+
+// printRuns is a table of runs with their counts, and below it what kept runs from finishing.
+func printRuns(out io.Writer, runs []syncdb.Run) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "RUN\tSTATE\tWHY\tSTARTED\tTOOK\tCREATED\tUPDATED\tDELETED\tHELD\tFAILED")
+	for _, r := range runs {
+		took := ""
+		if !r.EndedAt.IsZero() && !r.StartedAt.IsZero() {
+			took = r.EndedAt.Sub(r.StartedAt).Round(time.Millisecond).String()
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s", r.ID, r.State, r.Reason, when(r.StartedAt), took)
+		if len(r.Totals) > 0 { // a run that lost its process has none
+			var t sync.Totals
+			if err := json.Unmarshal(r.Totals, &t); err != nil {
+				return fmt.Errorf("read the totals of run %d: %w", r.ID, err)
+			}
+			fmt.Fprintf(w, "\t%s\t%s\t%s\t%s\t%s", grouped(t.Created), grouped(t.Updated), grouped(t.Deleted), grouped(t.Held()), grouped(t.Failed()))
+		} else {
+			fmt.Fprint(w, "\t\t\t\t\t")
+		}
+		fmt.Fprintln(w)
+	}
+	flush(w)
+	for _, r := range runs {
+		if r.Error != "" {
+			fmt.Fprintf(out, "\nrun %d %s: %s\n", r.ID, r.State, r.Error)
+		}
+	}
+	return nil
 }
 
 // look calls fn with the ledger and the connection's id in it.
@@ -54,29 +73,22 @@ func (a *app) look(ctx context.Context, name string, fn func(ledger *syncdb.DB, 
 	if err != nil {
 		return err
 	}
-	if missing(cfg) {
+	master, err := masterKey(cfg)
+	switch {
+	case missing(cfg), errors.Is(err, errNoKey):
 		return &exitError{code: exitFailed, err: errors.New("there is no ledger yet: the first edfisync run makes it")}
+	case err != nil:
+		return usageError(fmt.Errorf("ledger key: %w", err))
 	}
-	ledger, err := openLedger(ctx, cfg)
+	ledger, err := openLedgerWith(ctx, cfg, master)
 	if err != nil {
 		return err
 	}
 	id, _, err := ledger.Connection(ctx, conn.Tenant, conn.Name)
 	if err != nil {
-		return errors.Join(fmt.Errorf("open the connection's part of the ledger: %w", err), ledger.Close())
+		return errors.Join(err, ledger.Close())
 	}
 	return errors.Join(fn(ledger, id.ID), ledger.Close())
-}
-
-// missing tells whether the ledger is a file that is not there, so that looking does not make one.
-func missing(cfg *config.Config) bool {
-	dsn, _ := ledgerConfig(cfg)
-	path, isFile := strings.CutPrefix(dsn, config.SQLiteLedger)
-	if !isFile {
-		return false
-	}
-	_, err := os.Stat(path)
-	return errors.Is(err, fs.ErrNotExist)
 }
 
 func when(t time.Time) string {
@@ -84,9 +96,4 @@ func when(t time.Time) string {
 		return ""
 	}
 	return t.Local().Format("2006-01-02 15:04:05")
-}
-
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(s, "\n")
-	return line
 }

@@ -68,7 +68,7 @@ func codeOfPlan(p *sync.Plan) exitCode {
 		if r.Held != "" {
 			code = worst(code, exitHeld)
 		}
-		if r.Invalid > 0 {
+		if r.Invalid > 0 || r.Blocked > 0 {
 			code = worst(code, exitProblems)
 		}
 	}
@@ -77,9 +77,9 @@ func codeOfPlan(p *sync.Plan) exitCode {
 
 func (a *app) printPlan(p *sync.Plan) {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "create\tupdate\tdelete\tunchanged\tinvalid\t")
+	fmt.Fprintln(w, "create\tupdate\tdelete\tunchanged\tinvalid\tblocked\t")
 	for _, r := range p.Resources {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t  %s\n", grouped(r.Create), grouped(r.Update), grouped(r.Delete), grouped(r.Unchanged), grouped(r.Invalid), r.Resource)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t  %s\n", grouped(r.Create), grouped(r.Update), grouped(r.Delete), grouped(r.Unchanged), grouped(r.Invalid), grouped(r.Blocked), r.Resource)
 	}
 	flush(w)
 	fmt.Fprintf(a.out, "\na run would make %s; nothing was sent\n", counted(p.Writes(), "write call"))

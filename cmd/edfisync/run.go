@@ -203,7 +203,27 @@ func writeSummary(out io.Writer, s *sync.Summary) {
 	for _, resource := range resources {
 		fmt.Fprintf(out, "held: deletes of %s: %s\n  let them through with: edfisync run --approve-deletes %s\n", resource, s.HeldBack[resource], resource)
 	}
-	if s.Held+s.Failed > 0 {
+	if s.Totals.Met > 0 {
+		fmt.Fprintf(out, "%s at the target before our first call: kept up to date, never deleted by edfisync\n", counted(s.Totals.Met, "record")+were(s.Totals.Met))
+	}
+	if n := s.Totals.NotSent; n > 0 {
+		fmt.Fprintf(out, "%s not reached; the next run sends %s\n", counted(n, "record")+were(n), them(n))
+	}
+	if s.Held+s.Failed > s.Totals.NotSent {
 		fmt.Fprintln(out, "what stands in the way: edfisync issues")
 	}
+}
+
+func were(n int64) string {
+	if n == 1 {
+		return " was"
+	}
+	return " were"
+}
+
+func them(n int64) string {
+	if n == 1 {
+		return "it"
+	}
+	return "them"
 }

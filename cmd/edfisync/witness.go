@@ -44,7 +44,7 @@ func contradicts(file string, now witness) error {
 	case last.Ledger != now.Ledger:
 		return errors.New("this is not the ledger of the last run: it does not know what was sent")
 	case last.Generation > now.Generation:
-		return fmt.Errorf("the ledger is older than the last run: it was restored from a backup, and misses %d runs", last.Generation-now.Generation)
+		return fmt.Errorf("the ledger is older than the last run: it was restored from a backup, and misses %s", counted(last.Generation-now.Generation, "run"))
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -150,6 +151,11 @@ func check(cfg *Config, lines map[string]int, known []Problem) []Problem {
 	if dsn := cfg.Ledger.DSN.Reveal(); dsn != "" && !ledgerDSN.MatchString(dsn) {
 		add("ledger.dsn", "want postgres://… or sqlite:PATH", "leave it out for a SQLite file in work_dir")
 	}
+	for i := range cfg.Connections {
+		if message, remedy := wrongAddress(cfg.Connections[i].Target.URL); message != "" {
+			add(fmt.Sprintf("connections[%d].target.url", i), message, remedy)
+		}
+	}
 	first := map[string]int{}
 	for i := range cfg.Connections {
 		name := cfg.Connections[i].FullName()
@@ -160,6 +166,20 @@ func check(cfg *Config, lines map[string]int, known []Problem) []Problem {
 		first[name] = i
 	}
 	return problems
+}
+
+// wrongAddress says what of an API's address does not belong there. It never repeats it: it may hold a password.
+func wrongAddress(address string) (message, remedy string) {
+	u, err := url.Parse(address)
+	switch {
+	case err != nil:
+		return "", "" // its validation tag says so
+	case u.User != nil:
+		return "must not hold a user name or password", "credentials go into client_id and client_secret"
+	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return "must end before ? and #", "the API's root, as it is opened in a browser"
+	}
+	return "", ""
 }
 
 // lineOf is the line of a path, or of the nearest part of the file that would hold it.

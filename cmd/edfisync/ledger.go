@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
+	"github.com/edfisync/edfisync/internal/keys"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// ledgerDSN is where the ledger is.
+func ledgerDSN(cfg *config.Config) string {
+	if dsn := cfg.Ledger.DSN.Reveal(); dsn != "" {
+		return dsn
+	}
+	return config.SQLiteLedger + filepath.Join(cfg.WorkDir, "ledger.sqlite")
+}
+
+// ledgerFile is the ledger's file, "" when it is on a server.
+func ledgerFile(cfg *config.Config) string {
+	path, isFile := strings.CutPrefix(ledgerDSN(cfg), config.SQLiteLedger)
+	if !isFile {
+		return ""
+	}
+	return path
+}
+
+// missing tells whether the ledger is a file that is not there, so that looking does not make one.
+func missing(cfg *config.Config) bool {
+	path := ledgerFile(cfg)
+	if path == "" {
+		return false
+	}
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// openLedger opens the sync database with its key, making an embedded one and its key when this is the first start.
+func openLedger(ctx context.Context, cfg *config.Config) (*syncdb.DB, error) {
+	if err := os.MkdirAll(cfg.WorkDir, 0o700); err != nil {
+		return nil, usageError(fmt.Errorf("make work_dir: %w", err))
+	}
+	master, err := masterKey(cfg)
+	if errors.Is(err, errNoKey) {
+		master, err = keys.LoadOrCreateFile(keyFile(cfg))
+	}
+	if err != nil {
+		return nil, usageError(fmt.Errorf("ledger key: %w", err))
+	}
+	return openLedgerWith(ctx, cfg, master)
+}
+
+// openLedgerWith opens the sync database and makes neither folder nor key.
+func openLedgerWith(ctx context.Context, cfg *config.Config, master *keys.Master) (*syncdb.DB, error) {
+	var grace time.Duration // a lease may be taken over when its last call must have ended, whichever connection's it was
+	for i := range cfg.Connections {
+		grace = max(grace, time.Duration(cfg.Connections[i].Target.Timeout))
+	}
+	ledger, err := syncdb.Open(ctx, syncdb.Config{DSN: ledgerDSN(cfg), Master: master, Grace: grace})
+	if errors.Is(err, keys.ErrWrongMaster) {
+		return nil, usageError(err)
+	}
+	return ledger, err
+}
+
+// keyFile is where the ledger's key is when it is not in the configuration.
+func keyFile(cfg *config.Config) string {
+	if cfg.Ledger.KeyFile != "" {
+		return cfg.Ledger.KeyFile
+	}
+	return filepath.Join(cfg.WorkDir, "ledger.key")
+}
+
+// errNoKey: the key is the one of the work folder, and the first run has not made it yet.
+var errNoKey = errors.New("there is none yet; the first run makes it")
+
+// masterKey reads the ledger's key and makes none.
+func masterKey(cfg *config.Config) (*keys.Master, error) {
+	if cfg.Ledger.Key != "" {
+		return keys.ParseMaster(cfg.Ledger.Key.Reveal())
+	}
+	path := keyFile(cfg)
+	made := ledgerFile(cfg) != "" && !missing(cfg) // looked at before the key, which is made first
+	_, err := os.Stat(path)
+	switch {
+	case err == nil:
+		return keys.LoadOrCreateFile(path)
+	case cfg.Ledger.KeyFile != "":
+		// A file somebody named is not made here: a path with a mistake in it must not become a second key.
+		return nil, fmt.Errorf("%w (make one with: umask 077; openssl rand -hex 32 > FILE)", err)
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	case made:
+		return nil, fmt.Errorf("%s is not there, and the ledger %s was made with it (put the key back; docs/operations.md says what to do when it is lost)", path, ledgerFile(cfg))
+	}
+	return nil, errNoKey
+}
