@@ -17,7 +17,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Our binaries are pure Go: one static file, cross-compiled anywhere. Only the race detector of `make test` needs a C compiler.
 export CGO_ENABLED := 0
 
-.PHONY: help build demo test lint generate bench fuzz release clean
+.PHONY: help build demo test lint generate bench scale fuzz release clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,7 +43,12 @@ generate: ## write generated files again (catalogs need the Ed-Fi documents, see
 	$(GO) generate ./...
 
 bench: ## measure the pipeline against bare loops, write bench.json
-	$(GO) run ./cmd/bench
+	.ci/test-packages
+	.ci/with-databases $(GO) run ./cmd/bench
+
+scale: ## 100,000 students and a million attendance rows in PostgreSQL: load, no change, 1 % change, within 512 MiB
+	.ci/test-packages
+	.ci/with-databases $(GO) run ./cmd/bench -scale
 
 fuzz: ## run every fuzz target for FUZZTIME (5s)
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | sort | while read -r file; do \
