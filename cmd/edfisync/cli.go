@@ -34,7 +34,7 @@ type commands struct {
 type globals struct {
 	Help   helpFlag `short:"h" help:"Show help."`
 	Config string   `short:"c" type:"path" default:"edfisync.yaml" placeholder:"FILE" help:"Configuration file (default: edfisync.yaml)."`
-	JSON   bool     `name:"json" help:"Print one JSON document instead of text, and no progress."`
+	JSON   bool     `name:"json" help:"Print one JSON document instead of text, and no progress; errors too."`
 }
 
 // app is what every command gets: its flags' neighbours and the world around it.
@@ -78,10 +78,24 @@ func run(ctx context.Context, args []string, std streams, lookupEnv func(string)
 	case errors.Is(err, errHelpPrinted):
 		return int(exitOK)
 	case err != nil:
+		a.JSON = wantsJSON(args) // parsing may have ended before the flag
 		return a.finish(ctx, usageError(withUsage(err)))
 	}
 	selected.BindTo(ctx, (*context.Context)(nil))
 	return a.finish(ctx, selected.Run(a))
+}
+
+// wantsJSON finds --json in arguments that could not be parsed.
+func wantsJSON(args []string) bool {
+	for _, arg := range args {
+		switch arg {
+		case "--":
+			return false
+		case "--json", "--json=true":
+			return true
+		}
+	}
+	return false
 }
 
 // helpFlag prints help and ends parsing. Kong's own ends the process instead.

@@ -25,7 +25,18 @@ func (completionCmd) Help() string {
 
 // Run prints the script.
 func (c completionCmd) Run(a *app) error {
-	return writeCompletion(a.out, c.Shell, a.parser.Model.Node)
+	if !a.JSON {
+		return writeCompletion(a.out, c.Shell, a.parser.Model.Node)
+	}
+	var script strings.Builder
+	if err := writeCompletion(&script, c.Shell, a.parser.Model.Node); err != nil {
+		return err
+	}
+	a.printJSON(struct {
+		Shell  string `json:"shell"`
+		Script string `json:"script"`
+	}{c.Shell, script.String()})
+	return nil
 }
 
 //go:embed completion/*.tmpl
