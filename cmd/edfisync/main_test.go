@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -181,6 +182,31 @@ func TestCodeOfSummary(t *testing.T) {
 			t.Parallel()
 			if got := codeOfSummary(&tt.in); got != tt.want {
 				t.Errorf("codeOfSummary = %d, want %d", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestSummarySaysWhatWasNotReachedAndWhereToLook(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name      string
+		in        sync.Summary
+		want, not string
+	}{
+		{"only rows that were not reached", sync.Summary{Failed: 1204, Totals: sync.Totals{NotSent: 1204}}, "1,204 records were not reached; the next run sends them\n", "edfisync issues"},
+		{"one row", sync.Summary{Failed: 1, Totals: sync.Totals{NotSent: 1}}, "1 record was not reached; the next run sends it\n", "edfisync issues"},
+		{"refused ones beside them", sync.Summary{Failed: 3, Totals: sync.Totals{NotSent: 2}}, "what stands in the way: edfisync issues\n", "adopt"},
+		{"held ones beside them", sync.Summary{Held: 1, Failed: 2, Totals: sync.Totals{NotSent: 2}}, "what stands in the way: edfisync issues\n", "adopt"},
+		{"records that were there before", sync.Summary{Totals: sync.Totals{Met: 1}}, "1 record was at the target before our first call", "issues"},
+		{"a clean run", sync.Summary{Calls: 1}, ": 1 write call\n", "not reached"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var out strings.Builder
+			writeSummary(&out, &tt.in)
+			if got := out.String(); !strings.Contains(got, tt.want) || strings.Contains(got, tt.not) {
+				t.Errorf("summary is\n%s\nwant %q and no %q", got, tt.want, tt.not)
 			}
 		})
 	}
