@@ -89,7 +89,7 @@ func (s *postgresStore) migrate(ctx context.Context) error {
 		return errors.New("synchronous_commit is off: a crash of the server would lose notes of calls already made; " +
 			"switch it on for the ledger's role: ALTER ROLE … SET synchronous_commit = on")
 	}
-	locker, err := lock.NewPostgresSessionLocker()
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300)) // try every second, for five minutes
 	if err != nil {
 		return fmt.Errorf("make migration lock: %w", err)
 	}
