@@ -82,9 +82,11 @@ func (s *sqliteStore) name() string     { return s.path }
 func (s *sqliteStore) reads() *sqlx.DB  { return s.reader }
 func (s *sqliteStore) writes() *sqlx.DB { return s.writer }
 
-func (s *sqliteStore) words() dialect {
-	return dialect{now: `coalesce(?, CAST(unixepoch('subsec') * 1000 AS INTEGER))`}
-}
+// sqliteNow is dialect.now.
+const sqliteNow = `coalesce(?, CAST(unixepoch('subsec') * 1000 AS INTEGER))`
+
+// words has no lock clauses: a transaction that may write has the whole database from its start.
+func (s *sqliteStore) words() dialect { return dialect{now: sqliteNow} }
 
 func (s *sqliteStore) close() error { return errors.Join(s.reader.Close(), s.writer.Close()) }
 
@@ -161,7 +163,7 @@ func (b *sqliteBulk) window() int { return sqliteWindow }
 
 func (b *sqliteBulk) fence(ctx context.Context, l Lease, now any) error {
 	var one int
-	err := b.tx.GetContext(ctx, &one, fenceSQL((*sqliteStore)(nil).words().now, ""), l.ConnectionID, l.Token, l.RunID, now)
+	err := b.tx.GetContext(ctx, &one, fenceSQL(sqliteNow, ""), l.ConnectionID, l.Token, l.RunID, now)
 	if errors.Is(err, sql.ErrNoRows) {
 		return ErrFenced
 	}
@@ -204,6 +206,7 @@ const sqliteReplace = ` ON CONFLICT DO UPDATE SET full_record_hash = excluded.fu
 	origin = excluded.origin, run_id = excluded.run_id`
 
 func sqliteInsert(n int, replace bool) string {
+	// OR FAIL: the transaction is given up on any error, so SQLite need not keep what the statement changes (ABORT would).
 	q := `INSERT OR FAIL INTO entry (connection_id, resource_id, natural_key_hash, full_record_hash, source_hash, person_hash, edfi_id, key_sealed,
 		state, origin, run_id) VALUES ` + list("(?1, ?2, ?, ?, ?, ?, ?, ?, ?, ?, ?)", n)
 	if replace {

@@ -1,6 +1,7 @@
 package dbtest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -133,21 +134,10 @@ func find(name string, patterns ...string) (string, error) {
 	}
 	for _, p := range patterns {
 		if found, err := filepath.Glob(p); err == nil && len(found) > 0 {
-			return slices.MaxFunc(found, func(a, b string) int { return len(a)*1000 - len(b)*1000 + compare(a, b) }), nil
+			return slices.MaxFunc(found, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) }), nil
 		}
 	}
 	return "", fmt.Errorf("%s is not installed (Debian: apt-get install postgresql mariadb-server)", name)
-}
-
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	default:
-		return 0
-	}
 }
 
 func freePort(ctx context.Context) (int, error) {
