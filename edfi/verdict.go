@@ -229,8 +229,8 @@ func tokenRefused() verdict {
 }
 
 func guardFailed() verdict {
-	return verdict{"guard", Stop, OwnerUs, "the run may no longer write",
-		"Another process has taken the run over, or its lease could not be renewed in time.", false}
+	return verdict{"guard", Stop, OwnerUs, "the call was not made: the run was ending, or may no longer write",
+		"The next run makes it. Did the run not end by itself, another process has taken it over, or its lease could not be renewed in time.", false}
 }
 
 func untrusted() verdict {
