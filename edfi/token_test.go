@@ -323,12 +323,16 @@ func TestTheTokenNeverGoesToAnotherHost(t *testing.T) { // F12, F28
 	if err != nil || answer.ID != testID {
 		t.Errorf("post: %+v, %v", answer, err)
 	}
-	h.data("PUT /ed-fi/students/"+testID, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, 307) })
+	h.data("PUT /ed-fi/students/"+testID, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+	})
 	_, err = c.Put(t.Context(), "ed-fi/students", testID, []byte(`{}`))
 	if e := failureOf(t, err); e.Code != "redirected" || e.Sent {
 		t.Errorf("put that is redirected: %v sent=%v", e, e.Sent)
 	}
-	h.data("DELETE /ed-fi/students/"+testID, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, 301) })
+	h.data("DELETE /ed-fi/students/"+testID, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL, http.StatusMovedPermanently)
+	})
 	_, err = c.Delete(t.Context(), "ed-fi/students", testID)
 	if e := failureOf(t, err); e.Class != Stop || e.Code != "moved" {
 		t.Errorf("delete that is redirected for good: %v", e)

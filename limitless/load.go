@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 )
 
 // batch holds rows waiting to be written, by table: values one after the other, as many to a row as the table has columns.
@@ -72,7 +71,7 @@ func (l *loader) flush(ctx context.Context, b *batch) error {
 // copy writes rows by PostgreSQL's COPY.
 func (l *loader) copy(ctx context.Context, t table, values []any) (err error) {
 	lay := l.layouts[t]
-	stmt, err := l.tx.PrepareContext(ctx, pq.CopyIn(lay.name, lay.columns...))
+	stmt, err := l.tx.PrepareContext(ctx, fmt.Sprintf("COPY %s (%s) FROM STDIN", lay.name, strings.Join(lay.columns, ", ")))
 	if err != nil {
 		return err
 	}

@@ -517,6 +517,12 @@ func (s *stepRun) call(o *op) {
 		return
 	}
 	answer, err := s.send(o)
+	if s.x.ctx.Err() != nil && neverSent(err) {
+		s.mu.Lock() // the run ended before the call left: the row was not reached
+		s.results = append(s.results, syncdb.Result{Op: o.id})
+		s.mu.Unlock()
+		return
+	}
 	r := judge(o.verb, s.r.twoPhase() && s.st.Verb == syncdb.Create, err)
 	if o.silent != notSilent {
 		r = o.silent.ruling()
@@ -619,6 +625,12 @@ func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err erro
 	if r.outcome == Blocked || r.outcome == Rejected || r.outcome == Failed {
 		s.problems = append(s.problems, s.refused(o, r.outcome.String(), err))
 	}
+}
+
+// neverSent reports whether a call failed before anything of it can have reached the target.
+func neverSent(err error) bool {
+	var e *edfi.Error
+	return errors.As(err, &e) && e.Status == 0 && !e.Sent
 }
 
 // hostRefused reports whether only the target's host can mend what an answer complains of.

@@ -1,8 +1,10 @@
 package sync
 
 import (
+	"encoding/json"
 	"fmt"
 
+	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -331,8 +333,17 @@ func (x *executor) blockedBy(resource int, refs []reference) (missing *reference
 // blocked files a row whose reference is missing.
 func (s *stepRun) blocked(o *op, ref *reference) {
 	entity := s.x.scope.targets[ref.Target].Entity
+	missing := map[string]any{"entity": entity}
+	if refs, err := s.r.References(s.x.scope.model, o.payload, s.x.o.Rules); err == nil {
+		hasher := schema.NewHasher(s.x.e.Keys.HashMAC())
+		for _, r := range refs {
+			if r.Target == entity && hasher.Sum(r.Key) == ref.Hash {
+				missing["path"], missing["naturalKey"] = r.Path, json.RawMessage(r.Key)
+			}
+		}
+	}
 	s.hold(o, Blocked, "missing-reference", "the "+entity+" it refers to is not at the target, because it is not in the source or was not sent",
-		"source data", map[string]any{"entity": entity})
+		"source data", missing)
 }
 
 // hold files an op that is not sent, with the reason.
