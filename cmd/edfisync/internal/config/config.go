@@ -11,7 +11,6 @@ import (
 type Config struct {
 	Ledger      Ledger       `yaml:"ledger"`
 	Log         Log          `yaml:"log"`
-	Memory      Memory       `yaml:"memory"`
 	WorkDir     string       `yaml:"work_dir" validate:"required"` // spool, partitions, the embedded ledger; absolute after Load
 	Connections []Connection `yaml:"connections" validate:"min=1,dive"`
 }
@@ -28,11 +27,6 @@ type Ledger struct {
 type Log struct {
 	Level  slog.Level `yaml:"level"`
 	Format string     `yaml:"format" validate:"oneof=text json"`
-}
-
-// Memory bounds what a run keeps in memory.
-type Memory struct {
-	Compare ByteSize `yaml:"compare" validate:"min=1048576"` // of one resource's hashes; above it, partitions on disk
 }
 
 // Connection is one source, one Ed-Fi target and one school year.
@@ -102,8 +96,6 @@ type withDefaults interface{ setDefaults() }
 func (c *Config) setDefaults() { c.WorkDir = "edfisync-work" }
 
 func (l *Log) setDefaults() { l.Level, l.Format = slog.LevelWarn, "text" }
-
-func (m *Memory) setDefaults() { m.Compare = 128 << 20 }
 
 func (c *Connection) setDefaults() {
 	c.Tenant = "default"

@@ -227,8 +227,6 @@ func limit(field validator.FieldError) string {
 		n, err := strconv.ParseInt(param, 10, 64)
 		if err == nil && field.Type() == reflect.TypeFor[Duration]() {
 			param = Duration(n).String()
-		} else if err == nil && field.Type() == reflect.TypeFor[ByteSize]() {
-			param = ByteSize(n).String()
 		}
 	}
 	return "want " + word + " " + param

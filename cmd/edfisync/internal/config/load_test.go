@@ -47,7 +47,6 @@ func TestLoadFillsDefaultsAndResolvesPaths(t *testing.T) {
 	dir := filepath.Dir(file)
 	want := &Config{
 		Log:     Log{Level: slog.LevelWarn, Format: "text"},
-		Memory:  Memory{Compare: 128 << 20},
 		WorkDir: filepath.Join(dir, "edfisync-work"),
 		Connections: []Connection{{
 			Name: "one", Tenant: "default", SchoolYear: 2027,
@@ -80,7 +79,7 @@ func TestLoadReportsEveryProblemWithItsLine(t *testing.T) {
 			":3: connections[0].shool_year: unknown key (did you mean school_year?)",
 		}},
 		{"an unknown key near none", "qqqqqqq: 1\n" + small, []string{
-			":1: qqqqqqq: unknown key (keys here are: ledger, log, memory, work_dir, connections)",
+			":1: qqqqqqq: unknown key (keys here are: ledger, log, work_dir, connections)",
 		}},
 		{"a key given twice", small + "    pack: other\n", []string{":7: connections[0].pack: is already given on line 5 (keep one of them)"}},
 		{"a variable that is not set", strings.ReplaceAll(small, "SECRET", "NOWHERE"), []string{
@@ -92,18 +91,16 @@ func TestLoadReportsEveryProblemWithItsLine(t *testing.T) {
 		{"a variable without its end", strings.ReplaceAll(small, "${SECRET}", "${SECRET"), []string{
 			":6: connections[0].target.client_secret: ${ without a closing }; write $${ for the characters themselves",
 		}},
-		{"wrong types", "work_dir: []\nlog: {level: loud, format: xml}\nmemory: {compare: lots}\n" + strings.Replace(small, "2027", "next", 1), []string{
+		{"wrong types", "work_dir: []\nlog: {level: loud, format: xml}\n" + strings.Replace(small, "2027", "next", 1), []string{
 			":1: work_dir: want one value, not a list or keys",
 			":2: log.level: want debug, info, warn or error",
 			":2: log.format: want one of: text, json",
-			":3: memory.compare: want a size such as 512KiB, 128MiB or 2GiB",
-			":6: connections[0].school_year: want a whole number",
+			":5: connections[0].school_year: want a whole number",
 		}},
-		{"values out of range", "memory: {compare: 1KiB}\n" + strings.Replace(small, `client_id: id`, `concurrency: {min: 8, max: 4}, timeout: 1ms`, 1), []string{
-			":1: memory.compare: want at least 1MiB",
-			":7: connections[0].target.client_id: is required",
-			":7: connections[0].target.concurrency.max: must not be less than min",
-			":7: connections[0].target.timeout: want at least 1s",
+		{"values out of range", strings.Replace(small, `client_id: id`, `concurrency: {min: 8, max: 4}, timeout: 1ms`, 1), []string{
+			":6: connections[0].target.client_id: is required",
+			":6: connections[0].target.concurrency.max: must not be less than min",
+			":6: connections[0].target.timeout: want at least 1s",
 		}},
 		{"no connection", "work_dir: here\n", []string{":1: connections: want at least 1 of them"}},
 		{"a part that is missing", "connections:\n  - name: one\n", []string{

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -48,33 +46,3 @@ func (d *Duration) UnmarshalText(text []byte) error {
 
 // String writes the duration as it is read.
 func (d Duration) String() string { return time.Duration(d).String() }
-
-// ByteSize is a number of bytes, written with or without a unit: 1048576, 512KiB, 128MiB, 2GiB.
-type ByteSize int64
-
-// UnmarshalText reads a size; its error does not repeat the text.
-func (b *ByteSize) UnmarshalText(text []byte) error {
-	number, shift := string(text), 0
-	for i, unit := range []string{"KiB", "MiB", "GiB"} {
-		if rest, ok := strings.CutSuffix(number, unit); ok {
-			number, shift = strings.TrimSpace(rest), 10*(i+1)
-			break
-		}
-	}
-	v, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || v < 0 || v > (1<<62)>>shift {
-		return errors.New("want a size such as 512KiB, 128MiB or 2GiB")
-	}
-	*b = ByteSize(v << shift)
-	return nil
-}
-
-// String writes the size with the largest unit that divides it.
-func (b ByteSize) String() string {
-	for i, unit := range []string{"GiB", "MiB", "KiB"} {
-		if shift := 30 - 10*i; b > 0 && b%(1<<shift) == 0 {
-			return strconv.FormatInt(int64(b>>shift), 10) + unit
-		}
-	}
-	return strconv.FormatInt(int64(b), 10)
-}
