@@ -340,7 +340,7 @@ func (p *parser) unicodeEscape() error {
 	return nil
 }
 
-// hex4 reads a \uXXXX escape at an offset.
+// hex4 reads the four digits of a \u escape at an offset.
 func hex4(text []byte, at int) (rune, bool) {
 	if at+6 > len(text) || text[at] != '\\' || text[at+1] != 'u' {
 		return 0, false

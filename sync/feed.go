@@ -69,7 +69,7 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 		}
 		if _, dup := s.r.dups[rec.KeyHash]; dup {
 			s.hold(o, Invalid, "duplicate-natural-key", "another row has the same natural key and a different payload: none of them is sent", "mapping", nil)
-			return nil
+			return s.saveProblems(500)
 		}
 		if last, ok := s.rejected[rec.SourceHash]; ok && !rec.Known && last == whole(rec.KeyHash, rec.RecordHash) {
 			s.mu.Lock()
@@ -92,13 +92,10 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 			o.refs = nil
 		}
 		if err := s.refusedByHost(); err != nil {
-			s.mu.Lock()
-			s.totals.add(Rejected, true)
-			s.problems = append(s.problems, s.refused(o, Rejected.String(), err))
-			s.mu.Unlock()
+			s.refuse(o, Rejected, err)
 			return s.saveProblems(500)
 		}
-		if o.planned() || verb == syncdb.Create && !rec.Known {
+		if !o.needsEntry() {
 			return s.add(o)
 		}
 		pending = append(pending, o.detach())
@@ -133,8 +130,11 @@ func whole(key, record syncdb.Hash) syncdb.Hash {
 	return record
 }
 
-// planned reports whether the natural-key change the op is part of says already what it does.
-func (o *op) planned() bool { return o.was != nil || !o.oldKey.IsZero() }
+// needsEntry reports whether the ledger's entry decides what the op does: not for a first create, nor for a natural-key change, which says so
+// already.
+func (o *op) needsEntry() bool {
+	return (o.known || o.verb != syncdb.Create) && o.was == nil && o.oldKey.IsZero()
+}
 
 // detach gives the op bytes of its own, for ops that outlive the spool's buffer.
 func (o *op) detach() *op {
@@ -208,101 +208,6 @@ func (s *stepRun) feedClaims() error {
 	return nil
 }
 
-// feedGone hands out deletes, each with the evidence of I5: the entry is ours and has an id (a), no row had its key (b), the scan was
-// complete (c: an incomplete one ends the run), no live row owns its id (d), no safeguard holds it (e), no invalid row stands for it (f,
-// the scan left those out), its resource is in the scope (g).
-func (s *stepRun) feedGone() error {
-	var lost []*op
-	err := s.r.gone.each(func(rec *record) error {
-		now, moved := s.r.movedFrom[rec.KeyHash]
-		if moved && s.r.moves[now].how != moveRecreate {
-			return nil // its record moved to another key
-		}
-		entry := goneEntry(s.r.Path, rec)
-		if moved && !s.x.live(s.r, now) {
-			// The row is there, its record under the new key is not: what the target has under the old one stays. The row's own problem
-			// tells why (I5f).
-			s.x.strand(entry.PersonHash)
-			s.mu.Lock()
-			s.totals.add(Blocked, false)
-			s.mu.Unlock()
-			return nil
-		}
-		o := &op{
-			verb: syncdb.Delete, key: entry.KeyHash, source: entry.SourceHash, person: entry.PersonHash, edfiID: entry.EdfiID,
-			known: true, keyText: entry.Key,
-		}
-		switch {
-		case s.x.ownedByRow(s.r, entry.EdfiID): // I5d: two spellings of one key; the other one stays
-			o.silent = release
-		case entry.Origin == syncdb.Met: // I9
-			s.hold(o, Blocked, "met-existing-gone", "its row is gone from the source, but the record was at the target before our first call: "+
-				"we never delete such records, delete it there if nobody else needs it", "target host", nil)
-			s.x.strand(entry.PersonHash)
-			return s.saveProblems(500)
-		case s.held != "":
-			s.hold(o, Held, "mass-delete", s.held, "source data", nil)
-			s.x.strand(entry.PersonHash)
-			return s.saveProblems(500)
-		case s.x.unfinished(s.r.Name, entry.PersonHash):
-			s.hold(o, Blocked, "person-still-has-records", "it authorises us for a person of whom another record could not be deleted", "us", nil)
-			s.x.strand(entry.PersonHash)
-			return s.saveProblems(500)
-		case entry.EdfiID == "":
-			lost = append(lost, o.detach())
-			return nil
-		}
-		return s.add(o)
-	})
-	if err != nil {
-		return err
-	}
-	return s.settleLost(lost)
-}
-
-// ownedByRow reports whether a row of this run, or an entry in use, has the target's id.
-func (x *executor) ownedByRow(r *scanned, id string) bool {
-	if id == "" {
-		return false
-	}
-	if _, ok := r.usedIDs[id]; ok {
-		return true
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	_, ok := x.ids[id]
-	return ok
-}
-
-// live reports whether the target holds a record with this key now.
-func (x *executor) live(r *scanned, key syncdb.Hash) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.table.live(key)
-}
-
-// unfinished reports whether the record authorises us for a person who still has records that should have been deleted (engine.md §3).
-func (x *executor) unfinished(entity string, person syncdb.Hash) bool {
-	if person.IsZero() || !authorises(entity) {
-		return false
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	_, ok := x.stranded[person]
-	return ok
-}
-
-func authorises(entity string) bool {
-	for _, associations := range people {
-		for _, a := range associations {
-			if a == entity {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // blockedBy returns the first reference of a record that has no live record to point to, nil when all have (I6). own tells that only rows
 // of the same step are missing, so it is worth trying again after them. A reference that may point outside the scope is for the target
 // to judge.
@@ -356,124 +261,4 @@ func (s *stepRun) hold(o *op, outcome Outcome, code, text, who string, d map[str
 	defer s.mu.Unlock()
 	s.totals.add(outcome, o.verb != syncdb.Delete)
 	s.problems = append(s.problems, p)
-}
-
-// retryWaiting tries rows that wait for others of the same step again, as long as a pass makes progress (self-references: the parent
-// agency of an agency, engine.md §2).
-func (s *stepRun) retryWaiting() error {
-	for len(s.waiting) > 0 {
-		if err := s.settleOpen(); err != nil {
-			return err
-		}
-		waiting := s.waiting
-		s.waiting = nil
-		var updates []*op
-		for _, o := range waiting {
-			if blocked, _ := s.x.blockedBy(s.st.Resource, o.refs); blocked != nil {
-				s.waiting = append(s.waiting, o)
-				continue
-			}
-			if o.verb == syncdb.Update && !o.planned() {
-				updates = append(updates, o)
-				continue
-			}
-			if err := s.add(o); err != nil {
-				return err
-			}
-		}
-		for len(updates) > 0 {
-			n := min(500, len(updates))
-			if err := s.feedUpdates(updates[:n]); err != nil {
-				return err
-			}
-			updates = updates[n:]
-		}
-		if len(s.waiting) == len(waiting) {
-			break
-		}
-	}
-	for _, o := range s.waiting {
-		blocked, _ := s.x.blockedBy(s.st.Resource, o.refs)
-		s.blocked(o, blocked)
-	}
-	s.waiting = nil
-	return nil
-}
-
-// settleOpen sends the current batch and waits for all answers.
-func (s *stepRun) settleOpen() error {
-	if err := s.commit(); err != nil {
-		return err
-	}
-	for len(s.open) > 0 {
-		s.retire()
-	}
-	return nil
-}
-
-// sendAgain works off creates that follow a PUT answered 404, after all other ops of the step.
-func (s *stepRun) sendAgain() error {
-	for {
-		if err := s.settleOpen(); err != nil {
-			return err
-		}
-		s.mu.Lock()
-		again := s.again
-		s.again = nil
-		s.mu.Unlock()
-		if len(again) == 0 {
-			return nil
-		}
-		for _, o := range again {
-			if err := s.add(o); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// deleteUpwards tries deletes again that other records of the same resource stood against, as long as a pass makes progress: children
-// before parents (I6).
-func (s *stepRun) deleteUpwards() error {
-	for {
-		if err := s.settleOpen(); err != nil {
-			return err
-		}
-		s.mu.Lock()
-		stopped, deleted := s.stopped, s.totals.Deleted
-		s.stopped = nil
-		progress := deleted > s.deletedBefore
-		s.deletedBefore = deleted
-		s.mu.Unlock()
-		for _, f := range stopped {
-			if !progress {
-				s.mu.Lock()
-				s.totals.add(Blocked, false)
-				s.problems = append(s.problems, s.refused(f.op, Blocked.String(), f.err))
-				s.mu.Unlock()
-				s.x.strand(f.op.person)
-				continue
-			}
-			if err := s.add(f.op); err != nil {
-				return err
-			}
-		}
-		if len(stopped) == 0 || !progress {
-			return nil
-		}
-	}
-}
-
-// hostRefusals is how many refusals by the target's host, without a single success, a step takes before it believes them for the rest of
-// its rows. They are tried again in the next run: the host may have mended its side (F34, F35).
-const hostRefusals = 20
-
-// refusedByHost returns the refusal all rows of the step get, nil when they are to be sent.
-func (s *stepRun) refusedByHost() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.accepted > 0 || s.byHost < hostRefusals {
-		return nil
-	}
-	return s.lastByHost
 }

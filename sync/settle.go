@@ -31,10 +31,7 @@ func (s *stepRun) settleLost(lost []*op) error {
 		var missing []*op
 		for _, o := range lost {
 			if err, ok := failed[o]; ok {
-				s.mu.Lock()
-				s.totals.add(Failed, false)
-				s.problems = append(s.problems, s.refused(o, Failed.String(), err))
-				s.mu.Unlock()
+				s.refuse(o, Failed, err)
 				s.x.strand(o.person)
 				continue
 			}

@@ -1,0 +1,241 @@
+package sync
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// call makes one call and files its answer. It runs in a worker.
+func (s *stepRun) call(o *op) {
+	defer o.batch.left.Done()
+	defer s.x.budget.poke()
+	var (
+		answer edfi.Answer
+		err    error
+	)
+	over := s.x.ctx.Err() != nil
+	if !over {
+		answer, err = s.send(o)
+		over = s.x.ctx.Err() != nil && neverSent(err)
+	}
+	if over { // the run ended before the call left: the intent is closed, nothing changed, the row was not reached
+		s.mu.Lock()
+		s.results = append(s.results, syncdb.Result{Op: o.id})
+		s.mu.Unlock()
+		return
+	}
+	r := judge(o.verb, s.r.twoPhase() && s.st.Verb == syncdb.Create, err)
+	if o.silent != notSilent {
+		r = o.silent.ruling()
+	}
+	result := syncdb.Result{Op: o.id, Effect: r.effect}
+	if r.effect == syncdb.EffectLive {
+		result.EdfiID = answer.ID
+		if o.verb == syncdb.Create && !o.known {
+			result.Origin = syncdb.Created
+		}
+	}
+	met := err == nil && o.verb == syncdb.Create && o.silent == notSilent && !answer.Created
+	if met {
+		s.x.mu.Lock()
+		s.x.ids[answer.ID] = struct{}{}
+		s.x.mu.Unlock()
+		r.outcome = Updated
+		switch {
+		case o.was != nil && o.was.edfiID == answer.ID:
+			// The target had re-keyed our own record already: it stays what it was.
+			result.Origin, met = o.was.origin, false
+		case o.lastID != "" && o.lastID != answer.ID && !answer.Repeated:
+			result.Origin = syncdb.Met // I9: ours is gone, another client has made its own
+		case answer.Repeated:
+			met, r.outcome = false, Created // an attempt before this one may have created it: it is ours
+		case !o.known:
+			result.Origin = syncdb.Met // I9: it was there before us
+		}
+	}
+	if s.r.wanted || len(s.r.moves) > 0 {
+		s.r.mu.Lock()
+		switch {
+		case r.effect == syncdb.EffectLive, r.next == nextLater:
+			s.r.table.setLive(o.key, true)
+			if !o.oldKey.IsZero() {
+				s.r.table.setLive(o.oldKey, false)
+			}
+		case r.effect == syncdb.EffectGone, r.effect == syncdb.EffectMissing:
+			s.r.table.setLive(o.key, false)
+		}
+		s.r.mu.Unlock()
+	}
+	if o.verb == syncdb.Delete && r.effect != syncdb.EffectGone && !(r.outcome == Blocked && s.r.nested) {
+		s.x.strand(o.person)
+	}
+	s.file(o, r, result, met, err)
+	s.x.heard(r, err)
+	if r.next == nextStop {
+		s.x.stop(fmt.Errorf("the target accepts no more calls: %w", err))
+	}
+}
+
+// file books the outcome of a call.
+func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.results = append(s.results, result)
+	if o.silent == notSilent {
+		s.totals.Calls++
+		s.x.report(s.r.Path, s.x.sent.Add(1))
+	}
+	switch r.next {
+	case nextCreate:
+		again := *o
+		again.verb, again.edfiID, again.lastID, again.known = syncdb.Create, "", o.edfiID, true
+		again.keyText, again.srcKey, again.payload = clone(o.keyText), clone(o.srcKey), clone(o.payload)
+		s.again = append(s.again, &again)
+		return
+	case nextLater:
+		s.x.mu.Lock()
+		defer s.x.mu.Unlock()
+		if derr := s.x.deferred[s.st.Resource].add(&record{
+			Known: o.known, KeyHash: o.key, RecordHash: o.record, SourceHash: o.source, PersonHash: o.person,
+			SourceKey: o.srcKey, Key: o.keyText, Payload: o.payload, Refs: o.refs,
+		}); derr != nil {
+			s.x.stop(derr)
+		}
+		return
+	}
+	if o.silent == release {
+		s.totals.Released++
+		return
+	}
+	if r.outcome == Blocked && o.verb == syncdb.Delete && s.r.nested {
+		s.stopped = append(s.stopped, stoppedOp{op: o.detach(), err: err})
+		return
+	}
+	s.totals.add(r.outcome, o.verb != syncdb.Delete)
+	switch host := hostRefused(err); {
+	case err == nil && o.silent == notSilent:
+		s.accepted++
+	case host && r.outcome == Rejected:
+		s.byHost, s.lastByHost = s.byHost+1, err
+	}
+	if met && !o.known {
+		s.totals.Met++
+		s.problems = append(s.problems, s.problem(o, syncdb.OutcomeMet, "met-existing", "the record was at the target before our first call: it is "+
+			"kept up to date, and never deleted by us", "target host", nil))
+	}
+	if r.outcome == Blocked || r.outcome == Rejected || r.outcome == Failed {
+		s.problems = append(s.problems, s.refused(o, r.outcome.String(), err))
+	}
+}
+
+// neverSent reports whether a call failed before anything of it can have reached the target.
+func neverSent(err error) bool {
+	var e *edfi.Error
+	return errors.As(err, &e) && e.Status == 0 && !e.Sent
+}
+
+// hostRefused reports whether only the target's host can mend what an answer complains of.
+func hostRefused(err error) bool {
+	var e *edfi.Error
+	return errors.As(err, &e) && e.Owner == edfi.OwnerTarget
+}
+
+// refused describes an answer for a person. The cause holds no value of a record; the answer itself goes into the sealed detail.
+func (s *stepRun) refused(o *op, outcome string, err error) syncdb.Problem {
+	code, who, text := "no-answer", "target host", "no answer that says what happened"
+	d := map[string]any{"call": verbName(o.verb)}
+	var e *edfi.Error
+	if errors.As(err, &e) {
+		code, who, text = e.Code, string(e.Owner), e.Title
+		for i, c := range e.Causes {
+			if i == 3 {
+				break
+			}
+			text += "; " + c
+		}
+		d["status"], d["type"], d["hint"], d["correlationId"], d["answer"] = e.Status, e.Type, e.Hint, e.CorrelationID, string(e.Body)
+	} else if err != nil {
+		d["error"] = err.Error()
+	}
+	return s.problem(o, outcome, code, text, who, d)
+}
+
+func (s *stepRun) problem(o *op, outcome, code, text, who string, d map[string]any) syncdb.Problem {
+	if d == nil {
+		d = map[string]any{}
+	}
+	d["naturalKey"] = json.RawMessage(clone(o.keyText))
+	// Problems of entries have keys of their own: they must not take the place of the row's (the row may have moved on).
+	at := o.source
+	switch {
+	case o.verb == syncdb.Delete:
+		at = whole(o.key, syncdb.Hash{'g', 'o', 'n', 'e'})
+	case outcome == syncdb.OutcomeMet:
+		at = whole(o.key, syncdb.Hash{'m', 'e', 't'})
+	}
+	hash := whole(o.key, o.record)
+	if who == string(edfi.OwnerTarget) {
+		hash = syncdb.Hash{} // sent again in the next run: the host may have mended its side
+	}
+	return syncdb.Problem{
+		Resource: s.r.Path, SourceHash: at, Outcome: outcome, Code: code, Cause: text, Owner: who,
+		KeyHash: o.key, RecordHash: hash, SourceKey: string(o.srcKey), Detail: detail(d),
+	}
+}
+
+// send makes the call an op stands for.
+func (s *stepRun) send(o *op) (edfi.Answer, error) {
+	t := s.x.target
+	switch {
+	case o.silent != notSilent:
+		return edfi.Answer{ID: o.edfiID}, nil
+	case o.verb == syncdb.Create:
+		return t.Post(s.x.calls, s.r.Path, o.payload)
+	case o.verb == syncdb.Update:
+		answer, err := t.Put(s.x.calls, s.r.Path, o.edfiID, o.payload)
+		if answer.ID == "" {
+			answer.ID = o.edfiID
+		}
+		return answer, err
+	}
+	return t.Delete(s.x.calls, s.r.Path, o.edfiID)
+}
+
+// heard ends the run when the target has given no usable answer to many calls in a row, repeats included: what is left would only wait for
+// the same, and the next run takes it (I18, I20).
+func (x *executor) heard(r ruling, err error) {
+	if r.outcome != Failed || err == nil {
+		x.unheard.Store(0)
+		return
+	}
+	if n := x.unheard.Add(1); n >= int64(max(silentCalls, 2*x.o.Workers)) {
+		x.stop(fmt.Errorf("%w: %d calls in a row had no usable answer, the last one: %w", ErrTargetSilent, n, err))
+	}
+}
+
+// silentCalls is how many calls in a row may stay without a usable answer before a run gives up; twice the calls in flight when that is more.
+const silentCalls = 20
+
+// ErrTargetSilent means that the target stopped answering in the middle of a run. The next run continues.
+var ErrTargetSilent = errors.New("the target does not answer any more; nothing is lost, the next run continues")
+
+func (x *executor) strand(person syncdb.Hash) {
+	if person.IsZero() {
+		return
+	}
+	x.mu.Lock()
+	x.stranded[person] = struct{}{}
+	x.mu.Unlock()
+}
+
+// refuse files an op that no answer of its own stands for with the refusal it gets.
+func (s *stepRun) refuse(o *op, outcome Outcome, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.totals.add(outcome, o.verb != syncdb.Delete)
+	s.problems = append(s.problems, s.refused(o, outcome.String(), err))
+}

@@ -1,0 +1,102 @@
+package sync
+
+import (
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// feedGone hands out deletes, each with the evidence of I5: the entry is ours and has an id (a), no row had its key (b), the scan was
+// complete (c: an incomplete one ends the run), no live row owns its id (d), no safeguard holds it (e), no invalid row stands for it (f,
+// the scan left those out), its resource is in the scope (g).
+func (s *stepRun) feedGone() error {
+	var lost []*op
+	err := s.r.gone.each(func(rec *record) error {
+		now, moved := s.r.movedFrom[rec.KeyHash]
+		if moved && s.r.moves[now].how != moveRecreate {
+			return nil // its record moved to another key
+		}
+		entry := goneEntry(s.r.Path, rec)
+		if moved && !s.x.live(s.r, now) {
+			// The row is there, its record under the new key is not: what the target has under the old one stays. The row's own problem
+			// tells why (I5f).
+			s.x.strand(entry.PersonHash)
+			s.mu.Lock()
+			s.totals.add(Blocked, false)
+			s.mu.Unlock()
+			return nil
+		}
+		o := &op{
+			verb: syncdb.Delete, key: entry.KeyHash, source: entry.SourceHash, person: entry.PersonHash, edfiID: entry.EdfiID,
+			known: true, keyText: entry.Key,
+		}
+		switch {
+		case s.x.ownedByRow(s.r, entry.EdfiID): // I5d: two spellings of one key; the other one stays
+			o.silent = release
+		case entry.Origin == syncdb.Met: // I9
+			return s.keepBack(o, Blocked, "met-existing-gone", "its row is gone from the source, but the record was at the target before our first call: "+
+				"we never delete such records, delete it there if nobody else needs it", "target host")
+		case s.held != "":
+			return s.keepBack(o, Held, "mass-delete", s.held, "source data")
+		case s.x.unfinished(s.r.Name, entry.PersonHash):
+			return s.keepBack(o, Blocked, "person-still-has-records",
+				"it authorises us for a person of whom another record could not be deleted", "us")
+		case entry.EdfiID == "":
+			lost = append(lost, o.detach())
+			return nil
+		}
+		return s.add(o)
+	})
+	if err != nil {
+		return err
+	}
+	return s.settleLost(lost)
+}
+
+// keepBack files a delete that is not made, with the reason; what authorises us for its person has to stay too.
+func (s *stepRun) keepBack(o *op, outcome Outcome, code, text, who string) error {
+	s.hold(o, outcome, code, text, who, nil)
+	s.x.strand(o.person)
+	return s.saveProblems(500)
+}
+
+// ownedByRow reports whether a row of this run, or an entry in use, has the target's id.
+func (x *executor) ownedByRow(r *scanned, id string) bool {
+	if id == "" {
+		return false
+	}
+	if _, ok := r.usedIDs[id]; ok {
+		return true
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, ok := x.ids[id]
+	return ok
+}
+
+// live reports whether the target holds a record with this key now.
+func (x *executor) live(r *scanned, key syncdb.Hash) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.table.live(key)
+}
+
+// unfinished reports whether the record authorises us for a person who still has records that should have been deleted (engine.md §3).
+func (x *executor) unfinished(entity string, person syncdb.Hash) bool {
+	if person.IsZero() || !authorises(entity) {
+		return false
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	_, ok := x.stranded[person]
+	return ok
+}
+
+func authorises(entity string) bool {
+	for _, associations := range people {
+		for _, a := range associations {
+			if a == entity {
+				return true
+			}
+		}
+	}
+	return false
+}
