@@ -35,7 +35,8 @@ type Report struct {
 	NochangeSQLiteRatio  float64 `json:"nochange_sqlite_ratio"`      // ÷ bare loop
 	NsPerRow             float64 `json:"ns_per_row"`                 // map + validate + canonical + hash, 15 elements
 	AllocsPerRow         float64 `json:"allocs_per_row"`
-	PeakRSSMiB           float64 `json:"peak_rss_mib"` // largest of all scenarios
+	PeakRSSMiB           float64 `json:"peak_rss_mib"`       // largest of all scenarios
+	Calibration          float64 `json:"calibration_sha256"` // ns for SHA-256 of 731 bytes: how fast this machine was during this run
 }
 
 func main() {
@@ -103,6 +104,8 @@ type result struct {
 	Allocs    float64 `json:"allocs"`
 	Calls     int64   `json:"calls"`
 	PeakMiB   float64 `json:"peakMiB"`
+
+	Calibration float64 `json:"calibration"`
 }
 
 func (b *bench) child(what string, args ...string) (result, error) {
@@ -177,7 +180,7 @@ func (b *bench) all(rows, posts int, postgres string) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.NsPerRow, r.AllocsPerRow = micro.Ns, micro.Allocs
+	r.NsPerRow, r.AllocsPerRow, r.Calibration = micro.Ns, micro.Allocs, micro.Calibration
 
 	path := func(name string) string { return filepath.Join(b.dir, name) }
 	if _, err := b.child("generate", "sqlite", path("load.db"), fmt.Sprint(posts/100), "88"); err != nil {
