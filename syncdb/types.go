@@ -157,6 +157,9 @@ type Problem struct {
 	SourceKey  string // the SIS's own key, so that a person can find the row; sealed at rest
 	Detail     []byte // JSON: every violated rule, or the target's answer; sealed at rest
 	BlockedBy  []byte // blocked: resource and natural key of what is missing, as JSON; sealed at rest
+
+	BlockedResource string // blocked: resource of what is missing, so that causes can be ranked without opening anything; "" = not known
+	BlockedKey      Hash   // blocked: natural key hash of what is missing
 }
 
 // Issue is a problem a person can act on: all rows with one cause.
