@@ -141,7 +141,9 @@ func newWorld(t *testing.T) *world {
 	if w.model, err = schema.Bundled("5.2"); err != nil {
 		t.Fatal(err)
 	}
-	if w.sandbox, err = sandbox.New(sandbox.Options{Model: w.model, ClientID: "id", ClientSecret: "secret"}); err != nil {
+	if w.sandbox, err = sandbox.New(sandbox.Options{
+		Model: w.model, ClientID: "id", ClientSecret: "secret", SchoolYears: []int{2026}, MaxTokens: 1000, // each run logs in
+	}); err != nil {
 		t.Fatal(err)
 	}
 	w.front = &front{next: w.sandbox.Handler()}
