@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+
+	"github.com/edfisync/edfisync/internal/failpoint"
 )
 
 // call is one logical call: attempts until an outcome.
@@ -141,7 +143,9 @@ func (c *core) exchange(parent context.Context, k *call, header http.Header) (an
 	if k.ifMatch != "" || k.ifNone != "" {
 		request.Header = conditional(header, k)
 	}
+	failpoint.Reach(failpoint.AttemptBefore, k.name, k.method)
 	response, err := c.transport.RoundTrip(request)
+	failpoint.Reach(failpoint.AttemptHeaders, k.name, k.method)
 	if err != nil {
 		e := networkError(parent, err)
 		e.Sent = e.Sent && k.write
@@ -157,6 +161,7 @@ func (c *core) exchange(parent context.Context, k *call, header http.Header) (an
 		limit = c.config.MaxResponse
 	}
 	body, err := readBody(response, limit)
+	failpoint.Reach(failpoint.AttemptAfter, k.name, k.method)
 	body = bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")) // some web servers put a byte order mark in front
 	a := answer{status: response.StatusCode, header: response.Header, body: body}
 	switch {

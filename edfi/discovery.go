@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/edfisync/edfisync/internal/failpoint"
 )
 
 // Info is what the root document says about the API.
@@ -79,7 +81,9 @@ func (c *core) discover(ctx context.Context) error {
 	}
 	var first *Error
 	for _, candidate := range rootCandidates(base) {
+		failpoint.Reach(failpoint.DiscoveryBefore, "", "")
 		document, err := c.rootDocument(ctx, candidate)
+		failpoint.Reach(failpoint.DiscoveryAfter, "", "")
 		if err == nil {
 			if err := c.read(document, candidate); err != nil {
 				return err

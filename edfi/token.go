@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
+
+	"github.com/edfisync/edfisync/internal/failpoint"
 )
 
 // token is one access token with the request headers that carry it, built once. net/http only reads them, so all calls share them.
@@ -209,7 +211,9 @@ func (t *tokens) fly(ctx context.Context, f *flight, suspect bool) {
 // credentials in the body.
 func (t *tokens) request(ctx context.Context, suspect bool) (*token, *Error) {
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, t.client)
+	failpoint.Reach(failpoint.TokenBefore, "", "")
 	granted, err := t.config.Token(ctx)
+	failpoint.Reach(failpoint.TokenAfter, "", "")
 	if err != nil && !t.styleKnown && wantsOtherStyle(err) {
 		body := t.config
 		body.AuthStyle = oauth2.AuthStyleInParams

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/internal/failpoint"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -19,7 +20,9 @@ func (s *stepRun) call(o *op) {
 	)
 	over := s.x.ctx.Err() != nil
 	if !over {
+		failpoint.Reach(failpoint.CallBefore, s.r.Path, method(o.verb))
 		answer, err = s.send(o)
+		failpoint.Reach(failpoint.CallAfter, s.r.Path, method(o.verb))
 		over = s.x.ctx.Err() != nil && neverSent(err)
 	}
 	if over { // the run ended before the call left: the intent is closed, nothing changed, the row was not reached

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	gosync "sync"
 
+	"github.com/edfisync/edfisync/internal/failpoint"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -95,10 +96,12 @@ func (s *stepRun) commit() error {
 			PersonHash: o.person, EdfiID: o.edfiID, Key: o.keyText, OldKeyHash: o.oldKey,
 		})
 	}
+	failpoint.Reach(failpoint.IntentBefore, s.r.Path, method(s.st.Verb))
 	if err := s.x.e.Ledger.Append(s.x.ctx, s.x.keeper.current(), s.st.Position, intents, results); err != nil {
 		s.broken = true
 		return fmt.Errorf("write intents: %w", err)
 	}
+	failpoint.Reach(failpoint.IntentAfter, s.r.Path, method(s.st.Verb))
 	if more := len(results) - len(b.ops); more > 0 {
 		s.x.budget.give(more)
 	}
@@ -140,10 +143,12 @@ func (s *stepRun) saveResults(ctx context.Context) (wrote bool, err error) {
 	if len(results) == 0 {
 		return false, nil
 	}
+	failpoint.Reach(failpoint.ResultBefore, s.r.Path, method(s.st.Verb))
 	if err := s.x.e.Ledger.Append(ctx, s.x.keeper.current(), s.st.Position, nil, results); err != nil {
 		s.broken = true
 		return false, fmt.Errorf("write results: %w", err)
 	}
+	failpoint.Reach(failpoint.ResultAfter, s.r.Path, method(s.st.Verb))
 	s.x.budget.give(len(results))
 	return true, nil
 }
@@ -193,9 +198,11 @@ func (s *stepRun) fold(ctx context.Context) error {
 	if s.folded == 0 {
 		return nil
 	}
+	failpoint.Reach(failpoint.FoldBefore, s.r.Path, method(s.st.Verb))
 	if _, err := s.x.e.Ledger.Fold(ctx, s.x.keeper.current(), s.st.Position); err != nil {
 		return fmt.Errorf("fold the journal: %w", err)
 	}
+	failpoint.Reach(failpoint.FoldAfter, s.r.Path, method(s.st.Verb))
 	s.folded = 0
 	return nil
 }
@@ -224,9 +231,11 @@ func (s *stepRun) saveProblems(keep int) error {
 		}
 	}
 	if len(problems) > 0 {
+		failpoint.Reach(failpoint.ProblemsBefore, s.r.Path, "")
 		if err := s.x.e.Ledger.SaveProblems(ctx, s.x.keeper.current(), problems); err != nil {
 			return fmt.Errorf("save problems: %w", err)
 		}
+		failpoint.Reach(failpoint.ProblemsAfter, s.r.Path, "")
 	}
 	return nil
 }

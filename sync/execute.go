@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/edfisync/edfisync/internal/failpoint"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -142,9 +143,11 @@ func (x *executor) step(st step) error {
 		return nil
 	}
 	if r.scope != nil {
+		failpoint.Reach(failpoint.ScopeBefore, r.Path, "")
 		if err := x.e.Ledger.SetScope(x.ctx, x.keeper.current(), *r.scope); err != nil {
 			return fmt.Errorf("note the hash rules of %s: %w", r.Path, err)
 		}
+		failpoint.Reach(failpoint.ScopeAfter, r.Path, "")
 		r.scope = nil
 	}
 	x.active.Add(1)
@@ -163,9 +166,12 @@ func (x *executor) step(st step) error {
 	if failure != nil {
 		failure = fmt.Errorf("%s %s: %w", verbName(st.Verb), r.Path, failure)
 	}
-	return errors.Join(failure, x.e.Ledger.SaveStep(context.WithoutCancel(x.ctx), x.keeper.current(), syncdb.Step{
+	failpoint.Reach(failpoint.StepBefore, r.Path, method(st.Verb))
+	err = x.e.Ledger.SaveStep(context.WithoutCancel(x.ctx), x.keeper.current(), syncdb.Step{
 		Position: st.Position, Resource: r.Path, Verb: st.Verb, State: s.state(failure), Totals: text,
-	}))
+	})
+	failpoint.Reach(failpoint.StepAfter, r.Path, method(st.Verb))
+	return errors.Join(failure, err)
 }
 
 func verbName(v syncdb.Verb) string {
@@ -176,6 +182,18 @@ func verbName(v syncdb.Verb) string {
 		return "update"
 	default:
 		return "delete"
+	}
+}
+
+// method is the HTTP method of a verb, by which failpoints name it.
+func method(v syncdb.Verb) string {
+	switch v {
+	case syncdb.Create:
+		return "POST"
+	case syncdb.Update:
+		return "PUT"
+	default:
+		return "DELETE"
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"github.com/edfisync/edfisync/internal/failpoint"
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
@@ -186,7 +187,9 @@ func (s *stepRun) feedClaims() error {
 		if len(batch) == 0 {
 			return nil
 		}
+		failpoint.Reach(failpoint.ClaimBefore, s.r.Path, "")
 		err := s.x.e.Ledger.Claim(s.x.ctx, s.x.keeper.current(), s.r.Path, batch)
+		failpoint.Reach(failpoint.ClaimAfter, s.r.Path, "")
 		batch = batch[:0]
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	gosync "sync"
 	"time"
 
+	"github.com/edfisync/edfisync/internal/failpoint"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -58,7 +59,9 @@ func (k *keeper) run(ctx context.Context, every time.Duration, stop func(error))
 			return
 		case <-tick.C:
 		}
+		failpoint.Reach(failpoint.RenewBefore, "", "")
 		renewed, cancel, err := k.ledger.Renew(ctx, k.current())
+		failpoint.Reach(failpoint.RenewAfter, "", "")
 		switch {
 		case errors.Is(err, syncdb.ErrFenced):
 			stop(fmt.Errorf("%w: %w", ErrLeaseLost, err))

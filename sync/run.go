@@ -12,6 +12,7 @@ import (
 	gosync "sync"
 	"time"
 
+	"github.com/edfisync/edfisync/internal/failpoint"
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
@@ -49,13 +50,17 @@ type ResourceSummary struct {
 func (e *Engine) Run(ctx context.Context) (*Summary, error) {
 	o := e.options()
 	begun := time.Now()
+	failpoint.Reach(failpoint.RequestBefore, "", "")
 	if _, _, err := e.Ledger.RequestRun(ctx, e.Connection.ID, o.Reason); err != nil {
 		return nil, fmt.Errorf("ask for a run: %w", err)
 	}
+	failpoint.Reach(failpoint.RequestAfter, "", "")
+	failpoint.Reach(failpoint.StartBefore, "", "")
 	run, lease, err := e.Ledger.StartRun(ctx, e.Connection.ID, o.Holder, o.LeaseTTL)
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Reach(failpoint.StartAfter, "", "")
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	k := &keeper{ledger: e.Ledger, callTimeout: o.CallTimeout, lease: lease}
@@ -80,10 +85,12 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	defer p.stop()
 
 	p.phase("recover", "")
+	failpoint.Reach(failpoint.RecoverBefore, "", "")
 	recovered, err := e.Ledger.Recover(ctx, k.current())
 	if err != nil {
 		return fmt.Errorf("settle what the last run left: %w", err)
 	}
+	failpoint.Reach(failpoint.RecoverAfter, "", "")
 	s.Recovered = recovered.Open
 	if recovered.Open > 0 {
 		e.logger().Warn("an earlier run ended without knowing the answers to some calls; they are settled now", slog.Int("calls", recovered.Open))
@@ -93,10 +100,12 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	if err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.SpoolsBefore, "", "")
 	dir, err := e.spoolDir(o.WorkDir)
 	if err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.SpoolsAfter, "", "")
 	defer os.RemoveAll(dir)
 
 	p.phase("scan", "")
@@ -115,6 +124,7 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	defer closeAll(found)
 
 	plan := decide(found, o.Deletes)
+	failpoint.Reach(failpoint.Planned, "", "")
 	e.logPlan(plan)
 	if s.LeftAlone, err = e.outOfScope(ctx, found); err != nil {
 		return err
@@ -145,9 +155,11 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	for i, r := range found {
 		resources[i] = r.Path
 	}
+	failpoint.Reach(failpoint.ClearBefore, "", "")
 	if s.Cleared, err = e.Ledger.CloseProblems(ctx, k.current(), resources); err != nil {
 		return fmt.Errorf("clear problems that are gone: %w", err)
 	}
+	failpoint.Reach(failpoint.ClearAfter, "", "")
 	return nil
 }
 
@@ -192,9 +204,11 @@ func (e *Engine) close(ctx context.Context, k *keeper, s *Summary, err error) er
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
+	failpoint.Reach(failpoint.FinishBefore, "", "")
 	if ferr := e.Ledger.FinishRun(ctx, k.current(), s.State, totals, text); ferr != nil {
 		return errors.Join(err, fmt.Errorf("finish the run: %w", ferr))
 	}
+	failpoint.Reach(failpoint.FinishAfter, "", "")
 	return err
 }
 

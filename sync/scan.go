@@ -10,6 +10,7 @@ import (
 	gosync "sync"
 	"sync/atomic"
 
+	"github.com/edfisync/edfisync/internal/failpoint"
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/source"
 	"github.com/edfisync/edfisync/syncdb"
@@ -64,6 +65,7 @@ type scanner struct {
 // scan reads all resources and closes the snapshot. Any error means the scan is incomplete and nothing may be deleted for it (I5c): the
 // caller stops the run.
 func (s *scanner) scan(ctx context.Context) ([]*scanned, error) {
+	failpoint.Reach(failpoint.ScanBefore, "", "")
 	snapshot, err := s.e.Source.Begin(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open a snapshot of the source: %w", err)
@@ -77,16 +79,19 @@ func (s *scanner) scan(ctx context.Context) ([]*scanned, error) {
 			closeAll(out)
 			return nil, fmt.Errorf("scan %s: %w", r.Path, err)
 		}
+		failpoint.Reach(failpoint.ScanResource, r.Path, "")
 	}
 	if err := snapshot.Close(); err != nil {
 		closeAll(out)
 		return nil, fmt.Errorf("close the snapshot of the source: %w", err)
 	}
+	failpoint.Reach(failpoint.ScanAfter, "", "")
 	for _, res := range out {
 		if err := s.collectGone(ctx, res); err != nil {
 			closeAll(out)
 			return nil, fmt.Errorf("compare %s with the ledger: %w", res.Path, err)
 		}
+		failpoint.Reach(failpoint.GoneAfter, res.Path, "")
 	}
 	if err := joinKeys(ctx, s.scope, out, schema.NewHasher(s.e.Keys.HashMAC())); err != nil {
 		closeAll(out)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/edfisync/edfisync/internal/failpoint"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -88,6 +89,7 @@ func (s *spool) flush() error {
 	if len(s.buf) == 0 {
 		return nil
 	}
+	failpoint.Reach(failpoint.SpoolBefore, "", "")
 	if s.file == nil {
 		f, err := os.CreateTemp(s.dir, "spool-*")
 		if err != nil {
@@ -105,6 +107,7 @@ func (s *spool) flush() error {
 		return fmt.Errorf("write spool: %w", err)
 	}
 	s.buf = s.buf[:0]
+	failpoint.Reach(failpoint.SpoolAfter, "", "")
 	return nil
 }
 

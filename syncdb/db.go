@@ -13,6 +13,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/edfisync/edfisync/internal/failpoint"
 	"github.com/edfisync/edfisync/internal/keys"
 )
 
@@ -78,9 +79,11 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 }
 
 func (d *DB) prepare(ctx context.Context) error {
+	failpoint.Reach(failpoint.MigrateBefore, "", "")
 	if err := d.store.migrate(ctx); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.MigrateAfter, "", "")
 	var check []byte
 	read := func() error {
 		return d.store.reads().QueryRowContext(ctx, `SELECT ledger_id, master_check FROM meta`).Scan(&d.ledger, &check)
@@ -89,8 +92,10 @@ func (d *DB) prepare(ctx context.Context) error {
 	if errors.Is(err, sql.ErrNoRows) { // new: write only now, for a write would wait for another process's fold
 		id := make([]byte, 16)
 		_, _ = rand.Read(id)
+		failpoint.Reach(failpoint.IdentityBefore, "", "")
 		_, err = d.exec(ctx, d.store.writes(), `INSERT INTO meta (one, ledger_id, master_check) VALUES (1, ?, ?) ON CONFLICT DO NOTHING`,
 			id, d.cfg.Master.Check(id))
+		failpoint.Reach(failpoint.IdentityAfter, "", "")
 		if err == nil {
 			err = read()
 		}
@@ -125,6 +130,7 @@ func (d *DB) Connection(ctx context.Context, tenant, name string) (Connection, *
 	}
 	err := find(d.store.reads())
 	if errors.Is(err, sql.ErrNoRows) {
+		failpoint.Reach(failpoint.ConnectionBefore, "", "")
 		err = d.transact(ctx, func(tx *sqlx.Tx) error {
 			if _, err := d.exec(ctx, tx, `INSERT INTO connection (tenant, name, data_key) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`,
 				tenant, name, fresh); err != nil {
@@ -136,6 +142,7 @@ func (d *DB) Connection(ctx context.Context, tenant, name string) (Connection, *
 			_, err := d.exec(ctx, tx, `INSERT INTO lease (connection_id) VALUES (?) ON CONFLICT DO NOTHING`, id)
 			return err
 		})
+		failpoint.Reach(failpoint.ConnectionAfter, "", "")
 	}
 	if err != nil {
 		return Connection{}, nil, fmt.Errorf("open connection %s: %w", name, err)
@@ -211,9 +218,11 @@ func (d *DB) ensureResource(ctx context.Context, path string) (int64, error) {
 	if err != nil || id != 0 {
 		return id, err
 	}
+	failpoint.Reach(failpoint.NumberBefore, path, "")
 	if _, err := d.exec(ctx, d.store.writes(), `INSERT INTO resource (path) VALUES (?) ON CONFLICT DO NOTHING`, path); err != nil {
 		return 0, fmt.Errorf("number resource: %w", err)
 	}
+	failpoint.Reach(failpoint.NumberAfter, path, "")
 	return d.resourceID(ctx, path)
 }
 
@@ -226,12 +235,15 @@ func (d *DB) transact(ctx context.Context, fn func(*sqlx.Tx) error) error {
 			return fmt.Errorf("begin: %w", err)
 		}
 		defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
+		failpoint.Reach(failpoint.TransactionBegun, "", "")
 		if err := fn(tx); err != nil {
 			return err
 		}
+		failpoint.Reach(failpoint.TransactionWritten, "", "")
 		if err := tx.Commit(); err != nil {
 			return fmt.Errorf("commit: %w", err)
 		}
+		failpoint.Reach(failpoint.TransactionAfter, "", "")
 		return nil
 	})
 }

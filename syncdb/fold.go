@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"github.com/edfisync/edfisync/internal/failpoint"
 )
 
 // Bounds of what one fold transaction takes up: the memory of a fold is that of its frames in clear plus some 64 bytes per result.
@@ -220,6 +222,7 @@ func (f *folder) flush(ctx context.Context) error {
 		return cmp.Compare(a.seq, b.seq)
 	})
 	carried := f.carried()
+	failpoint.Reach(failpoint.ChunkBefore, "", "")
 	err := f.d.store.bulk(ctx, f.c, func(tx bulk) error {
 		if err := tx.fence(ctx, f.lease, f.d.now()); err != nil {
 			return err
@@ -227,11 +230,16 @@ func (f *folder) flush(ctx context.Context) error {
 		if err := f.settle(ctx, tx); err != nil {
 			return err
 		}
-		return f.shorten(ctx, tx, carried)
+		if err := f.shorten(ctx, tx, carried); err != nil {
+			return err
+		}
+		failpoint.Reach(failpoint.ChunkWritten, "", "")
+		return nil
 	})
 	if err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.ChunkAfter, "", "")
 	f.folded += len(f.closed)
 	f.frames, f.closed, f.bytes, f.weight, f.seq = nil, f.closed[:0], 0, 0, 0
 	clear(f.open)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
+	"github.com/edfisync/edfisync/internal/failpoint"
 	"github.com/edfisync/edfisync/internal/keys"
 	"github.com/edfisync/edfisync/syncdb"
 )
@@ -49,7 +50,9 @@ func openLedger(ctx context.Context, cfg *config.Config) (*syncdb.DB, error) {
 	}
 	master, err := masterKey(cfg)
 	if errors.Is(err, errNoKey) {
+		failpoint.Reach(failpoint.KeyBefore, "", "")
 		master, err = keys.LoadOrCreateFile(keyFile(cfg))
+		failpoint.Reach(failpoint.KeyAfter, "", "")
 	}
 	if err != nil {
 		return nil, usageError(fmt.Errorf("ledger key: %w", err))

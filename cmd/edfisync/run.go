@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
+	"github.com/edfisync/edfisync/internal/failpoint"
 	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
@@ -116,6 +117,7 @@ func (a *app) runOnce(ctx context.Context, cfg *config.Config, o *opened, wait b
 	if err != nil {
 		return nil, err
 	}
+	failpoint.Reach(failpoint.HolderMade, "", "")
 	defer h.release()
 	o.engine.Options.Holder = h.name
 	told := false
@@ -126,9 +128,11 @@ func (a *app) runOnce(ctx context.Context, cfg *config.Config, o *opened, wait b
 			return summary, err
 		}
 		if isDead(cfg.WorkDir, busy.Holder) {
+			failpoint.Reach(failpoint.ExpireBefore, "", "")
 			if err := o.ledger.ExpireLease(ctx, o.engine.Connection.ID, busy.Holder); err != nil {
 				return nil, fmt.Errorf("take over from a process that is gone: %w", err)
 			}
+			failpoint.Reach(failpoint.ExpireAfter, "", "")
 			continue
 		}
 		if !wait {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/edfisync/edfisync/internal/failpoint"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -54,9 +55,12 @@ func remember(file string, now witness, log *slog.Logger) {
 	text, err := json.Marshal(now)
 	if err == nil {
 		temporary := file + ".new"
+		failpoint.Reach(failpoint.WitnessBefore, "", "")
 		if err = os.WriteFile(temporary, text, 0o600); err == nil {
+			failpoint.Reach(failpoint.WitnessWritten, "", "")
 			err = os.Rename(temporary, file)
 		}
+		failpoint.Reach(failpoint.WitnessAfter, "", "")
 	}
 	if err != nil {
 		log.Info("a ledger restored from a backup would not be noticed: the witness file cannot be written", slog.Any("error", err))

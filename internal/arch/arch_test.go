@@ -29,20 +29,21 @@ const everything = "*"
 //	      sandbox → schema, internal/httpd
 var allowed = map[string][]string{
 	"cmd":           {everything},
-	"edfi":          {"schema", "internal/keys"},
+	"edfi":          {"schema", "internal/failpoint", "internal/keys"},
 	"limitless":     {"internal/keys"},
 	"mappings":      {"internal/keys"},
 	"sandbox":       {"schema", "internal/httpd", "internal/keys"},
 	"schema":        {"internal/keys"},
 	"source":        {"schema", "internal/keys"},
-	"sync":          {"schema", "source", "edfi", "syncdb", "internal/keys"},
-	"syncdb":        {"internal/keys"},
+	"sync":          {"schema", "source", "edfi", "syncdb", "internal/failpoint", "internal/keys"},
+	"syncdb":        {"internal/failpoint", "internal/keys"},
 	"internal/arch": {},
 	"internal/dbtest": {
 		"internal/keys",
 	},
-	"internal/httpd": {"internal/keys"},
-	"internal/keys":  {},
+	"internal/failpoint": {},
+	"internal/httpd":     {"internal/keys"},
+	"internal/keys":      {},
 }
 
 func TestPackagesImportOnlyWhatTheDesignAllows(t *testing.T) {
