@@ -205,7 +205,7 @@ func TestF53DamagedLedgerSendsNothing(t *testing.T) {
 	}
 	refused := 0
 	rng := rand.New(rand.NewPCG(1, 2))
-	for i := 0; i < len(text)/page; i += 1 + i/8 { // all of the first pages, then fewer and fewer
+	for i := 0; i < len(text)/page; i += 1 + i/3 { // all of the first pages, then fewer and fewer
 		damaged := slices.Clone(text)
 		for j := range page {
 			damaged[i*page+j] = byte(rng.Uint32())
