@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -43,8 +44,8 @@ type store interface {
 	writes() *sqlx.DB
 	// words are the dialect's words in otherwise shared statements.
 	words() dialect
-	// hashes is DB.Hashes of a resource that has a number.
-	hashes(ctx context.Context, connID, resourceID int64, fn func(key, record, source Hash, state State) error) error
+	// hashes is DB.Hashes of a resource that has a number, by key when sorted.
+	hashes(ctx context.Context, connID, resourceID int64, sorted bool, fn func(key, record, source Hash, state State) error) error
 	// bulk runs fn in one transaction made for many entries. fn may run again when the database asked for it.
 	bulk(ctx context.Context, c connection, fn func(bulk) error) error
 	// repeatable reports whether err means that a transaction was rolled back and may be run again.
@@ -58,6 +59,8 @@ type dialect struct {
 	now   string // SQL of the time in ms; takes one parameter, NULL for the database's own clock
 	share string // ends a SELECT that must keep a row from being taken over until commit
 	lock  string // ends a SELECT that takes a row for itself until commit
+
+	snapshot sql.IsolationLevel // under which a reading transaction sees one moment
 }
 
 // Open opens the ledger, making and migrating its tables as needed. It refuses a ledger with a newer schema than this program knows
@@ -229,23 +232,26 @@ func (d *DB) ensureResource(ctx context.Context, path string) (int64, error) {
 // transact runs fn in one transaction on the writing pool. fn may run again when the database asks for it, so it must not leave
 // anything half done outside.
 func (d *DB) transact(ctx context.Context, fn func(*sqlx.Tx) error) error {
-	return repeat(ctx, d.store, func() error {
-		tx, err := d.store.writes().BeginTxx(ctx, nil)
-		if err != nil {
-			return fmt.Errorf("begin: %w", err)
-		}
-		defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
-		failpoint.Reach(failpoint.TransactionBegun, "", "")
-		if err := fn(tx); err != nil {
-			return err
-		}
-		failpoint.Reach(failpoint.TransactionWritten, "", "")
-		if err := tx.Commit(); err != nil {
-			return fmt.Errorf("commit: %w", err)
-		}
-		failpoint.Reach(failpoint.TransactionAfter, "", "")
-		return nil
-	})
+	return repeat(ctx, d.store, func() error { return d.once(ctx, fn) })
+}
+
+// once is transact without repetition, for an fn that reads what can be read only once.
+func (d *DB) once(ctx context.Context, fn func(*sqlx.Tx) error) error {
+	tx, err := d.store.writes().BeginTxx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
+	failpoint.Reach(failpoint.TransactionBegun, "", "")
+	if err := fn(tx); err != nil {
+		return err
+	}
+	failpoint.Reach(failpoint.TransactionWritten, "", "")
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	failpoint.Reach(failpoint.TransactionAfter, "", "")
+	return nil
 }
 
 // repeat runs a transaction again while the database says it was rolled back for a reason that passes (F51).
@@ -293,6 +299,15 @@ func (d *DB) now() any {
 		return nil
 	}
 	return d.cfg.Clock().UnixMilli()
+}
+
+// clock reads the time, to the millisecond: the configured clock's, or the database's.
+func (d *DB) clock(ctx context.Context, q sqlx.QueryerContext) (time.Time, error) {
+	var ms int64
+	if err := sqlx.GetContext(ctx, q, &ms, d.bind(`SELECT `+d.store.words().now), d.now()); err != nil {
+		return time.Time{}, fmt.Errorf("read clock: %w", err)
+	}
+	return time.UnixMilli(ms).UTC(), nil
 }
 
 // bind writes ? parameters the way the database wants them.

@@ -24,7 +24,7 @@ func (d *DB) Hashes(ctx context.Context, connID int64, resource string, fn func(
 	if err != nil || id == 0 {
 		return err
 	}
-	if err := d.store.hashes(ctx, connID, id, fn); err != nil {
+	if err := d.store.hashes(ctx, connID, id, false, fn); err != nil {
 		return fmt.Errorf("read hashes of %s: %w", resource, err)
 	}
 	return nil
@@ -214,4 +214,12 @@ func nullText(s string) any {
 		return nil
 	}
 	return s
+}
+
+// nullID is the parameter of a dictionary number in which NULL stands for none.
+func nullID(id int64) any {
+	if id == 0 {
+		return nil
+	}
+	return id
 }

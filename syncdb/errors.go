@@ -14,9 +14,28 @@ var (
 	// ErrNoRun says that there is no such run: none waits (StartRun), none is running (Cancel), or no run has the id.
 	ErrNoRun = errors.New("no such run")
 
-	// ErrUnsettled says that a step cannot be folded because a call of it has no result yet.
+	// ErrUnsettled says that a step cannot be folded because a call of it has no result yet, or that entries cannot be written past the
+	// journal because the journal is not folded.
 	ErrUnsettled = errors.New("a call of this step has no result yet")
+
+	// ErrNotFound says that the connection has no plan with that id, or that the run has no receipt.
+	ErrNotFound = errors.New("not found")
+
+	// ErrHoldOpen says that a hold cannot be opened again beside the one that is open for the same resource, verb and rule.
+	ErrHoldOpen = errors.New("another hold is open for the same ops; decide that one")
+
+	// ErrReceiptKept says that the run has another receipt already. Receipts are never changed.
+	ErrReceiptKept = errors.New("the run has another receipt already")
 )
+
+// PlanStateError says that a plan is in another state than the act needs: somebody else decided first, or it was applied, released or
+// refused meanwhile (F63). Nothing was written.
+type PlanStateError struct {
+	ID    int64
+	State PlanState // the state it is in
+}
+
+func (e *PlanStateError) Error() string { return fmt.Sprintf("plan %d is %s already", e.ID, e.State) }
 
 // BusyError says that another process runs for this connection.
 type BusyError struct {

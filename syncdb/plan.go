@@ -1,7 +1,12 @@
 package syncdb
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
 )
 
@@ -68,4 +73,81 @@ type PlanFilter struct {
 	Kind   PlanKind
 	States []PlanState
 	Limit  int // newest first; 0 = all
+}
+
+// Compare orders ops as a plan gives them out: by step, then by key.
+func (o *PlanOp) Compare(p *PlanOp) int {
+	return cmp.Or(cmp.Compare(o.Step, p.Step), bytes.Compare(o.KeyHash[:], p.KeyHash[:]), cmp.Compare(o.Resource, p.Resource),
+		cmp.Compare(o.Verb, p.Verb), bytes.Compare(o.OldKeyHash[:], p.OldKeyHash[:]))
+}
+
+// Decide returns the plan after a person's decision and the audit row of it, whose Connection is still to be set. It returns a
+// *PlanStateError when the plan is in none of the states from.
+func (p *Plan) Decide(from []PlanState, to PlanState, who, why string, now time.Time) (Plan, AuditRow, error) {
+	verb := map[PlanState]string{PlanApproved: "approve", PlanDiscarded: "discard", PlanOpen: "reopen"}[to]
+	if verb == "" {
+		return Plan{}, AuditRow{}, fmt.Errorf("a person cannot make a plan %q", to)
+	}
+	if who == "" {
+		return Plan{}, AuditRow{}, errors.New("nobody is named who decides")
+	}
+	if !slices.Contains(from, p.State) {
+		return Plan{}, AuditRow{}, &PlanStateError{ID: p.ID, State: p.State}
+	}
+	detail, err := json.Marshal(struct {
+		From     PlanState `json:"from"`
+		Ops      int64     `json:"ops"`
+		Resource string    `json:"resource,omitempty"`
+		Rule     string    `json:"rule,omitempty"`
+		Why      string    `json:"why,omitempty"`
+	}{p.State, p.Ops, p.Resource, p.Rule, why})
+	if err != nil {
+		return Plan{}, AuditRow{}, err
+	}
+	after := *p
+	after.State, after.DecidedAt, after.DecidedBy, after.Why = to, now, who, why
+	return after, AuditRow{Who: who, Action: string(p.Kind) + "." + verb, Object: fmt.Sprintf("%s %d", p.Kind, p.ID), Detail: detail}, nil
+}
+
+// Close returns the plan as a run leaves it: applied by that run, released or stale. Closing it again the same way changes nothing. It
+// returns a *PlanStateError when the plan is neither open nor approved.
+func (p *Plan) Close(to PlanState, runID int64) (Plan, error) {
+	if to != PlanApplied && to != PlanReleased && to != PlanStale {
+		return Plan{}, fmt.Errorf("a run cannot make a plan %q", to)
+	}
+	after := *p
+	after.State = to
+	if to == PlanApplied {
+		after.AppliedRun = runID
+	}
+	if p.State != PlanOpen && p.State != PlanApproved && (p.State != to || p.AppliedRun != after.AppliedRun) {
+		return Plan{}, &PlanStateError{ID: p.ID, State: p.State}
+	}
+	return after, nil
+}
+
+// Check returns an error when the plan cannot be stored as it is.
+func (p *Plan) Check() error {
+	switch p.Kind {
+	case PlanSaved, PlanHold, PlanUndo:
+	default:
+		return fmt.Errorf("%q is not a kind of plan", p.Kind)
+	}
+	switch p.State {
+	case PlanOpen, PlanReleased, PlanStale:
+	case PlanApproved, PlanDiscarded:
+		if p.DecidedBy == "" {
+			return fmt.Errorf("a plan cannot be %s by nobody", p.State)
+		}
+	case PlanApplied:
+		if p.AppliedRun == 0 {
+			return errors.New("a plan cannot be applied by no run")
+		}
+	default:
+		return fmt.Errorf("%q is not a state of a plan", p.State)
+	}
+	if p.State != PlanApplied && p.AppliedRun != 0 {
+		return fmt.Errorf("a %s plan has no run that applied it", p.State)
+	}
+	return nil
 }

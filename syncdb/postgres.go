@@ -62,6 +62,8 @@ func (s *postgresStore) words() dialect {
 		now:   `coalesce(?::bigint, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)`,
 		share: ` FOR KEY SHARE`,
 		lock:  ` FOR UPDATE`,
+
+		snapshot: sql.LevelRepeatableRead,
 	}
 }
 
@@ -100,9 +102,12 @@ func (s *postgresStore) migrate(ctx context.Context) error {
 	return migrate(ctx, s.db, goose.DialectPostgres, "postgres", goose.WithSessionLocker(locker))
 }
 
-func (s *postgresStore) hashes(ctx context.Context, connID, resourceID int64, fn func(key, record, source Hash, state State) error) error {
-	rows, err := s.pool.Query(ctx, `SELECT natural_key_hash, full_record_hash, source_hash, state FROM entry
-		WHERE connection_id = $1 AND resource_id = $2`, connID, resourceID)
+func (s *postgresStore) hashes(ctx context.Context, connID, resourceID int64, sorted bool, fn func(key, record, source Hash, state State) error) error {
+	query := `SELECT natural_key_hash, full_record_hash, source_hash, state FROM entry WHERE connection_id = $1 AND resource_id = $2`
+	if sorted {
+		query += ` ORDER BY natural_key_hash`
+	}
+	rows, err := s.pool.Query(ctx, query, connID, resourceID)
 	if err != nil {
 		return err
 	}
@@ -214,6 +219,11 @@ func (b *postgresBulkTx) grow(ctx context.Context, resource foldResource, by int
 func (b *postgresBulkTx) drop(ctx context.Context, frames []int64) error {
 	_, err := b.tx.Exec(ctx, `DELETE FROM journal WHERE id = ANY($1::bigint[])`, frames)
 	return err
+}
+
+func (b *postgresBulkTx) frames(ctx context.Context) (n int64, err error) {
+	err = b.tx.QueryRow(ctx, `SELECT count(*) FROM journal WHERE connection_id = $1`, b.c.ID).Scan(&n)
+	return n, err
 }
 
 func (b *postgresBulkTx) rewrite(ctx context.Context, frame int64, intents int, sealed []byte) error {

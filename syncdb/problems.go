@@ -23,6 +23,7 @@ type problemRow struct {
 	*Problem
 	resource int64
 	issue    int64
+	blocker  int64  // resource of what is missing; 0 = not known
 	content  []byte // in clear
 	hash     []byte
 }
@@ -57,7 +58,13 @@ func (d *DB) problemRows(ctx context.Context, problems []Problem) ([]problemRow,
 		if err != nil {
 			return nil, err
 		}
-		rows = append(rows, problemRow{Problem: p, resource: id})
+		row := problemRow{Problem: p, resource: id}
+		if p.BlockedResource != "" {
+			if row.blocker, err = d.ensureResource(ctx, p.BlockedResource); err != nil {
+				return nil, err
+			}
+		}
+		rows = append(rows, row)
 	}
 	inOrder := func(a, b problemRow) int {
 		return cmp.Or(cmp.Compare(a.resource, b.resource), bytes.Compare(a.SourceHash[:], b.SourceHash[:]))
@@ -95,6 +102,10 @@ func (r *problemRow) seal(mac hash.Hash) {
 	mac.Write(r.KeyHash[:])
 	mac.Write(r.RecordHash[:])
 	mac.Write(r.content)
+	if r.blocker != 0 || !r.BlockedKey.IsZero() {
+		mac.Write(binary.BigEndian.AppendUint64(nil, uint64(r.blocker)))
+		mac.Write(r.BlockedKey[:])
+	}
 	r.hash = mac.Sum(nil)[:16]
 }
 
@@ -147,7 +158,7 @@ func (d *DB) saveProblemsOf(ctx context.Context, tx *sqlx.Tx, c connection, l Le
 		}
 		sealed := c.ring.Seal(nil, r.content, c.problemAAD(r.resource, &r.SourceHash))
 		changed = append(changed, l.ConnectionID, r.resource, r.SourceHash[:], r.issue, r.Outcome, nullHash(&r.KeyHash),
-			nullHash(&r.RecordHash), l.RunID, r.hash, sealed)
+			nullHash(&r.RecordHash), l.RunID, r.hash, sealed, nullID(r.blocker), nullHash(&r.BlockedKey))
 	}
 	if n := len(same) - 3; n > 0 {
 		if _, err := d.exec(ctx, tx, `UPDATE problem SET last_run = ? WHERE connection_id = ? AND resource_id = ?
@@ -155,12 +166,14 @@ func (d *DB) saveProblemsOf(ctx context.Context, tx *sqlx.Tx, c connection, l Le
 			return err
 		}
 	}
-	if n := len(changed) / 10; n > 0 {
+	if n := len(changed) / 12; n > 0 {
 		if _, err := d.exec(ctx, tx, `INSERT INTO problem (connection_id, resource_id, source_hash, issue_id, outcome, natural_key_hash,
-			full_record_hash, last_run, content_hash, content_sealed) VALUES `+list("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", n)+`
+			full_record_hash, last_run, content_hash, content_sealed, blocked_resource_id, blocked_key_hash)
+			VALUES `+list("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", n)+`
 			ON CONFLICT (connection_id, resource_id, source_hash) DO UPDATE SET issue_id = excluded.issue_id, outcome = excluded.outcome,
 			natural_key_hash = excluded.natural_key_hash, full_record_hash = excluded.full_record_hash, last_run = excluded.last_run,
-			content_hash = excluded.content_hash, content_sealed = excluded.content_sealed`, changed...); err != nil {
+			content_hash = excluded.content_hash, content_sealed = excluded.content_sealed,
+			blocked_resource_id = excluded.blocked_resource_id, blocked_key_hash = excluded.blocked_key_hash`, changed...); err != nil {
 			return err
 		}
 	}
@@ -265,12 +278,8 @@ func (d *DB) Issues(ctx context.Context, connID int64, openOnly bool) ([]Issue, 
 	return issues, nil
 }
 
-// Problems returns the connection's problems that pass the filter, by resource and source hash.
-func (d *DB) Problems(ctx context.Context, connID int64, f ProblemFilter) ([]Problem, error) {
-	c, err := d.connection(ctx, connID)
-	if err != nil {
-		return nil, fmt.Errorf("read problems: %w", err)
-	}
+// query is the part of a SELECT after its columns, in which p is the problem, r its resource, i its issue and b the resource of what blocks it.
+func (f ProblemFilter) query(connID int64) (from string, args []any) {
 	where, args := []string{`p.connection_id = ?`}, []any{connID}
 	narrow := func(condition string, arg any) {
 		where, args = append(where, condition), append(args, arg)
@@ -287,13 +296,23 @@ func (d *DB) Problems(ctx context.Context, connID int64, f ProblemFilter) ([]Pro
 	if !f.After.IsZero() {
 		narrow(`p.source_hash > ?`, f.After[:])
 	}
-	query := `SELECT p.resource_id, r.path, p.source_hash, p.outcome, i.code, i.cause, i.owner, p.natural_key_hash, p.full_record_hash,
-		p.content_sealed FROM problem p JOIN resource r ON r.id = p.resource_id JOIN issue i ON i.id = p.issue_id
-		WHERE ` + strings.Join(where, " AND ") + ` ORDER BY r.path, p.source_hash`
+	from = `FROM problem p JOIN resource r ON r.id = p.resource_id JOIN issue i ON i.id = p.issue_id
+		LEFT JOIN resource b ON b.id = p.blocked_resource_id WHERE ` + strings.Join(where, " AND ") + ` ORDER BY r.path, p.source_hash`
 	if f.Limit > 0 {
-		query, args = query+` LIMIT ?`, append(args, f.Limit)
+		from, args = from+` LIMIT ?`, append(args, f.Limit)
 	}
-	rows, err := d.store.reads().QueryContext(ctx, d.bind(query), args...)
+	return from, args
+}
+
+// Problems returns the connection's problems that pass the filter, by resource and source hash.
+func (d *DB) Problems(ctx context.Context, connID int64, f ProblemFilter) ([]Problem, error) {
+	c, err := d.connection(ctx, connID)
+	if err != nil {
+		return nil, fmt.Errorf("read problems: %w", err)
+	}
+	from, args := f.query(connID)
+	rows, err := d.store.reads().QueryContext(ctx, d.bind(`SELECT p.resource_id, r.path, p.source_hash, p.outcome, i.code, i.cause, i.owner,
+		p.natural_key_hash, p.full_record_hash, p.content_sealed, coalesce(b.path, ''), p.blocked_key_hash `+from), args...)
 	if err != nil {
 		return nil, fmt.Errorf("read problems: %w", err)
 	}
@@ -302,11 +321,12 @@ func (d *DB) Problems(ctx context.Context, connID int64, f ProblemFilter) ([]Pro
 	for rows.Next() {
 		var p Problem
 		var resource int64
-		var source, key, record, sealed []byte
-		if err := rows.Scan(&resource, &p.Resource, &source, &p.Outcome, &p.Code, &p.Cause, &p.Owner, &key, &record, &sealed); err != nil {
+		var source, key, record, sealed, blocked []byte
+		if err := rows.Scan(&resource, &p.Resource, &source, &p.Outcome, &p.Code, &p.Cause, &p.Owner, &key, &record, &sealed,
+			&p.BlockedResource, &blocked); err != nil {
 			return nil, fmt.Errorf("read problems: %w", err)
 		}
-		p.SourceHash, p.KeyHash, p.RecordHash = hashOf(source), hashOf(key), hashOf(record)
+		p.SourceHash, p.KeyHash, p.RecordHash, p.BlockedKey = hashOf(source), hashOf(key), hashOf(record), hashOf(blocked)
 		content, err := c.ring.Open(nil, sealed, c.problemAAD(resource, &p.SourceHash))
 		if err == nil {
 			err = p.read(content)

@@ -23,6 +23,8 @@ type bulk interface {
 	remove(ctx context.Context, resource foldResource, hashes []Hash) (int64, error)
 	// grow adds to the number of entries of a resource.
 	grow(ctx context.Context, resource foldResource, by int64) error
+	// frames counts the connection's journal frames.
+	frames(ctx context.Context) (int64, error)
 	// drop deletes journal frames; rewrite replaces one by a frame of intents only.
 	drop(ctx context.Context, frames []int64) error
 	rewrite(ctx context.Context, frame int64, intents int, sealed []byte) error

@@ -113,7 +113,7 @@ func (s *sqliteStore) migrate(ctx context.Context) error {
 	}
 }
 
-func (s *sqliteStore) hashes(ctx context.Context, connID, resourceID int64, fn func(key, record, source Hash, state State) error) error {
+func (s *sqliteStore) hashes(ctx context.Context, connID, resourceID int64, _ bool, fn func(key, record, source Hash, state State) error) error {
 	rows, err := s.reader.QueryContext(ctx, `SELECT natural_key_hash, full_record_hash, source_hash, state FROM entry
 		WHERE connection_id = ? AND resource_id = ? ORDER BY natural_key_hash`, connID, resourceID)
 	if err != nil {
@@ -254,6 +254,11 @@ func (b *sqliteBulk) drop(ctx context.Context, frames []int64) error {
 	}
 	_, err = b.tx.ExecContext(ctx, `DELETE FROM journal WHERE id IN (SELECT value FROM json_each(?))`, string(ids))
 	return err
+}
+
+func (b *sqliteBulk) frames(ctx context.Context) (n int64, err error) {
+	err = b.tx.GetContext(ctx, &n, `SELECT count(*) FROM journal WHERE connection_id = ?`, b.c.ID)
+	return n, err
 }
 
 func (b *sqliteBulk) rewrite(ctx context.Context, frame int64, intents int, sealed []byte) error {

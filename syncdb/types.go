@@ -198,3 +198,14 @@ type ProblemFilter struct {
 	After    Hash // with Resource: only rows with a greater source hash, for paging
 	Limit    int  // at most this many; 0 = all
 }
+
+// ProblemLink says what an open problem hangs on, without opening what is sealed.
+type ProblemLink struct {
+	Resource        string
+	KeyHash         Hash // zero = not known
+	SourceHash      Hash
+	IssueID         int64
+	Outcome         string
+	BlockedResource string // "" = nothing, or not known
+	BlockedKey      Hash
+}

@@ -3,6 +3,7 @@ package memdb
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -129,4 +130,49 @@ func (d *DB) SetScope(ctx context.Context, l syncdb.Lease, s syncdb.Scope) error
 	}
 	c.scope(s.Resource).Scope = s
 	return nil
+}
+
+// PutEntries is syncdb.DB.PutEntries.
+func (d *DB) PutEntries(ctx context.Context, l syncdb.Lease, resource string, entries []syncdb.Entry) error {
+	if err := syncdb.CheckEntries(entries); err != nil {
+		return err
+	}
+	return d.pastJournal(ctx, l, resource, func(had map[syncdb.Hash]*syncdb.Entry) {
+		for i := range entries {
+			e := clone(&entries[i])
+			e.Resource, e.RunID = resource, l.RunID
+			had[e.KeyHash] = e
+		}
+	})
+}
+
+// DropEntries is syncdb.DB.DropEntries.
+func (d *DB) DropEntries(ctx context.Context, l syncdb.Lease, resource string, keys []syncdb.Hash) error {
+	return d.pastJournal(ctx, l, resource, func(had map[syncdb.Hash]*syncdb.Entry) {
+		for _, k := range keys {
+			delete(had, k)
+		}
+	})
+}
+
+func (d *DB) pastJournal(ctx context.Context, l syncdb.Lease, resource string, fn func(map[syncdb.Hash]*syncdb.Entry)) error {
+	if resource == "" {
+		return errors.New("no resource is named")
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, err := d.fenced(ctx, l)
+	if err != nil {
+		return err
+	}
+	if len(c.journal) > 0 {
+		return fmt.Errorf("%d journal frames are not folded: %w", len(c.journal), syncdb.ErrUnsettled)
+	}
+	fn(c.scope(resource).entries)
+	return nil
+}
+
+// SortedHashes is syncdb.DB.SortedHashes.
+func (d *DB) SortedHashes(ctx context.Context, connID int64, resource string, fn func(key, record syncdb.Hash, state syncdb.State) error) error {
+	return d.Each(ctx, connID, resource, func(e *syncdb.Entry) error { return fn(e.KeyHash, e.RecordHash, e.State) })
 }

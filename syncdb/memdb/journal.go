@@ -19,6 +19,9 @@ type frame struct {
 
 // Append is syncdb.DB.Append.
 func (d *DB) Append(ctx context.Context, l syncdb.Lease, step int, intents []syncdb.Intent, results []syncdb.Result) error {
+	if len(intents) == 0 && len(results) == 0 {
+		return nil
+	}
 	if err := syncdb.CheckIntents(intents); err != nil {
 		return err
 	}

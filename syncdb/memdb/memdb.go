@@ -25,7 +25,10 @@ type DB struct {
 	generation  int64
 	lastRun     int64
 	lastIssue   int64
-	connections []*connection // [id-1]
+	lastPlan    int64
+	auditRing   *keys.Ring
+	acts        []syncdb.AuditRow // [id-1]
+	connections []*connection     // [id-1]
 	runs        map[int64]*run
 }
 
@@ -38,6 +41,10 @@ type connection struct {
 	journal  []frame
 	problems map[string]map[syncdb.Hash]*problem
 	issues   []*syncdb.Issue
+	plans    []*plan    // oldest first
+	history  []*segment // oldest first
+	receipts []syncdb.Receipt
+	target   syncdb.TargetState
 }
 
 type run struct {
@@ -65,7 +72,9 @@ func Open(cfg syncdb.Config) *DB {
 		cfg.Master = keys.GenerateMaster()
 	}
 	id := keys.GenerateMaster().Check(nil) // any unique bytes
-	return &DB{master: cfg.Master, clock: cfg.Now, grace: cfg.Grace, id: hex.EncodeToString(id[:16]), runs: map[int64]*run{}}
+	d := &DB{master: cfg.Master, clock: cfg.Now, grace: cfg.Grace, id: hex.EncodeToString(id[:16]), runs: map[int64]*run{}}
+	d.auditRing, _ = cfg.Master.Ring(cfg.Master.NewDataKey(nil), nil, 1) // opens what the same key wrapped just now
+	return d
 }
 
 // Close does nothing; the ledger can still be used. It may be called twice.

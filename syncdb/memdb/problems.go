@@ -170,3 +170,54 @@ func (d *DB) Rejected(ctx context.Context, connID int64, resource string) (map[s
 	}
 	return out, nil
 }
+
+// ProblemLinks is syncdb.DB.ProblemLinks.
+func (d *DB) ProblemLinks(ctx context.Context, connID int64, fn func(syncdb.ProblemLink) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	var links []syncdb.ProblemLink
+	for resource, rows := range d.connection(connID).problems {
+		for source, p := range rows {
+			links = append(links, syncdb.ProblemLink{
+				Resource: resource, KeyHash: p.KeyHash, SourceHash: source, IssueID: p.issue.ID, Outcome: p.Outcome,
+				BlockedResource: p.BlockedResource, BlockedKey: p.BlockedKey,
+			})
+		}
+	}
+	d.mu.Unlock()
+	slices.SortFunc(links, func(a, b syncdb.ProblemLink) int {
+		return cmp.Or(cmp.Compare(a.Resource, b.Resource), bytes.Compare(a.SourceHash[:], b.SourceHash[:]))
+	})
+	for _, l := range links {
+		if err := fn(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RetryProblems is syncdb.DB.RetryProblems.
+func (d *DB) RetryProblems(ctx context.Context, connID int64, f syncdb.ProblemFilter) (int, error) {
+	if f.Outcome == "" {
+		f.Outcome = syncdb.OutcomeRejected
+	}
+	if f.Outcome != syncdb.OutcomeRejected {
+		return 0, ctx.Err()
+	}
+	found, err := d.Problems(ctx, connID, f)
+	if err != nil {
+		return 0, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := 0
+	for i := range found {
+		if p := d.connection(connID).problems[found[i].Resource][found[i].SourceHash]; p != nil && p.Outcome == syncdb.OutcomeRejected {
+			p.RecordHash = syncdb.Hash{}
+			n++
+		}
+	}
+	return n, nil
+}

@@ -221,6 +221,28 @@ func writes(w *world) map[string]func(context.Context, syncdb.Lease) error {
 			_, err := w.CloseProblems(ctx, l, []string{students})
 			return err
 		},
+		"PutEntries": func(ctx context.Context, l syncdb.Lease) error {
+			return w.PutEntries(ctx, l, students, []syncdb.Entry{e})
+		},
+		"DropEntries": func(ctx context.Context, l syncdb.Lease) error {
+			return w.DropEntries(ctx, l, students, []syncdb.Hash{hash("a")})
+		},
+		"SaveHold": func(ctx context.Context, l syncdb.Lease) error {
+			_, err := w.SaveHold(ctx, l, syncdb.Plan{Resource: students, Rule: "delete-percent"}, some(planOp(1, "a")))
+			return err
+		},
+		"ClosePlan": func(ctx context.Context, l syncdb.Lease) error {
+			return w.ClosePlan(ctx, l, 1<<40, syncdb.PlanReleased)
+		},
+		"SaveAttempts": func(ctx context.Context, l syncdb.Lease) error {
+			return w.SaveAttempts(ctx, l, []syncdb.Attempt{attempt(1, "a", w.clock.Now())})
+		},
+		"SetTarget": func(ctx context.Context, l syncdb.Lease) error {
+			return w.SetTarget(ctx, l, syncdb.TargetState{ChangeVersion: 99})
+		},
+		"SaveReceipt": func(ctx context.Context, l syncdb.Lease) error {
+			return w.SaveReceipt(ctx, l, syncdb.Receipt{RunID: l.RunID, Document: []byte(`{}`)})
+		},
 		"Renew": func(ctx context.Context, l syncdb.Lease) error {
 			_, _, err := w.Renew(ctx, l)
 			return err
@@ -267,6 +289,17 @@ func fencing(t *testing.T, w *world) {
 	if len(ps) != 1 || ps[0].SourceHash != hash("kept") {
 		t.Errorf("problems changed: %+v", ps)
 	}
+
+	held, err := w.Plans(ctx, w.conn, syncdb.PlanFilter{})
+	must(t, err)
+	diff(t, "plans", held, []syncdb.Plan{})
+	diff(t, "attempts", w.attempts("a"), []syncdb.Attempt{})
+	target, err := w.Target(ctx, w.conn)
+	must(t, err)
+	diff(t, "target state", target, syncdb.TargetState{})
+	receipts, err := w.Receipts(ctx, w.conn, 0)
+	must(t, err)
+	diff(t, "receipts", receipts, []syncdb.Receipt{})
 
 	stats, err := w.Recover(ctx, newer)
 	must(t, err)

@@ -7,4 +7,7 @@ const (
 	bigEntries         = 4000
 	interruptedEntries = 400
 	historySeeds       = 2
+	manyOps            = 8192
+	manyEntries        = 2001
+	manyAttempts       = 9000
 )

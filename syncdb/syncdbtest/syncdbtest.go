@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"reflect"
 	"sync"
 	"testing"
@@ -58,6 +59,35 @@ type Ledger interface {
 	Issues(ctx context.Context, connID int64, openOnly bool) ([]syncdb.Issue, error)
 	Problems(ctx context.Context, connID int64, f syncdb.ProblemFilter) ([]syncdb.Problem, error)
 	Rejected(ctx context.Context, connID int64, resource string) (map[syncdb.Hash]syncdb.Hash, error)
+	RetryProblems(ctx context.Context, connID int64, f syncdb.ProblemFilter) (int, error)
+	ProblemLinks(ctx context.Context, connID int64, fn func(syncdb.ProblemLink) error) error
+
+	PutEntries(ctx context.Context, l syncdb.Lease, resource string, entries []syncdb.Entry) error
+	DropEntries(ctx context.Context, l syncdb.Lease, resource string, keys []syncdb.Hash) error
+	SortedHashes(ctx context.Context, connID int64, resource string, fn func(key, record syncdb.Hash, state syncdb.State) error) error
+
+	SaveHold(ctx context.Context, l syncdb.Lease, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (syncdb.Plan, error)
+	SavePlan(ctx context.Context, connID int64, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (syncdb.Plan, error)
+	Plans(ctx context.Context, connID int64, f syncdb.PlanFilter) ([]syncdb.Plan, error)
+	PlanByID(ctx context.Context, connID, id int64) (syncdb.Plan, error)
+	PlanOps(ctx context.Context, connID, id int64, fn func(syncdb.PlanOp) error) error
+	DecidePlan(ctx context.Context, connID, id int64, from []syncdb.PlanState, to syncdb.PlanState, who, why string) (syncdb.Plan, error)
+	ClosePlan(ctx context.Context, l syncdb.Lease, id int64, to syncdb.PlanState) error
+
+	SaveAttempts(ctx context.Context, l syncdb.Lease, attempts []syncdb.Attempt) error
+	Attempts(ctx context.Context, connID int64, resource string, key syncdb.Hash, fn func(*syncdb.Attempt) error) error
+	AttemptsOfRun(ctx context.Context, connID, runID int64, fn func(*syncdb.Attempt) error) error
+	PurgeAttempts(ctx context.Context, connID int64, before time.Time) (int64, error)
+
+	Target(ctx context.Context, connID int64) (syncdb.TargetState, error)
+	SetTarget(ctx context.Context, l syncdb.Lease, t syncdb.TargetState) error
+	SaveReceipt(ctx context.Context, l syncdb.Lease, r syncdb.Receipt) error
+	Receipts(ctx context.Context, connID int64, limit int) ([]syncdb.Receipt, error)
+	ReceiptOf(ctx context.Context, connID, runID int64) (syncdb.Receipt, error)
+
+	Audit(ctx context.Context, a syncdb.AuditRow) error
+	AuditRows(ctx context.Context, after int64, limit int) ([]syncdb.AuditRow, error)
+	VerifyAudit(ctx context.Context) (firstBad int64, err error)
 }
 
 // Opener opens the same ledger every time it is called, as another process would. The suite sets all of cfg but the DSN.
@@ -86,6 +116,16 @@ func Exercise(t *testing.T, fresh func(t *testing.T) Opener) {
 		"scopes":                             scopes,
 		"problems and issues":                problems,
 		"connections do not see one another": isolation,
+		"retried problems and links":         retries,
+		"entries put past the journal":       putting,
+		"plans":                              plans,
+		"ops of plans":                       planOps,
+		"holds":                              holds,
+		"decisions":                          decisions,
+		"closing plans":                      closing,
+		"history":                            keptHistory,
+		"target state and receipts":          targets,
+		"audit":                              audit,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
