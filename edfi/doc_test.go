@@ -100,3 +100,42 @@ func TestErrorsPageListsEveryCode(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryVerdictHasItsAdvice(t *testing.T) {
+	t.Parallel()
+	listed := map[string]bool{}
+	for _, v := range verdicts() {
+		if listed[v.code] {
+			t.Errorf("%s is listed twice", v.code)
+		}
+		listed[v.code] = true
+		if owner, hint, ok := Advice(v.code); !ok || owner != v.owner || hint != v.hint || hint == "" {
+			t.Errorf("Advice(%s) = %q, %q, %t, want what the verdict says", v.code, owner, hint, ok)
+		}
+	}
+	for code := range verdictCodes(t) {
+		if !listed[code] {
+			t.Errorf("no advice for %s", code)
+		}
+	}
+	if _, _, ok := Advice("no-such-code"); ok {
+		t.Error("there is advice for a code that does not exist")
+	}
+}
+
+// verdictCodes are the codes of the verdict literals in the source.
+func verdictCodes(t *testing.T) map[string]bool {
+	t.Helper()
+	text, err := os.ReadFile("verdict.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := map[string]bool{}
+	for _, match := range regexp.MustCompile(`verdict\{"([a-z-]+)"`).FindAllStringSubmatch(string(text), -1) {
+		codes[match[1]] = true
+	}
+	if len(codes) < 40 {
+		t.Fatalf("only %d verdicts are found in the source", len(codes))
+	}
+	return codes
+}

@@ -368,3 +368,24 @@ func verdictOfStatus(status int, method string) verdict {
 	}
 	return notTheAPI()
 }
+
+// verdicts lists every kind of answer there is.
+func verdicts() []verdict {
+	return []verdict{
+		validationFailed(), descriptorUnknown(), badRequest(), tooLarge(), keyChange(), identityConflict(), valuesConflict(), claimDenied(),
+		namespaceDenied(), ownershipDenied(), forbidden(), profileRefused(), methodRefused(), mediaTypeRefused(), parameterRefused(), noSuchResource(),
+		refusedByProxy(), refused(), ambiguousKey(), unresolvedReference(), noRelationship(), dependentExists(), multiUserConflict(), changedMeanwhile(),
+		tooManyRequests(), tooManyTokens(), targetFailed(), unavailable(), notTheAPI(), redirected(), unreachable(), dropped(), timedOut(), cancelled(),
+		tooMuch(), noID(), moved(), unauthenticated(), tokenRefused(), guardFailed(), untrusted(), noClientDetails(), routeWrong(), itemNotFound(),
+	}
+}
+
+// Advice says who can act on answers of a code, and how; ok is false for a code that is not of this package. It may be called concurrently.
+func Advice(code string) (owner Owner, hint string, ok bool) {
+	for _, v := range verdicts() {
+		if v.code == code {
+			return v.owner, v.hint, true
+		}
+	}
+	return "", "", false
+}

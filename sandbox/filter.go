@@ -98,8 +98,7 @@ func (st *store) byKey(t *table, fs []filter) (row *uint32, decided bool) {
 }
 
 func (st *store) matching(t *table, fs []filter, row uint32) *uint32 {
-	a := address{t, row}
-	if rec, ok := st.copyRecord(nil, a); ok && st.matches(t, fs, rec, row) && !st.late.has(a, st.now) {
+	if rec, ok := st.copyRecord(nil, address{t, row}); ok && st.matches(t, fs, rec, row) {
 		return &row
 	}
 	return nil

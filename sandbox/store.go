@@ -23,7 +23,6 @@ type store struct {
 	world sync.RWMutex
 	tally tally
 	scans scans
-	late  hidden
 	dirty *dirtyList // nil without a store file
 }
 

@@ -65,6 +65,9 @@ func (s *stepRun) call(o *op) {
 		switch {
 		case r.effect == syncdb.EffectLive, r.next == nextLater:
 			s.r.table.setLive(o.key, true)
+			if r.effect == syncdb.EffectLive {
+				s.r.table.wrote(o.key)
+			}
 			if !o.oldKey.IsZero() {
 				s.r.table.setLive(o.oldKey, false)
 			}
@@ -85,6 +88,11 @@ func (s *stepRun) call(o *op) {
 
 // file books the outcome of a call.
 func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err error) {
+	var refusal syncdb.Problem
+	unmet := r.next != nextCreate && r.next != nextLater && (r.outcome == Blocked || r.outcome == Rejected || r.outcome == Failed)
+	if unmet {
+		refusal = s.refused(o, r.outcome.String(), err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.results = append(s.results, result)
@@ -130,8 +138,8 @@ func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err erro
 		s.problems = append(s.problems, s.problem(o, syncdb.OutcomeMet, "met-existing", "the record was at the target before our first call: it is "+
 			"kept up to date, and never deleted by us", "target host", nil))
 	}
-	if r.outcome == Blocked || r.outcome == Rejected || r.outcome == Failed {
-		s.problems = append(s.problems, s.refused(o, r.outcome.String(), err))
+	if unmet {
+		s.problems = append(s.problems, refusal)
 	}
 }
 
@@ -164,7 +172,9 @@ func (s *stepRun) refused(o *op, outcome string, err error) syncdb.Problem {
 	} else if err != nil {
 		d["error"] = err.Error()
 	}
-	return s.problem(o, outcome, code, text, who, d)
+	p := s.problem(o, outcome, code, text, who, d)
+	s.blame(&p, o, err)
+	return p
 }
 
 func (s *stepRun) problem(o *op, outcome, code, text, who string, d map[string]any) syncdb.Problem {
@@ -180,9 +190,9 @@ func (s *stepRun) problem(o *op, outcome, code, text, who string, d map[string]a
 	case outcome == syncdb.OutcomeMet:
 		at = whole(o.key, syncdb.Hash{'m', 'e', 't'})
 	}
-	hash := whole(o.key, o.record)
-	if who == string(edfi.OwnerTarget) {
-		hash = syncdb.Hash{} // sent again in the next run: the host may have mended its side
+	var hash syncdb.Hash
+	if outcome == Rejected.String() && o.verb != syncdb.Delete && waitsForChange(who) {
+		hash = s.x.attempted(o.key, o.record, s.referred(o))
 	}
 	return syncdb.Problem{
 		Resource: s.r.Path, SourceHash: at, Outcome: outcome, Code: code, Cause: text, Owner: who,

@@ -125,8 +125,10 @@ type Engine struct {
 	Ledger     Ledger
 	Keys       *keys.Ring
 	Connection syncdb.Connection
-	Options    Options
-	Logger     *slog.Logger
+	// Config is the version of configuration and mapping pack; a change of it is reason enough to send rejected records again. May be "".
+	Config  string
+	Options Options
+	Logger  *slog.Logger
 	// Progress, when set, is called from one goroutine at a time, a few times a second.
 	Progress func(Event)
 }

@@ -1,11 +1,9 @@
 package sync
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/edfisync/edfisync/internal/failpoint"
-	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -72,7 +70,7 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 			s.hold(o, Invalid, "duplicate-natural-key", "another row has the same natural key and a different payload: none of them is sent", "mapping", nil)
 			return s.saveProblems(500)
 		}
-		if last, ok := s.rejected[rec.SourceHash]; ok && !rec.Known && last == whole(rec.KeyHash, rec.RecordHash) {
+		if last, ok := s.rejected[rec.SourceHash]; ok && !rec.Known && s.waits(rec, last) {
 			s.mu.Lock()
 			s.totals.add(Rejected, true)
 			s.keep = append(s.keep, rec.SourceHash)
@@ -236,22 +234,6 @@ func (x *executor) blockedBy(resource int, refs []reference) (missing *reference
 		}
 	}
 	return missing, own
-}
-
-// blocked files a row whose reference is missing.
-func (s *stepRun) blocked(o *op, ref *reference) {
-	entity := s.x.scope.targets[ref.Target].Entity
-	missing := map[string]any{"entity": entity}
-	if refs, err := s.r.References(s.x.scope.model, o.payload, s.x.o.Rules); err == nil {
-		hasher := schema.NewHasher(s.x.e.Keys.HashMAC())
-		for _, r := range refs {
-			if r.Target == entity && hasher.Sum(r.Key) == ref.Hash {
-				missing["path"], missing["naturalKey"] = r.Path, json.RawMessage(r.Key)
-			}
-		}
-	}
-	s.hold(o, Blocked, "missing-reference", "the "+entity+" it refers to is not at the target, because it is not in the source or was not sent",
-		"source data", missing)
 }
 
 // hold files an op that is not sent, with the reason.

@@ -275,10 +275,10 @@ func cause(p schema.Problem) string {
 
 // owner says who can mend a problem found before any call.
 func owner(p schema.Problem) string {
-	if p.Code == schema.CodeUnmapped || p.Code == "source-key-missing" {
-		return "mapping"
+	if a, ok := AdviceOn(p.Code); ok {
+		return a.Owner
 	}
-	return "source data"
+	return bySource
 }
 
 func detail(v any) []byte {

@@ -11,10 +11,11 @@ import (
 type slotFlag uint8
 
 const (
-	slotEntry slotFlag = 1 << iota // the ledger has an entry for it
-	slotLive                       // the target holds it, as far as we know now
-	slotSeen                       // a row of this scan has this key
-	slotNew                        // spooled in this scan
+	slotEntry   slotFlag = 1 << iota // the ledger has an entry for it
+	slotLive                         // the target holds it, as far as we know now
+	slotSeen                         // a row of this scan has this key
+	slotNew                          // spooled in this scan
+	slotWritten                      // the target took a write of it in this run
 )
 
 // table is the probe table of one resource: the ledger's hashes, cut to 8 bytes of key hash, 8 of record hash and 4 of source hash, with
@@ -115,6 +116,13 @@ func (t *table) setLive(key syncdb.Hash, live bool) {
 		t.flags[i] |= slotLive
 	case i >= 0:
 		t.flags[i] &^= slotLive
+	}
+}
+
+// wrote notes that the target took a write of the record with this key in this run.
+func (t *table) wrote(key syncdb.Hash) {
+	if i := t.find(key); i >= 0 {
+		t.flags[i] |= slotWritten
 	}
 }
 

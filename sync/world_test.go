@@ -40,6 +40,7 @@ type world struct {
 	options  sync.Options
 	pack     fstest.MapFS
 	foldKeys bool
+	config   *string // version of configuration and mapping
 }
 
 // ledger is what tests use of a ledger beside the engine's part.
@@ -218,6 +219,9 @@ func (w *world) engine() (*sync.Engine, func()) {
 	e := &sync.Engine{
 		Model: w.model, Dependencies: deps, Source: sync.FromSource(db, bound), Ledger: w.ledger, Keys: w.ring, Connection: w.conn, Options: o,
 		Target: func(check func() error) sync.Target { return client.Guarded(check) },
+	}
+	if w.config != nil {
+		e.Config = *w.config
 	}
 	return e, func() { client.Close(); db.Close(); srv.Close() }
 }

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/edfisync/edfisync/sync"
 )
 
 func document(t *testing.T, name string) string {
@@ -24,7 +26,7 @@ func document(t *testing.T, name string) string {
 	return string(text)
 }
 
-// An operator who looks a code up must find it.
+// An operator who looks a code up finds it, with the owner and the remedy that the program gives.
 func TestOperationsExplainsEveryIssueCode(t *testing.T) {
 	t.Parallel()
 	text := document(t, "docs/operations.md")
@@ -35,6 +37,15 @@ func TestOperationsExplainsEveryIssueCode(t *testing.T) {
 	for _, code := range codes {
 		if !strings.Contains(text, "`"+code+"`") {
 			t.Errorf("docs/operations.md does not explain the issue code %s", code)
+		}
+		if _, ok := sync.AdviceOn(code); !ok {
+			t.Errorf("sync.Advices has no owner and hint for the issue code %s", code)
+		}
+	}
+	for _, a := range sync.Advices() {
+		row := regexp.MustCompile("(?m)^\\|[^|]*`" + a.Code + "`[^|]*\\| " + a.Owner + " \\|[^|]*\\| " + regexp.QuoteMeta(a.Hint) + " \\|$")
+		if a.Code != "no-answer" && !row.MatchString(text) {
+			t.Errorf("docs/operations.md has no row that says of %s: owner %s, %s", a.Code, a.Owner, a.Hint)
 		}
 	}
 }

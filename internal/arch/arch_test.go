@@ -43,7 +43,6 @@ var allowed = map[string][]string{
 	},
 	"internal/failpoint": {},
 	"internal/httpd":     {"internal/keys"},
-	"internal/tinysis":   {},
 	"internal/keys":      {},
 }
 

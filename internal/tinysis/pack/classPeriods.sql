@@ -1,1 +1,0 @@
-select id as "_key", name as "classPeriodName", school as "schoolReference.schoolId", meetings as "meetingTimes" from period

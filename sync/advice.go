@@ -1,0 +1,84 @@
+package sync
+
+import (
+	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/schema"
+)
+
+// Advice is what a person is told about an issue code: who can act, and how. docs/operations.md has the same words; a test holds them
+// together.
+type Advice struct {
+	Code  string
+	Owner string // mapping, source data, target host, us
+	Hint  string
+}
+
+// AdviceOn returns the advice on an issue code, of an answer of the target too; ok is false for a code nobody gives. It may be called
+// concurrently.
+func AdviceOn(code string) (a Advice, ok bool) {
+	for _, a := range Advices() {
+		if a.Code == code {
+			return a, true
+		}
+	}
+	owner, hint, ok := edfi.Advice(code)
+	return Advice{Code: code, Owner: string(owner), Hint: hint}, ok
+}
+
+// The owners of issues, in the words of package edfi.
+const (
+	byMapping = string(edfi.OwnerMapping)
+	bySource  = string(edfi.OwnerSource)
+	byHost    = string(edfi.OwnerTarget)
+	byUs      = string(edfi.OwnerUs)
+)
+
+// Advices is the one table of the issue codes that rows get before, or without, a call: those of the model's rules first, then the engine's
+// own. Codes of answers are in package edfi.
+func Advices() []Advice {
+	const (
+		enter   = "Correct the value in the SIS, or convert it in the query if the query got it wrong."
+		inQuery = "Correct the column in the query."
+	)
+	return []Advice{
+		{schema.CodeRequired, bySource, "Enter the value in the SIS; if the SIS has it, give it a column in the query."},
+		{schema.CodeEmpty, bySource, "Enter the value in the SIS; if the SIS has it, give it a column in the query."},
+		{schema.CodeZero, bySource, enter},
+		{schema.CodeTooFewItems, bySource, "Enter at least one item in the SIS; if the SIS has it, look at the subquery that collects the items."},
+		{schema.CodeTooLong, bySource, "Shorten the text in the SIS, or cut it in the query if you want it cut: edfisync never does."},
+		{schema.CodeTooShort, bySource, enter},
+		{schema.CodeBlankEnds, byMapping, "Trim the text in the query, if that is right for your SIS."},
+		{schema.CodeDangerous, bySource, "Take the markup out of the text in the SIS."},
+		{schema.CodeNUL, bySource, "Correct the text in the SIS; often an import used a wrong character set."},
+		{schema.CodeInvalidUTF8, bySource, "Correct the text in the SIS; often an import used a wrong character set."},
+		{schema.CodeNotBoolean, bySource, enter},
+		{schema.CodeNotInteger, bySource, enter},
+		{schema.CodeNotNumber, bySource, enter},
+		{schema.CodeNotDate, bySource, enter},
+		{schema.CodeNotDateTime, bySource, enter},
+		{schema.CodeNotTime, bySource, enter},
+		{schema.CodeOutOfRange, bySource, enter},
+		{schema.CodeTooPrecise, byMapping, "Round the number in the query, if that is right: edfisync never does."},
+		{schema.CodeWrongType, byMapping, inQuery},
+		{schema.CodeLooseType, byMapping, inQuery},
+		{schema.CodeMalformed, byMapping, inQuery},
+		{schema.CodeDuplicateKey, byMapping, inQuery},
+		{schema.CodeUnknownProperty, byMapping, inQuery},
+		{schema.CodeNotDescriptor, byMapping, "Correct the descriptor map or the query: a descriptor is written as uri://namespace/Name#Code."},
+		{schema.CodeWrongDescriptor, byMapping, "Correct the descriptor map or the query: a descriptor is written as uri://namespace/Name#Code."},
+		{schema.CodeUnmapped, byMapping, "Add the code to the pack's descriptor map, or under descriptors of the connection."},
+		{schema.CodeNotNamespace, byMapping, inQuery},
+		{schema.CodeNotCodeValue, byMapping, inQuery},
+		{schema.CodeIncomplete, bySource, "Give all properties of the reference a value, or none."},
+		{schema.CodeUnified, bySource, "Make the two values equal in the SIS, or join by the right one in the query."},
+		{schema.CodeDuplicateItem, bySource, "Remove the second item in the SIS, or make the subquery give each once."},
+		{"source-key-missing", byMapping, "Let the query give every row its _key, the SIS's own primary key."},
+		{"duplicate-natural-key", byMapping, "Look for the second row in the SIS, or for a join in the query that multiplies rows."},
+		{"missing-reference", bySource, "Solve the issue of the record it waits for, or add it to the source; this row follows by itself."},
+		{"met-existing", byHost, "Nothing has to be done. Find out who made the record if you did not expect it."},
+		{"met-existing-gone", byHost, "Delete the record at the target by hand if it is yours, or leave it."},
+		{"person-still-has-records", byUs, "Solve the issues of the person's other records first; this one follows by itself."},
+		{"mass-delete", bySource, "Look whether the SIS, the query or a filter changed; if the deletes are right, let them through."},
+		{"no-answer", byHost, "The next run settles it. If it stays, ask the target's host."},
+	}
+}
