@@ -12,12 +12,13 @@ DATE     ?= $(shell git log -1 --format=%cI 2>/dev/null)
 LDFLAGS  := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 FUZZTIME ?= 5s
+KILLS    ?= 2000
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Our binaries are pure Go: one static file, cross-compiled anywhere. Only the race detector of `make test` needs a C compiler.
 export CGO_ENABLED := 0
 
-.PHONY: help build demo test lint generate bench scale fuzz release clean
+.PHONY: help build demo test lint generate bench scale fuzz kills release clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +58,9 @@ fuzz: ## run every fuzz target for FUZZTIME (5s)
 			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" </dev/null; \
 		done; \
 	done
+
+kills: ## kill -9 the program at every named point, and KILLS (2000) times at random: each time the next run must converge
+	EDFISYNC_TEST_KILLS=all EDFISYNC_TEST_RANDOM_KILLS=$(KILLS) $(GO) test -count 1 -timeout 6h -v -run '^TestKill9At(NamedPoints|RandomTimes)$$' ./cmd/edfisync
 
 release: ## cross-compile for linux, darwin and windows on amd64 and arm64 into dist/, with checksums
 	@rm -rf dist; mkdir -p dist

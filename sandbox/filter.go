@@ -98,7 +98,8 @@ func (st *store) byKey(t *table, fs []filter) (row *uint32, decided bool) {
 }
 
 func (st *store) matching(t *table, fs []filter, row uint32) *uint32 {
-	if rec, ok := st.copyRecord(nil, address{t, row}); ok && st.matches(t, fs, rec, row) {
+	a := address{t, row}
+	if rec, ok := st.copyRecord(nil, a); ok && st.matches(t, fs, rec, row) && !st.late.has(a, st.now) {
 		return &row
 	}
 	return nil

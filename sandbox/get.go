@@ -26,7 +26,7 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, t *table, item stri
 		return 0, p
 	}
 	body, version, ok := s.render(a)
-	if !ok {
+	if !ok || s.store.late.has(a, s.store.now) {
 		return 0, notFound(textNoItem)
 	}
 	etag := string(version.appendETag(nil))
@@ -274,7 +274,7 @@ func (st *store) search(t *table, pg page) (f found) {
 	countAll := pg.total && len(pg.filters) > 0
 	for c := int(pg.from / chunkRows); t.copyChunk(c, sc, len(pg.filters) > 0); c++ {
 		for _, e := range sc.rows {
-			if e.row < pg.from || e.row >= pg.to || !st.matches(t, pg.filters, sc.data[e.lo:e.hi], e.row) {
+			if e.row < pg.from || e.row >= pg.to || !st.matches(t, pg.filters, sc.data[e.lo:e.hi], e.row) || st.late.has(address{t, e.row}, st.now) {
 				continue
 			}
 			f.total++

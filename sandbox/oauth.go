@@ -56,6 +56,14 @@ func (t *tokens) issue() (string, bool) {
 	return token, true
 }
 
+// forget makes the token of an Authorization header unknown (F19).
+func (t *tokens) forget(header string) {
+	_, token, _ := strings.Cut(header, " ")
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.live, strings.TrimSpace(token))
+}
+
 // check returns what is wrong with an Authorization header, "" when nothing is.
 func (t *tokens) check(header string) string {
 	if header == "" {

@@ -37,7 +37,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serveAdmin answers the sandbox's own routes: GET /sandbox/stats and POST /sandbox/stats/reset. They need no token: what they tell are counts.
+// serveAdmin answers the sandbox's own routes, which docs/sandbox.md lists. They need no token: what they tell are counts, and what they do is for
+// tests.
 func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request, path string) {
 	switch strings.TrimRight(path, "/") {
 	case "stats":
@@ -49,6 +50,10 @@ func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request, path string)
 		if r.Method == http.MethodPost {
 			s.ResetStats()
 			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+	case "faults":
+		if s.serveFaults(w, r) {
 			return
 		}
 	default:

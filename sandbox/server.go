@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/edfisync/edfisync/internal/httpd"
@@ -29,6 +30,7 @@ type Server struct {
 	pages  pages
 	docs   documents
 	file   *file // nil when in memory only
+	faults atomic.Pointer[faultLayer]
 
 	mu     sync.Mutex
 	http   *httpd.Server // nil until Start
@@ -65,8 +67,17 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// Handler serves the sandbox: the Ed-Fi API, and the admin routes under /sandbox. It is safe for concurrent use.
-func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
+// Handler serves the sandbox: the Ed-Fi API, broken as SetFaults says, and the admin routes under /sandbox. It is safe for concurrent use.
+// Without a connection of net/http's server to break it panics with http.ErrAbortHandler where it would close one.
+func (s *Server) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if l := s.faults.Load(); l != nil {
+			s.serveFaulty(l, w, r)
+			return
+		}
+		s.serve(w, r)
+	})
+}
 
 // Start listens on addr ("127.0.0.1:8001", ":0" for any free port) and serves until ctx ends or Close is called. It returns once the sandbox
 // can be reached, and an error when it cannot or was started before.

@@ -23,6 +23,7 @@ type store struct {
 	world sync.RWMutex
 	tally tally
 	scans scans
+	late  hidden
 	dirty *dirtyList // nil without a store file
 }
 

@@ -32,6 +32,7 @@ type ResourcePlan struct {
 	Update    int64  `json:"update"`
 	Rekey     int64  `json:"rekey,omitempty"` // ledger only: the target re-keys them with their parent
 	Delete    int64  `json:"delete"`
+	Rollover  int64  `json:"rollover,omitempty"` // rows that now are of another school year: created anew, and no delete of the resource goes without a person (F68)
 	Invalid   int64  `json:"invalid"`
 	Blocked   int64  `json:"blocked"`        // rows that refer to a record that is neither at the target nor about to be sent
 	Kept      int64  `json:"kept"`           // entries without a valid row that are left alone because an invalid row stands for them
@@ -81,6 +82,7 @@ func decide(found []*scanned, policy DeletePolicy) *Plan {
 			rp.Create--
 			rp.Delete--
 		}
+		rp.Rollover = r.rollover
 		rp.Held = policy.judge(rp)
 		p.Resources = append(p.Resources, rp)
 	}
@@ -103,6 +105,9 @@ func (d DeletePolicy) judge(r ResourcePlan) string {
 	}
 	if r.Delete > 0 && r.Rows == 0 {
 		return fmt.Sprintf("the source has no rows at all for it, and the ledger has %d records", r.Entries) // F38
+	}
+	if r.Delete > 0 && r.Rollover > 0 { // F68
+		return fmt.Sprintf("%d rows have moved to another school year: %d records would be deleted, and those of last year usually have to stay", r.Rollover, r.Delete)
 	}
 	if r.Delete <= count || r.Entries == 0 {
 		return ""

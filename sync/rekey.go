@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
@@ -95,6 +96,9 @@ func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]map[syn
 		switch {
 		case err != nil:
 			return err
+		case r.otherYear(g.text, rec.Key):
+			// F68: last year's records are not turned into this year's; the safeguards hold their deletion for a person.
+			r.rollover++
 		case follows:
 			m.how = moveFollow
 		case authorises(r.Name) && g.person != rec.PersonHash:
@@ -109,6 +113,20 @@ func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]map[syn
 		r.movedFrom[g.key] = rec.KeyHash
 		return nil
 	})
+}
+
+// otherYear reports whether two natural keys of the resource are of different school years.
+func (r *scanned) otherYear(before, after []byte) bool {
+	var b, a []json.RawMessage
+	if json.Unmarshal(before, &b) != nil || json.Unmarshal(after, &a) != nil || len(a) != len(b) || len(a) != len(r.Key) {
+		return false // explain has said what is wrong with them
+	}
+	for i, part := range r.Key {
+		if part.Kind == schema.Integer && strings.HasSuffix(strings.ToLower(part.Name), "schoolyear") && !bytes.Equal(a[i], b[i]) {
+			return true
+		}
+	}
+	return false
 }
 
 // cascade tells which parts of a resource's key come from one identifying reference.

@@ -36,6 +36,7 @@ type scanned struct {
 
 	moves     map[syncdb.Hash]move        // new key → natural-key change
 	movedFrom map[syncdb.Hash]syncdb.Hash // old key → new key
+	rollover  int64                       // rows whose new key is of another school year (F68)
 
 	scope *syncdb.Scope // to be written before the first entry: the rules the hashes are made under
 

@@ -72,11 +72,15 @@ func (s *postgresStore) close() error {
 	return s.db.Close()
 }
 
-// repeatable: serialization failure and deadlock, both of which have rolled back (F51).
+// repeatable: serialization failure and deadlock, both of which have rolled back (F51). For pgx also a connection that the server had cut while
+// it waited in the pool (F50): database/sql takes another one by itself, the pool does not.
 func (s *postgresStore) repeatable(err error) bool {
 	var bulk *pgconn.PgError
 	if errors.As(err, &bulk) {
-		return bulk.Code == "40001" || bulk.Code == "40P01"
+		return bulk.Code == "40001" || bulk.Code == "40P01" || bulk.Code == "57P01" // admin_shutdown: ends a transaction before its commit, never after
+	}
+	if pgconn.SafeToRetry(err) {
+		return true // nothing of it was sent
 	}
 	var e *pq.Error
 	return errors.As(err, &e) && (e.Code == "40001" || e.Code == "40P01")

@@ -55,11 +55,15 @@ func isDead(workDir, name string) bool {
 	}
 	defer file.Close()
 	locked, err := lock(file)
-	if err != nil || !locked {
-		return false
+	return err == nil && locked
+}
+
+// bury removes the file of a dead process. Its lease must be ended by then: without the file nobody can tell any more that it is dead, and
+// the lease would have to be waited out.
+func bury(workDir, name string) {
+	if _, id, ok := cutLast(name, "/"); ok {
+		_ = os.Remove(lockPath(workDir, id)) // what stays says the same
 	}
-	_ = os.Remove(file.Name())
-	return true
 }
 
 func lockPath(workDir, id string) string { return filepath.Join(workDir, "holder-"+id+".lock") }

@@ -133,6 +133,7 @@ func (a *app) runOnce(ctx context.Context, cfg *config.Config, o *opened, wait b
 				return nil, fmt.Errorf("take over from a process that is gone: %w", err)
 			}
 			failpoint.Reach(failpoint.ExpireAfter, "", "")
+			bury(cfg.WorkDir, busy.Holder)
 			continue
 		}
 		if !wait {

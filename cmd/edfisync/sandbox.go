@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
@@ -28,6 +30,7 @@ type sandboxCmd struct {
 	SchoolYears  []int         `name:"school-year" placeholder:"YEAR" help:"School year that exists at start, the year it ends in; may be repeated. Default: last, this and next year."`
 	FoldKeys     bool          `help:"Compare natural keys without case and trailing spaces, as an ODS on SQL Server does."`
 	Latency      time.Duration `placeholder:"DURATION" help:"Wait this long before each answer, to imitate a distant host."`
+	Faults       string        `placeholder:"SPEC|FILE" help:"Break calls: seed=7,rate=5%[,kinds=NAME+NAME][,attempts=N], or a YAML or JSON file with a script."`
 }
 
 // Help is the long help of the command.
@@ -40,7 +43,9 @@ Examples:
     edfisync sandbox
     edfisync sandbox --db records.sqlite --standard 4.0
     curl -s http://127.0.0.1:8765/                     what it says it is
-    curl -s http://127.0.0.1:8765/sandbox/stats        what it was asked`
+    curl -s http://127.0.0.1:8765/sandbox/stats        what it was asked
+    edfisync sandbox --faults seed=7,rate=5%           break one call in twenty, the same ones each time
+    edfisync sandbox --faults faults.yaml              break what a script says (docs/sandbox.md)`
 }
 
 // Run serves until it is interrupted, which is how a sandbox is meant to end.
@@ -61,6 +66,13 @@ func (c *sandboxCmd) Run(ctx context.Context, a *app) (err error) {
 		return usageError(err)
 	}
 	defer func() { err = errors.Join(err, server.Close()) }()
+	faults, err := c.faults()
+	if err != nil {
+		return usageError(err)
+	}
+	if err := server.SetFaults(faults); err != nil {
+		return usageError(err)
+	}
 	if err := server.Start(ctx, c.Addr); err != nil {
 		return err
 	}
@@ -71,6 +83,21 @@ func (c *sandboxCmd) Run(ctx context.Context, a *app) (err error) {
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// faults reads --faults: text with an equals sign is a specification, anything else names a file.
+func (c *sandboxCmd) faults() (sandbox.Faults, error) {
+	switch {
+	case c.Faults == "":
+		return sandbox.Faults{}, nil
+	case strings.Contains(c.Faults, "="):
+		return sandbox.ParseFaults(c.Faults)
+	}
+	document, err := os.ReadFile(c.Faults)
+	if err != nil {
+		return sandbox.Faults{}, fmt.Errorf("read the faults: %w", err)
+	}
+	return sandbox.ReadFaults(document)
 }
 
 // yearsAround are last, this and next school year. A school year changes in July.

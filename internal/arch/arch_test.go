@@ -43,6 +43,7 @@ var allowed = map[string][]string{
 	},
 	"internal/failpoint": {},
 	"internal/httpd":     {"internal/keys"},
+	"internal/tinysis":   {},
 	"internal/keys":      {},
 }
 

@@ -87,3 +87,17 @@ const (
 	WitnessWritten Point = "witness.written" // under its temporary name
 	WitnessAfter   Point = "witness.after"
 )
+
+// All returns every point.
+func All() []Point {
+	return []Point{
+		HolderMade, KeyBefore, KeyAfter, MigrateBefore, MigrateAfter, IdentityBefore, IdentityAfter, ConnectionBefore, ConnectionAfter,
+		NumberBefore, NumberAfter, DiscoveryBefore, DiscoveryAfter, TokenBefore, TokenAfter, RequestBefore, RequestAfter, StartBefore,
+		StartAfter, RenewBefore, RenewAfter, ExpireBefore, ExpireAfter, RecoverBefore, RecoverAfter, SpoolsBefore, SpoolsAfter,
+		SpoolBefore, SpoolAfter, ScanBefore, ScanResource, ScanAfter, GoneAfter, Planned, ScopeBefore, ScopeAfter, IntentBefore,
+		IntentAfter, CallBefore, CallAfter, AttemptBefore, AttemptHeaders, AttemptAfter, ResultBefore, ResultAfter, FoldBefore,
+		ChunkBefore, ChunkWritten, ChunkAfter, FoldAfter, StepBefore, StepAfter, ProblemsBefore, ProblemsAfter, ClaimBefore,
+		ClaimAfter, ClearBefore, ClearAfter, FinishBefore, FinishAfter, TransactionBegun, TransactionWritten, TransactionAfter,
+		WitnessBefore, WitnessWritten, WitnessAfter,
+	}
+}
