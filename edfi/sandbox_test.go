@@ -149,3 +149,127 @@ func TestTheSandboxDescribesItself(t *testing.T) {
 		t.Errorf("token info: %+v, %v", info, err)
 	}
 }
+
+// TestChangesAreReadFromTheSandbox follows changes of a resource by change version, page by page, through deletions, key changes and a restore.
+func TestChangesAreReadFromTheSandbox(t *testing.T) {
+	t.Parallel()
+	model, err := schema.Bundled("5.2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := sandbox.New(sandbox.Options{Model: model, ClientID: "key", ClientSecret: "secret", SchoolYears: []int{2027}, PageLimit: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(s.Handler())
+	t.Cleanup(server.Close)
+	c, err := edfi.Connect(t.Context(), edfi.Config{BaseURL: server.URL, ClientID: "key", ClientSecret: "secret", RetryWait: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	ctx := t.Context()
+	newest := func() int64 {
+		t.Helper()
+		v, err := c.ChangeVersions(ctx)
+		if err != nil || v.Oldest != 0 {
+			t.Fatalf("got %+v, %v", v, err)
+		}
+		return v.Newest
+	}
+	post := func(resource, body string) string {
+		t.Helper()
+		a, err := c.Post(ctx, resource, []byte(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a.ID
+	}
+	post("ed-fi/schools", `{"schoolId":1,"nameOfInstitution":"North","educationOrganizationCategories":[{"educationOrganizationCategoryDescriptor":"uri://ed-fi.org/EducationOrganizationCategoryDescriptor#School"}],"gradeLevels":[{"gradeLevelDescriptor":"uri://ed-fi.org/GradeLevelDescriptor#Ninth grade"}]}`)
+	var ids []string
+	for i := range 30 {
+		ids = append(ids, post("ed-fi/classPeriods", fmt.Sprintf(`{"classPeriodName":"P%02d","schoolReference":{"schoolId":1}}`, i)))
+	}
+	before := newest()
+	s.Snapshot("before")
+	for i, id := range ids {
+		var err error
+		switch {
+		case i < 12:
+			_, err = c.Delete(ctx, "ed-fi/classPeriods", id)
+		case i < 22:
+			_, err = c.Put(ctx, "ed-fi/classPeriods", id, fmt.Appendf(nil, `{"classPeriodName":"Q%02d","schoolReference":{"schoolId":1}}`, i))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	window := edfi.PageOptions{MinChangeVersion: before + 1, MaxChangeVersion: newest(), Limit: 5}
+	count := func(o edfi.PageOptions) (changed, deleted, rekeyed int) {
+		t.Helper()
+		seen := map[string]bool{}
+		once := func(id string) error {
+			if seen[id] {
+				return fmt.Errorf("%s came twice", id)
+			}
+			seen[id] = true
+			return nil
+		}
+		err := c.Each(ctx, "ed-fi/classPeriods", o, func(item json.RawMessage) error {
+			changed++
+			var v struct{ ID string }
+			if err := json.Unmarshal(item, &v); err != nil {
+				return err
+			}
+			return once(v.ID)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = c.Deletes(ctx, "ed-fi/classPeriods", o, func(d edfi.Deletion) error {
+			deleted++
+			if want := fmt.Sprintf(`{"classPeriodName":"P%02d","schoolId":1}`, slices.Index(ids, d.ID)); string(d.KeyValues) != want || d.ChangeVersion <= before {
+				return fmt.Errorf("got %s at %d, want %s", d.KeyValues, d.ChangeVersion, want)
+			}
+			return once(d.ID)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(seen)
+		err = c.KeyChanges(ctx, "ed-fi/classPeriods", o, func(k edfi.KeyChange) error {
+			rekeyed++
+			i := slices.Index(ids, k.ID)
+			want := fmt.Sprintf(`{"classPeriodName":"P%02d","schoolId":1}{"classPeriodName":"Q%02d","schoolId":1}`, i, i)
+			if got := string(k.OldKeyValues) + string(k.NewKeyValues); got != want {
+				return fmt.Errorf("got %s, want %s", got, want)
+			}
+			return once(k.ID)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return changed, deleted, rekeyed
+	}
+	if a, d, k := count(window); a != 10 || d != 12 || k != 10 {
+		t.Errorf("%d changed, %d deleted, %d re-keyed; want 10, 12, 10", a, d, k)
+	}
+	if a, d, k := count(edfi.PageOptions{Limit: 500}); a != 18 || d != 12 || k != 10 { // more than the target allows
+		t.Errorf("in all: %d, %d deleted, %d re-keyed; want 18, 12, 10", a, d, k)
+	}
+	if err := s.Restore("before"); err != nil {
+		t.Fatal(err)
+	}
+	if got := newest(); got != before {
+		t.Errorf("change version %d after a restore, want %d", got, before)
+	}
+	if a, d, k := count(edfi.PageOptions{}); a != 30 || d != 0 || k != 0 {
+		t.Errorf("after a restore: %d, %d deleted, %d re-keyed; want 30, 0, 0", a, d, k)
+	}
+	if err := s.Wipe(); err != nil {
+		t.Fatal(err)
+	}
+	if got := newest(); got >= before {
+		t.Errorf("change version %d after a wipe, want less than %d", got, before)
+	}
+}

@@ -28,6 +28,10 @@ func (s *Server) serveData(w http.ResponseWriter, r *http.Request, path string) 
 	}
 	var p *httpd.Problem
 	status := 0
+	if p := snapshotAsked(r); p != nil {
+		s.answer(w, r, count, p)
+		return
+	}
 	switch r.Method {
 	case http.MethodPost:
 		status, p = s.post(w, r, t, item, count)

@@ -47,6 +47,7 @@ func (s *Server) serveRoot(w http.ResponseWriter, r *http.Request) {
 			"oauth":                   base + "/oauth/token",
 			"oauthTokenIntrospection": base + "/oauth/token_info",
 			"dataManagementApi":       base + "/data/v3/",
+			"changeQueries":           base + changeQueriesPrefix,
 		},
 	})
 }

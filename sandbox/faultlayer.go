@@ -205,3 +205,9 @@ func (h *hidden) has(a address, now func() time.Time) bool {
 	}
 	return ok
 }
+
+func (h *hidden) clear() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.until)
+}

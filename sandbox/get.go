@@ -18,8 +18,10 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, t *table, item stri
 		return s.getPage(w, r, t)
 	case strings.EqualFold(item, "partitions"):
 		return s.getPartitions(w, r, t)
-	case strings.EqualFold(item, "deletes"), strings.EqualFold(item, "keyChanges"):
-		return 0, notFound(textNoResource) // change queries are off, and an ODS answers so then
+	case strings.EqualFold(item, "deletes"):
+		return s.getTracked(w, r, t, s.store.deleted)
+	case strings.EqualFold(item, "keyChanges"):
+		return s.getTracked(w, r, t, s.store.rekeyed)
 	}
 	a, p := s.item(t, item, textNoItem)
 	if p != nil {
@@ -78,6 +80,7 @@ type page struct {
 	from, to      uint32 // rows, of the page token
 	total         bool
 	filters       []filter
+	window        window
 }
 
 func (s *Server) getPage(w http.ResponseWriter, r *http.Request, t *table) (int, *httpd.Problem) {
@@ -118,7 +121,7 @@ func (s *Server) renderPage(body []byte, t *table, pg page) ([]byte, found) {
 
 // parsePage reads the query: paging by offset and limit or by page token, the total count, and filters on any scalar.
 func (s *Server) parsePage(r *http.Request, t *table) (page, *httpd.Problem) {
-	pg := page{limit: min(25, s.opts.PageLimit), to: math.MaxUint32}
+	pg := page{limit: min(25, s.opts.PageLimit), to: math.MaxUint32, window: window{max: math.MaxInt64}}
 	if r.URL.RawQuery == "" {
 		return pg, nil
 	}
@@ -144,6 +147,7 @@ func (s *Server) parsePage(r *http.Request, t *table) (page, *httpd.Problem) {
 	hasOffset := number("offset", &pg.offset, math.MaxInt32, "Offset must be a numeric value greater than or equal to 0.")
 	hasLimit := number("limit", &pg.limit, most, fmt.Sprintf("Limit must be a value between 0 and %d.", most))
 	hasSize := number("pagesize", &pg.limit, most, fmt.Sprintf("PageSize must be a value between 0 and %d.", most))
+	errs = append(errs, pg.window.read(given)...)
 	token, hasToken := given["pagetoken"]
 	delete(given, "pagetoken")
 	if v, ok := given["totalcount"]; ok {
@@ -250,14 +254,15 @@ type scan struct {
 }
 
 type scanned struct {
-	row    uint32
-	lo, hi int
+	row     uint32
+	version int64
+	lo, hi  int
 }
 
 // search finds the rows of a page in row order, which is the order of creation. The caller holds world.
 func (st *store) search(t *table, pg page) (f found) {
 	if row, decided := st.byKey(t, pg.filters); decided {
-		if row != nil && *row >= pg.from && *row < pg.to {
+		if row != nil && *row >= pg.from && *row < pg.to && pg.window.holds(st.changeVersion(address{t, *row})) {
 			f.total = 1
 			if pg.offset == 0 && pg.limit > 0 {
 				f.rows = []uint32{*row}
@@ -271,10 +276,10 @@ func (st *store) search(t *table, pg page) (f found) {
 	}
 	defer st.scans.pool.Put(sc)
 	skip := pg.offset
-	countAll := pg.total && len(pg.filters) > 0
+	countAll := pg.total && (len(pg.filters) > 0 || !pg.window.open())
 	for c := int(pg.from / chunkRows); t.copyChunk(c, sc, len(pg.filters) > 0); c++ {
 		for _, e := range sc.rows {
-			if e.row < pg.from || e.row >= pg.to || !st.matches(t, pg.filters, sc.data[e.lo:e.hi], e.row) || st.late.has(address{t, e.row}, st.now) {
+			if e.row < pg.from || e.row >= pg.to || !pg.window.holds(e.version) || !st.matches(t, pg.filters, sc.data[e.lo:e.hi], e.row) || st.late.has(address{t, e.row}, st.now) {
 				continue
 			}
 			f.total++
@@ -312,7 +317,7 @@ func (t *table) copyChunk(c int, sc *scan, records bool) bool {
 		if r.at == 0 {
 			continue
 		}
-		e := scanned{row: uint32(c*chunkRows + i), lo: len(sc.data)}
+		e := scanned{row: uint32(c*chunkRows + i), version: r.version, lo: len(sc.data)}
 		if records {
 			sc.data = append(sc.data, t.arena.bytes(r.at)...)
 		}

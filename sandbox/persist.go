@@ -49,13 +49,40 @@ CREATE TABLE IF NOT EXISTS record (
 	row      INTEGER NOT NULL,
 	modified INTEGER NOT NULL,       -- ticks of .NET
 	body     BLOB    NOT NULL,       -- see encode.go
+	version  INTEGER NOT NULL DEFAULT 0, -- change version
 	PRIMARY KEY (resource, row)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS deletion (
+	resource INTEGER NOT NULL,
+	version  INTEGER NOT NULL,
+	row      INTEGER NOT NULL,
+	key      BLOB    NOT NULL,       -- encoded, see resolve.go
+	key_json BLOB    NOT NULL,
+	PRIMARY KEY (resource, version)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS key_change (
+	resource INTEGER NOT NULL,
+	version  INTEGER NOT NULL,
+	row      INTEGER NOT NULL,
+	old_json BLOB    NOT NULL,
+	new_json BLOB    NOT NULL,
+	PRIMARY KEY (resource, version)
 ) WITHOUT ROWID;`
 
 // dirtyList names the records the file does not have yet as they are.
 type dirtyList struct {
-	mu   sync.Mutex
-	list []address
+	mu      sync.Mutex
+	list    []address
+	rewrite bool // the file has nothing that counts: a backup was restored
+	// change version up to which the file has deletions and key changes; only the writer uses it
+	tracked int64
+}
+
+// all forgets the list: everything is to be written. The caller holds the world.
+func (l *dirtyList) all() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list, l.rewrite = nil, true
 }
 
 func (l *dirtyList) add(a address) {
@@ -64,12 +91,12 @@ func (l *dirtyList) add(a address) {
 	l.mu.Unlock()
 }
 
-func (l *dirtyList) take() []address {
+func (l *dirtyList) take() (list []address, rewrite bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	list := l.list
-	l.list = nil
-	return list
+	list, rewrite = l.list, l.rewrite
+	l.list, l.rewrite = nil, false
+	return list, rewrite
 }
 
 // openFile loads path into st and starts writing changes back. idKey becomes the one of the file when that exists already.
@@ -86,7 +113,7 @@ func openFile(path string, st *store, idKey []byte, log *slog.Logger) (*file, er
 	if err := f.load(idKey); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", path, err), db.Close())
 	}
-	st.dirty = &dirtyList{}
+	st.dirty = &dirtyList{tracked: st.versions.Load()}
 	go f.run()
 	return f, nil
 }
@@ -95,6 +122,9 @@ func (f *file) load(idKey []byte) error {
 	ctx := context.Background() // a start is not cancelled half way
 	if _, err := f.db.ExecContext(ctx, fileSchema); err != nil {
 		return fmt.Errorf("create tables: %w", err)
+	}
+	if err := f.addVersion(ctx); err != nil {
+		return err
 	}
 	model := f.st.cat.fingerprint()
 	for name, value := range map[string][]byte{"model": []byte(model), "id_key": idKey} {
@@ -117,7 +147,7 @@ func (f *file) load(idKey []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := f.loadRecords(ctx); err != nil {
+	if err := errors.Join(f.loadRecords(ctx), f.loadChanges(ctx)); err != nil {
 		return err
 	}
 	if err := f.loadNext(ctx, gap); err != nil {
@@ -139,17 +169,17 @@ func (f *file) begin(ctx context.Context) (gap uint32, err error) {
 }
 
 func (f *file) loadRecords(ctx context.Context) (err error) {
-	rows, err := f.db.QueryContext(ctx, `SELECT resource, row, modified, body FROM record ORDER BY resource, row`)
+	rows, err := f.db.QueryContext(ctx, `SELECT resource, row, modified, version, body FROM record ORDER BY resource, row`)
 	if err != nil {
 		return fmt.Errorf("read records: %w", err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	var number int
 	var n uint32
-	var modified int64
+	var modified, version int64
 	var body sql.RawBytes
 	for rows.Next() {
-		if err := rows.Scan(&number, &n, &modified, &body); err != nil {
+		if err := rows.Scan(&number, &n, &modified, &version, &body); err != nil {
 			return fmt.Errorf("read records: %w", err)
 		}
 		if number < 0 || number >= len(f.st.cat.tables) || n >= maxRows {
@@ -158,7 +188,7 @@ func (f *file) loadRecords(ctx context.Context) (err error) {
 		t := f.st.cat.tables[number]
 		r := t.makeRow(n)
 		t.put(n, r, body)
-		r.modified = ticks(modified)
+		r.modified, r.version = ticks(modified), version
 		t.next = n + 1
 	}
 	if err := rows.Err(); err != nil {
@@ -252,52 +282,85 @@ func (f *file) close() error {
 type image struct {
 	address
 	modified ticks
+	version  int64
 	lo, hi   int // of the bytes in the flush's buffer; equal: deleted
 }
 
-// flush writes all dirty records in one transaction. What could not be written stays dirty.
+// flushed is what one flush writes.
+type flushed struct {
+	images  []image
+	data    []byte
+	rewrite bool
+	after   int64 // deletions and key changes after this change version are to be written
+	version int64 // the newest change version
+	changes []trackedChange
+}
+
+// flush writes what the file does not have yet in one transaction. What could not be written stays dirty.
 func (f *file) flush() error {
-	images, data := f.st.snapshot()
-	if len(images) == 0 {
+	fl := f.st.snapshot()
+	if len(fl.images) == 0 && !fl.rewrite && len(fl.changes) == 0 {
 		return nil
 	}
-	if err := f.write(images, data); err != nil {
-		for _, im := range images {
+	if err := f.write(&fl); err != nil {
+		if fl.rewrite {
+			f.st.dirty.all()
+		}
+		for _, im := range fl.images {
 			f.st.markDirty(im.address)
 		}
 		return err
 	}
+	f.st.dirty.tracked = fl.version
 	return nil
 }
 
 // snapshot takes the dirty records as they are at one moment, with nobody writing.
-func (st *store) snapshot() (images []image, data []byte) {
+func (st *store) snapshot() (fl flushed) {
 	st.world.Lock()
 	defer st.world.Unlock()
-	for _, a := range st.dirty.take() {
+	list, rewrite := st.dirty.take()
+	fl.rewrite, fl.after, fl.version = rewrite, st.dirty.tracked, st.versions.Load()
+	if rewrite {
+		fl.after = 0
+		list = st.everything()
+	}
+	for _, a := range list {
 		r := a.table.row(a.row)
 		r.dirty = false
-		im := image{address: a, modified: r.modified, lo: len(data)}
+		im := image{address: a, modified: r.modified, version: r.version, lo: len(fl.data)}
 		if r.at != 0 {
-			data = append(data, a.table.arena.bytes(r.at)...)
+			fl.data = append(fl.data, a.table.arena.bytes(r.at)...)
 		}
-		im.hi = len(data)
-		images = append(images, im)
+		im.hi = len(fl.data)
+		fl.images = append(fl.images, im)
 	}
-	return images, data
+	fl.changes = st.changesAfter(fl.after)
+	return fl
+}
+
+// everything lists all live records.
+func (st *store) everything() (out []address) {
+	for _, t := range st.cat.tables {
+		t.each(func(n uint32, _ []byte) bool {
+			out = append(out, address{t, n})
+			return true
+		})
+	}
+	return out
 }
 
 func (st *store) markDirty(a address) {
 	s := a.table.space
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r := a.table.row(a.row); !r.dirty {
+	if r := a.table.usedRow(a.row); r != nil && !r.dirty { // nil: a backup was restored meanwhile
 		r.dirty = true
 		st.dirty.add(a)
 	}
 }
 
-func (f *file) write(images []image, data []byte) (err error) {
+func (f *file) write(fl *flushed) (err error) {
 	ctx := context.Background() // a flush is not cancelled half way
 	tx, err := f.db.BeginTx(ctx, nil)
 	if err != nil {
@@ -308,8 +371,11 @@ func (f *file) write(images []image, data []byte) (err error) {
 			_ = tx.Rollback()
 		}
 	}()
-	put, err := tx.PrepareContext(ctx, `INSERT INTO record (resource, row, modified, body) VALUES (?, ?, ?, ?)
-		ON CONFLICT (resource, row) DO UPDATE SET modified = excluded.modified, body = excluded.body`)
+	if err := f.writeChanges(ctx, tx, fl); err != nil {
+		return err
+	}
+	put, err := tx.PrepareContext(ctx, `INSERT INTO record (resource, row, modified, version, body) VALUES (?, ?, ?, ?, ?)
+		ON CONFLICT (resource, row) DO UPDATE SET modified = excluded.modified, version = excluded.version, body = excluded.body`)
 	if err != nil {
 		return fmt.Errorf("prepare: %w", err)
 	}
@@ -318,13 +384,13 @@ func (f *file) write(images []image, data []byte) (err error) {
 		return fmt.Errorf("prepare: %w", err)
 	}
 	next := map[uint16]uint32{}
-	for _, im := range images {
+	for _, im := range fl.images {
 		number := im.table.number
 		next[number] = max(next[number], im.row+1)
 		if im.lo == im.hi {
 			_, err = remove.ExecContext(ctx, number, im.row)
 		} else {
-			_, err = put.ExecContext(ctx, number, im.row, int64(im.modified), data[im.lo:im.hi])
+			_, err = put.ExecContext(ctx, number, im.row, int64(im.modified), im.version, fl.data[im.lo:im.hi])
 		}
 		if err != nil {
 			return fmt.Errorf("write record: %w", err)

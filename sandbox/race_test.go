@@ -51,6 +51,20 @@ func TestEverythingAtOnceLeavesTheStoreWhole(t *testing.T) {
 		}
 		c.raw(http.MethodGet, "/sandbox/stats", "")
 	})
+	worker(func(c *client, i int) {
+		c.raw(http.MethodGet, "/changeQueries/v1/availableChangeVersions", "")
+		c.must(http.StatusOK, http.MethodGet, "studentSchoolAttendanceEvents/deletes?minChangeVersion=1", "")
+		c.must(http.StatusOK, http.MethodGet, "sessions/keyChanges", "")
+	})
+	c.s.Snapshot("")
+	worker(func(c *client, i int) {
+		if i%10 == 5 {
+			if err := c.s.Restore(""); err != nil {
+				t.Error(err)
+			}
+			c.s.Snapshot("")
+		}
+	})
 	wg.Wait()
 	checkIntegrity(t, c.s)
 }

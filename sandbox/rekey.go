@@ -14,6 +14,13 @@ type rekeying struct {
 	seen map[address]bool // records already given new bytes
 	drop []staleRecord    // records' former bytes, whose references end when all went well
 	pins []*row           // references the new bytes have raised
+	keys []rekeyed        // what becomes key changes
+}
+
+// rekeyed is a record whose natural key changes.
+type rekeyed struct {
+	address
+	old []byte // key values as JSON
 }
 
 type rekeyStep struct {
@@ -60,6 +67,7 @@ func (st *store) rekey(d *draft, a address, root int32, m match) (change, *refus
 	for _, s := range k.drop {
 		st.release(s.table, s.rec)
 	}
+	k.noteKeyChanges()
 	return change{a, r.modified, updated}, nil
 }
 
@@ -79,6 +87,7 @@ func (k *rekeying) run() *refusal {
 func (k *rekeying) apply(step rekeyStep) *refusal {
 	rekeyed := k.dependents(step.address)
 	for _, a := range rekeyed {
+		k.rememberKey(a)
 		k.unindex(a)
 	}
 	k.replace(step)
@@ -228,9 +237,9 @@ func (k *rekeying) replace(step rekeyStep) {
 // touch marks a record as changed.
 func (k *rekeying) touch(a address) {
 	r := a.table.row(a.row)
-	before := r.modified
+	modified, version := r.modified, r.version
 	r.modified = max(ticksOf(k.st.now()), r.modified+1)
-	k.undo = append(k.undo, func() { r.modified = before })
+	k.undo = append(k.undo, func() { r.modified, r.version = modified, version })
 	k.st.wrote(a.table, a.row, r, false)
 }
 

@@ -14,6 +14,8 @@ const (
 	dataPrefix     = "/data/v3/"
 	metadataPrefix = "/metadata"
 	adminPrefix    = "/sandbox/"
+
+	changeQueriesPrefix = "/changeQueries/v1/"
 )
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
@@ -28,6 +30,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.serveTokenInfo(w, r)
 	case path == metadataPrefix || strings.HasPrefix(path, metadataPrefix+"/"):
 		s.serveMetadata(w, r, strings.Trim(path[len(metadataPrefix):], "/"))
+	case strings.EqualFold(strings.TrimRight(path, "/"), changeQueriesPrefix+"availableChangeVersions"):
+		s.serveChangeVersions(w, r)
 	case path == "/" || path == "":
 		s.serveRoot(w, r)
 	case strings.HasPrefix(path, adminPrefix):
@@ -54,6 +58,10 @@ func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request, path string)
 		}
 	case "faults":
 		if s.serveFaults(w, r) {
+			return
+		}
+	case "wipe", "snapshot", "restore":
+		if s.serveState(w, r, strings.TrimRight(path, "/")) {
 			return
 		}
 	default:

@@ -8,6 +8,13 @@ import (
 
 // seed adds what exists at start: descriptor values and school years. What the store file brought stays as it is.
 func (s *Server) seed() error {
+	s.store.world.Lock()
+	defer s.store.world.Unlock()
+	return s.seedHeld()
+}
+
+// seedHeld is seed for callers that hold the world.
+func (s *Server) seedHeld() error {
 	for _, v := range s.opts.Descriptors {
 		t := s.cat.byName[v.Name]
 		if t == nil || !t.res.Descriptor {
@@ -59,7 +66,7 @@ func (s *Server) seedRecord(t *table, members map[string]any) error {
 	if _, exists := t.space.index[d.hash]; exists {
 		return nil
 	}
-	if _, f := s.store.post(d, t, root, ""); f != nil {
+	if _, f := s.store.postHeld(d, t, root, ""); f != nil {
 		return fmt.Errorf("refused: %s", f.problem("").Detail)
 	}
 	return nil

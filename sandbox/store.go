@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/edfisync/edfisync/schema"
@@ -20,11 +21,13 @@ type store struct {
 	fold bool // Options.CaseInsensitiveKeys
 	now  func() time.Time
 
-	world sync.RWMutex
-	tally tally
-	scans scans
-	late  hidden
-	dirty *dirtyList // nil without a store file
+	world    sync.RWMutex
+	versions atomic.Int64 // the newest change version
+	tally    tally
+	scans    scans
+	late     hidden
+	dirty    *dirtyList // nil without a store file
+	saved    saved
 }
 
 func newStore(cat *catalog, fold bool, now func() time.Time) *store {
@@ -84,6 +87,11 @@ func (m match) holds(t ticks) bool {
 func (st *store) post(d *draft, t *table, root int32, m match) (change, *refusal) {
 	st.world.RLock()
 	defer st.world.RUnlock()
+	return st.postHeld(d, t, root, m)
+}
+
+// postHeld is post for callers that hold the world.
+func (st *store) postHeld(d *draft, t *table, root int32, m match) (change, *refusal) {
 	if f := st.prepare(d, t, root); f != nil {
 		return change{}, f
 	}
@@ -213,8 +221,12 @@ func (st *store) release(t *table, rec []byte) {
 	})
 }
 
-// wrote keeps the tally's account of repeated writes and tells the persister. The caller holds the space's lock.
+// wrote gives a changed row its change version, keeps the tally's account of repeated writes and tells the persister. The caller holds the
+// space's lock.
 func (st *store) wrote(t *table, n uint32, r *row, same bool) {
+	if !same {
+		r.version = st.versions.Add(1)
+	}
 	w := uint16(st.tally.window.Load())
 	again := same && r.window == w
 	if r.window != w {
@@ -309,8 +321,12 @@ func (st *store) delete(a address, m match) *refusal {
 		st.deletedAgain(a)
 		return &refusal{kind: refusedGone}
 	}
-	h := st.hash.sum(st.appendKey(nil, a.table, rec, st.folding(a.table)))
-	if f := st.unlink(a, h, m, &rec); f != nil {
+	key := st.appendKey(nil, a.table, rec, st.folding(a.table))
+	values, ok := renderer{st: st}.keyValues(nil, a.table, rec)
+	if !ok {
+		return &refusal{kind: refusedGone} // it, with what it refers to, was deleted while we looked
+	}
+	if f := st.unlink(a, deletion{row: a.row, key: key, values: values}, m, &rec); f != nil {
 		if f.kind == refusedDependent {
 			f.name = st.referrer(a)
 		}
@@ -320,8 +336,8 @@ func (st *store) delete(a address, m match) *refusal {
 	return nil
 }
 
-// unlink takes a row out of table and index; rec becomes what it was at that moment.
-func (st *store) unlink(a address, h keyHash, m match, rec *[]byte) *refusal {
+// unlink takes a row out of table and index and notes its deletion; rec becomes what it was at that moment.
+func (st *store) unlink(a address, del deletion, m match, rec *[]byte) *refusal {
 	t, s := a.table, a.table.space
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -337,8 +353,10 @@ func (st *store) unlink(a address, h keyHash, m match, rec *[]byte) *refusal {
 		return &refusal{kind: refusedDependent}
 	}
 	t.remove(r)
-	delete(s.index, h)
+	delete(s.index, st.hash.sum(del.key))
 	st.wrote(t, a.row, r, false)
+	del.version = r.version
+	t.deletions = append(t.deletions, del)
 	return nil
 }
 

@@ -27,6 +27,9 @@ type table struct {
 	next  uint32            // number of the next new row
 	live  int64
 	arena arena
+
+	deletions  []deletion  // in the order of their change versions
+	keyChanges []keyChange // likewise; guarded by the store's world
 }
 
 // row is the fixed part of a record. Rows are numbered from 0 in the order of creation and never reused, so a number names one record for
@@ -34,6 +37,7 @@ type table struct {
 type row struct {
 	at       position     // 0: the record was deleted
 	modified ticks        // of the last change; makes the ETag
+	version  int64        // change version of the last change
 	inbound  atomic.Int32 // references to this record that exist or are about to be made
 	window   uint16       // tally window of the last write; see tally
 	repeats  uint8        // 1 once a write of the window came again
