@@ -25,7 +25,7 @@ func load(tb testing.TB, students int) (*Server, http.Handler, string) {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = s.Close() })
-	token, _ := s.tokens.issue()
+	token, _ := s.tokens.issue(testID, 0)
 	h := s.Handler()
 	w := newNullWriter()
 	put := func(path, body string) {

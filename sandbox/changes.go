@@ -70,7 +70,7 @@ func (st *store) changeVersion(a address) int64 {
 
 // serveChangeVersions answers GET /changeQueries/v1/availableChangeVersions.
 func (s *Server) serveChangeVersions(w http.ResponseWriter, r *http.Request) {
-	if why := s.tokens.check(r.Header.Get("Authorization")); why != "" {
+	if _, why := s.tokens.check(r.Header.Get("Authorization")); why != "" {
 		s.refuse(w, r, unauthenticated(why))
 		return
 	}
@@ -89,7 +89,10 @@ type tracked struct {
 }
 
 // getTracked answers a page of deletes or key changes. They are paged by offset only.
-func (s *Server) getTracked(w http.ResponseWriter, r *http.Request, t *table, list func(*table, window) []tracked) (int, *httpd.Problem) {
+func (s *Server) getTracked(w http.ResponseWriter, r *http.Request, by *caller, t *table, list func(*table, window) []tracked) (int, *httpd.Problem) {
+	if f := by.allowed(t, ReadChanges); f != nil {
+		return 0, f.problem("")
+	}
 	pg, p := s.parsePage(r, t)
 	if p != nil {
 		return 0, p

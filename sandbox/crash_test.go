@@ -71,7 +71,7 @@ func writeUntilKilled(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, _ := s.tokens.issue()
+	token, _ := s.tokens.issue(testID, 0)
 	do := func(method, path, body string) string {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequest(method, "/data/v3/ed-fi/"+path, strings.NewReader(body))

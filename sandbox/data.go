@@ -18,12 +18,17 @@ func (s *Server) serveData(w http.ResponseWriter, r *http.Request, path string) 
 	if ok {
 		count = period.resources[t.number]
 	}
-	if why := s.tokens.check(r.Header.Get("Authorization")); why != "" {
+	by, why := s.tokens.check(r.Header.Get("Authorization"))
+	if why != "" {
 		s.answer(w, r, count, unauthenticated(why))
 		return
 	}
 	if !ok {
 		s.answer(w, r, count, notFound(textNoResource))
+		return
+	}
+	if p := by.claimed(t, r.Method); p != nil {
+		s.answer(w, r, count, p)
 		return
 	}
 	var p *httpd.Problem
@@ -34,13 +39,13 @@ func (s *Server) serveData(w http.ResponseWriter, r *http.Request, path string) 
 	}
 	switch r.Method {
 	case http.MethodPost:
-		status, p = s.post(w, r, t, item, count)
+		status, p = s.post(w, r, by, t, item, count)
 	case http.MethodPut:
-		status, p = s.put(w, r, t, item, count)
+		status, p = s.put(w, r, by, t, item, count)
 	case http.MethodDelete:
-		status, p = s.delete(w, r, t, item, count)
+		status, p = s.delete(w, r, by, t, item, count)
 	case http.MethodGet:
-		status, p = s.get(w, r, t, item)
+		status, p = s.get(w, r, by, t, item)
 	default:
 		p = unsupportedMethod(r.Method)
 	}
@@ -80,7 +85,7 @@ func (c *catalog) route(path string) (t *table, item string, ok bool) {
 	return t, item, ok
 }
 
-func (s *Server) post(w http.ResponseWriter, r *http.Request, t *table, item string, count *counters) (int, *httpd.Problem) {
+func (s *Server) post(w http.ResponseWriter, r *http.Request, by *caller, t *table, item string, count *counters) (int, *httpd.Problem) {
 	if item != "" {
 		return 0, methodNotAllowed(textPostItem)
 	}
@@ -95,6 +100,7 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, t *table, item str
 	case len(d.problems) > 0:
 		return 0, s.invalid(d, t, root)
 	}
+	d.by = by
 	c, f := s.store.post(d, t, root, ifMatch(r))
 	if f != nil {
 		return 0, f.problem(textNoUpdate)
@@ -107,7 +113,7 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, t *table, item str
 	return status, nil
 }
 
-func (s *Server) put(w http.ResponseWriter, r *http.Request, t *table, item string, count *counters) (int, *httpd.Problem) {
+func (s *Server) put(w http.ResponseWriter, r *http.Request, by *caller, t *table, item string, count *counters) (int, *httpd.Problem) {
 	if item == "" {
 		return 0, methodNotAllowed(textPutAll)
 	}
@@ -124,6 +130,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, t *table, item stri
 	case len(d.problems) > 0:
 		return 0, s.invalid(d, t, root)
 	}
+	d.by = by
 	c, f := s.store.put(d, a, root, ifMatch(r))
 	if f != nil {
 		return 0, f.problem(textNoUpdate)
@@ -132,7 +139,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, t *table, item stri
 	return http.StatusNoContent, nil
 }
 
-func (s *Server) delete(w http.ResponseWriter, r *http.Request, t *table, item string, count *counters) (int, *httpd.Problem) {
+func (s *Server) delete(w http.ResponseWriter, r *http.Request, by *caller, t *table, item string, count *counters) (int, *httpd.Problem) {
 	if item == "" {
 		return 0, methodNotAllowed(textDeleteAll)
 	}
@@ -140,7 +147,7 @@ func (s *Server) delete(w http.ResponseWriter, r *http.Request, t *table, item s
 	if p != nil {
 		return 0, p
 	}
-	if f := s.store.delete(a, ifMatch(r)); f != nil {
+	if f := s.store.delete(by, a, ifMatch(r)); f != nil {
 		return 0, f.problem(textNoDelete)
 	}
 	count.deleted.Add(1)

@@ -13,6 +13,10 @@ type draft struct {
 	slots []slot
 	idSet bool // the payload has a member "id"
 
+	by *caller // whose payload it is; nil is the sandbox itself
+	at address // the record a PUT is for
+	as Action  // what the caller was authorized for; "" when it need not be
+
 	problems problems
 	fault    string // the body is no JSON object: why
 
@@ -102,6 +106,7 @@ func (p *drafts) put(d *draft) {
 
 func (d *draft) reset() {
 	d.pos, d.idSet, d.problems, d.fault = 0, false, nil, ""
+	d.by, d.at, d.as = nil, address{}, ""
 	d.slots, d.key, d.rec, d.pins, d.old = d.slots[:0], d.key[:0], d.rec[:0], d.pins[:0], d.old[:0]
 }
 

@@ -12,23 +12,26 @@ import (
 )
 
 // get answers a GET of one item, of a page of a collection, or of a collection's partitions.
-func (s *Server) get(w http.ResponseWriter, r *http.Request, t *table, item string) (int, *httpd.Problem) {
+func (s *Server) get(w http.ResponseWriter, r *http.Request, by *caller, t *table, item string) (int, *httpd.Problem) {
 	switch {
 	case item == "":
-		return s.getPage(w, r, t)
+		return s.getPage(w, r, by, t)
 	case strings.EqualFold(item, "partitions"):
 		return s.getPartitions(w, r, t)
 	case strings.EqualFold(item, "deletes"):
-		return s.getTracked(w, r, t, s.store.deleted)
+		return s.getTracked(w, r, by, t, s.store.deleted)
 	case strings.EqualFold(item, "keyChanges"):
-		return s.getTracked(w, r, t, s.store.rekeyed)
+		return s.getTracked(w, r, by, t, s.store.rekeyed)
 	}
 	a, p := s.item(t, item, textNoItem)
 	if p != nil {
 		return 0, p
 	}
-	body, version, ok := s.render(a)
-	if !ok || s.store.late.has(a, s.store.now) {
+	body, version, f := s.render(by, a)
+	if f != nil {
+		return 0, f.problem(textNoItem)
+	}
+	if s.store.late.has(a, s.store.now) {
 		return 0, notFound(textNoItem)
 	}
 	etag := string(version.appendETag(nil))
@@ -41,13 +44,20 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, t *table, item stri
 }
 
 // render prints one record. It does not send: the world is locked while it works, and a client may be slow.
-func (s *Server) render(a address) (body []byte, version ticks, ok bool) {
+func (s *Server) render(by *caller, a address) (body []byte, version ticks, f *refusal) {
 	s.store.world.RLock()
 	defer s.store.world.RUnlock()
-	if version, ok = s.store.version(a); ok {
+	version, ok := s.store.version(a)
+	if ok {
+		if f := s.store.authorizeRecord(by, a, Read); f != nil {
+			return nil, 0, f
+		}
 		body, ok = renderer{st: s.store, ids: s.ids}.record(nil, a)
 	}
-	return body, version, ok
+	if !ok {
+		return nil, 0, &refusal{kind: refusedGone}
+	}
+	return body, version, nil
 }
 
 func (s *Server) send(w http.ResponseWriter, body []byte) int {
@@ -81,12 +91,19 @@ type page struct {
 	total         bool
 	filters       []filter
 	window        window
+	by            *caller // shows only what it may read; nil shows everything
 }
 
-func (s *Server) getPage(w http.ResponseWriter, r *http.Request, t *table) (int, *httpd.Problem) {
+// sifts says that not every record is on the page's collection.
+func (pg *page) sifts() bool { return len(pg.filters) > 0 || pg.by != nil }
+
+func (s *Server) getPage(w http.ResponseWriter, r *http.Request, by *caller, t *table) (int, *httpd.Problem) {
 	pg, p := s.parsePage(r, t)
 	if p != nil {
 		return 0, p
+	}
+	if by.restricted() && !by.rule(t, Read).open() {
+		pg.by = by
 	}
 	body, found := s.renderPage(s.pages.get(), t, pg)
 	defer s.pages.put(body)
@@ -262,6 +279,9 @@ type scanned struct {
 // search finds the rows of a page in row order, which is the order of creation. The caller holds world.
 func (st *store) search(t *table, pg page) (f found) {
 	if row, decided := st.byKey(t, pg.filters); decided {
+		if row != nil && pg.by != nil && st.authorizeRecord(pg.by, address{t, *row}, Read) != nil {
+			row = nil
+		}
 		if row != nil && *row >= pg.from && *row < pg.to && pg.window.holds(st.changeVersion(address{t, *row})) {
 			f.total = 1
 			if pg.offset == 0 && pg.limit > 0 {
@@ -276,10 +296,11 @@ func (st *store) search(t *table, pg page) (f found) {
 	}
 	defer st.scans.pool.Put(sc)
 	skip := pg.offset
-	countAll := pg.total && (len(pg.filters) > 0 || !pg.window.open())
-	for c := int(pg.from / chunkRows); t.copyChunk(c, sc, len(pg.filters) > 0); c++ {
+	countAll := pg.total && (pg.sifts() || !pg.window.open())
+	for c := int(pg.from / chunkRows); t.copyChunk(c, sc, pg.sifts()); c++ {
 		for _, e := range sc.rows {
-			if e.row < pg.from || e.row >= pg.to || !pg.window.holds(e.version) || !st.matches(t, pg.filters, sc.data[e.lo:e.hi], e.row) || st.late.has(address{t, e.row}, st.now) {
+			if e.row < pg.from || e.row >= pg.to || !pg.window.holds(e.version) || !st.matches(t, pg.filters, sc.data[e.lo:e.hi], e.row) ||
+				st.late.has(address{t, e.row}, st.now) || pg.by != nil && !st.mayRead(pg.by, address{t, e.row}, sc.data[e.lo:e.hi]) {
 				continue
 			}
 			f.total++

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"io"
@@ -14,46 +13,58 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/edfisync/edfisync/schema"
 )
 
-// tokens are the access tokens of the sandbox's one client.
+// tokens are the sandbox's clients and their access tokens.
 type tokens struct {
-	clientID, secret string
-	lifetime         time.Duration
-	limit            int
-	now              func() time.Time
+	lifetime time.Duration
+	limit    int // of each client
+	now      func() time.Time
 
-	mu   sync.RWMutex
-	live map[string]time.Time // token → when it expires
+	mu      sync.RWMutex
+	clients map[string]*caller // by ID
+	live    map[string]token
+}
+
+type token struct {
+	client  string // ID
+	scope   int64  // education organization it is for, 0: all of the client's
+	expires time.Time
 }
 
 func newTokens(o Options) *tokens {
-	return &tokens{
-		clientID: o.ClientID, secret: o.ClientSecret, lifetime: o.TokenLifetime, limit: o.MaxTokens, now: o.Now,
-		live: map[string]time.Time{},
-	}
+	return &tokens{lifetime: o.TokenLifetime, limit: o.MaxTokens, now: o.Now, clients: map[string]*caller{}, live: map[string]token{}}
+}
+
+// set adds or replaces a client.
+func (t *tokens) set(c *caller) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.clients[c.ID] = c
 }
 
 // issue makes a token; false when the client has as many live ones as it may.
-func (t *tokens) issue() (string, bool) {
+func (t *tokens) issue(client string, scope int64) (string, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	for token, expires := range t.live {
-		if !now.Before(expires) {
-			delete(t.live, token)
+	count := 0
+	for text, k := range t.live {
+		switch {
+		case !now.Before(k.expires):
+			delete(t.live, text)
+		case k.client == client:
+			count++
 		}
 	}
-	if len(t.live) >= t.limit {
+	if count >= t.limit {
 		return "", false
 	}
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails, says its documentation
-	token := hex.EncodeToString(b[:])
-	t.live[token] = now.Add(t.lifetime)
-	return token, true
+	text := hex.EncodeToString(b[:])
+	t.live[text] = token{client, scope, now.Add(t.lifetime)}
+	return text, true
 }
 
 // forget makes the token of an Authorization header unknown (F19).
@@ -64,32 +75,41 @@ func (t *tokens) forget(header string) {
 	delete(t.live, strings.TrimSpace(token))
 }
 
-// check returns what is wrong with an Authorization header, "" when nothing is.
-func (t *tokens) check(header string) string {
+// check returns whose token an Authorization header carries, or what is wrong with it.
+func (t *tokens) check(header string) (by *caller, wrong string) {
 	if header == "" {
-		return "Authorization header is missing."
+		return nil, "Authorization header is missing."
 	}
-	scheme, token, _ := strings.Cut(header, " ")
+	scheme, text, _ := strings.Cut(header, " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return "Unknown Authorization header scheme."
+		return nil, "Unknown Authorization header scheme."
 	}
-	token = strings.TrimSpace(token)
-	if token == "" {
-		return "Missing Authorization header bearer token value."
+	text = strings.TrimSpace(text)
+	if text == "" {
+		return nil, "Missing Authorization header bearer token value."
 	}
 	t.mu.RLock()
-	expires, ok := t.live[token]
+	k, ok := t.live[text]
+	by = t.clients[k.client]
 	t.mu.RUnlock()
-	if !ok || !t.now().Before(expires) {
-		return "Invalid Authorization header."
+	if !ok || !t.now().Before(k.expires) {
+		return nil, "Invalid Authorization header."
 	}
-	return ""
+	if k.scope != 0 {
+		by = by.scoped(k.scope)
+	}
+	return by, ""
 }
 
-func (t *tokens) valid(id, secret string) bool {
-	a := subtle.ConstantTimeCompare([]byte(id), []byte(t.clientID))
-	b := subtle.ConstantTimeCompare([]byte(secret), []byte(t.secret))
-	return a&b == 1
+// client returns the client of an id and secret, nil when there is none.
+func (t *tokens) client(id, secret string) *caller {
+	t.mu.RLock()
+	c := t.clients[id]
+	t.mu.RUnlock()
+	if c == nil || subtle.ConstantTimeCompare([]byte(secret), []byte(c.Secret)) != 1 {
+		return nil
+	}
+	return c
 }
 
 // oauthError is a refusal of the token endpoint; its body is the RFC 6749 form, not a problem.
@@ -111,12 +131,13 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, unsupportedMediaType())
 		return
 	}
-	if e := s.authorize(r.Header.Get("Authorization"), params); e != nil {
+	by, scope, e := s.authenticate(r.Header.Get("Authorization"), params)
+	if e != nil {
 		w.Header().Set("Cache-Control", "no-store")
 		writeJSON(w, e.status, e)
 		return
 	}
-	token, ok := s.tokens.issue()
+	token, ok := s.tokens.issue(by.ID, scope)
 	if !ok {
 		s.refuse(w, r, tooManyTokens(s.tokens.limit))
 		return
@@ -130,57 +151,60 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, answer)
 }
 
-// authorize goes through the cases of the ODS's TokenController, in its order.
-func (s *Server) authorize(header string, params map[string]string) *oauthError {
+// authenticate goes through the cases of the ODS's TokenController, in its order. scope is 0 when none is asked for.
+func (s *Server) authenticate(header string, params map[string]string) (by *caller, scope int64, e *oauthError) {
 	id, secret := params["client_id"], params["client_secret"]
 	if header != "" {
 		scheme, encoded, two := strings.Cut(strings.TrimSpace(header), " ")
 		encoded = strings.TrimSpace(encoded)
 		switch {
 		case !two || encoded == "" || strings.Contains(encoded, " "):
-			return &oauthError{status: http.StatusBadRequest, Error: "invalid_request"}
+			return nil, 0, &oauthError{status: http.StatusBadRequest, Error: "invalid_request"}
 		case !strings.EqualFold(scheme, "Basic"):
-			return &oauthError{status: http.StatusUnauthorized, Error: "invalid_client"}
+			return nil, 0, &oauthError{status: http.StatusUnauthorized, Error: "invalid_client"}
 		case id != "" || secret != "":
-			return &oauthError{status: http.StatusBadRequest, Error: "invalid_client"}
+			return nil, 0, &oauthError{status: http.StatusBadRequest, Error: "invalid_client"}
 		}
 		text, err := base64.StdEncoding.DecodeString(encoded)
 		if err != nil {
-			return &oauthError{status: http.StatusBadRequest, Error: "invalid_request"}
+			return nil, 0, &oauthError{status: http.StatusBadRequest, Error: "invalid_request"}
 		}
 		parts := strings.Split(string(text), ":")
 		if len(parts) != 2 {
-			return &oauthError{status: http.StatusBadRequest, Error: "invalid_client"}
+			return nil, 0, &oauthError{status: http.StatusBadRequest, Error: "invalid_client"}
 		}
 		id, secret = parts[0], parts[1]
 	}
 	switch {
 	case id == "" && secret == "":
-		return &oauthError{status: http.StatusUnauthorized, Error: "invalid_request"}
+		return nil, 0, &oauthError{status: http.StatusUnauthorized, Error: "invalid_request"}
 	case params["grant_type"] != "client_credentials":
-		return &oauthError{status: http.StatusBadRequest, Error: "unsupported_grant_type"}
-	case !s.tokens.valid(id, secret):
-		return &oauthError{status: http.StatusUnauthorized, Error: "invalid_client"}
+		return nil, 0, &oauthError{status: http.StatusBadRequest, Error: "unsupported_grant_type"}
 	}
-	return s.checkScope(params["scope"])
+	if by = s.tokens.client(id, secret); by == nil {
+		return nil, 0, &oauthError{status: http.StatusUnauthorized, Error: "invalid_client"}
+	}
+	scope, e = s.checkScope(by, params["scope"])
+	return by, scope, e
 }
 
-// checkScope accepts the id of an education organization there is.
-func (s *Server) checkScope(scope string) *oauthError {
+// checkScope accepts the id of an education organization of the client: with full access, of any there is.
+func (s *Server) checkScope(by *caller, scope string) (int64, *oauthError) {
 	if scope == "" {
-		return nil
+		return 0, nil
 	}
 	e := &oauthError{status: http.StatusBadRequest, Error: "invalid_scope"}
 	n, err := strconv.ParseInt(scope, 10, 64)
 	if err != nil {
 		e.Description = "The supplied 'scope' was not a number (it should be an EducationOrganizationId that is explicitly associated with the client)."
-		return e
+		return 0, e
 	}
-	if !s.store.hasOrganization(n) {
+	_, own := by.reach[n]
+	if !own && (by.restricted() || !s.store.hasOrganization(n)) {
 		e.Description = "The client is not explicitly associated with the EducationOrganizationId specified in the requested 'scope'."
-		return e
+		return 0, e
 	}
-	return nil
+	return n, nil
 }
 
 // bodyParams reads a form or JSON body; false for any other content type. A body that cannot be read has no parameters.
@@ -222,7 +246,8 @@ func (s *Server) serveTokenInfo(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	header := r.Header.Get("Authorization")
-	if why := s.tokens.check(header); why != "" {
+	by, why := s.tokens.check(header)
+	if why != "" {
 		s.refuse(w, r, unauthenticated(why))
 		return
 	}
@@ -236,84 +261,6 @@ func (s *Server) serveTokenInfo(w http.ResponseWriter, r *http.Request) {
 	case params["token"] != strings.TrimSpace(own):
 		s.refuse(w, r, badRequest("The authentication token and the token to inspect must match."))
 	default:
-		writeJSON(w, http.StatusOK, s.tokenInfo())
+		writeJSON(w, http.StatusOK, s.tokenInfo(by))
 	}
-}
-
-type claimedResource struct {
-	Resource   string   `json:"resource"`
-	Operations []string `json:"operations"`
-}
-
-// tokenInfo describes the one client: it may do everything.
-func (s *Server) tokenInfo() map[string]any {
-	resources := make([]claimedResource, 0, len(s.cat.tables))
-	for _, t := range s.cat.tables {
-		resources = append(resources, claimedResource{"/" + t.path, []string{"Create", "Read", "Update", "Delete"}})
-	}
-	return map[string]any{
-		"active": true, "client_id": s.tokens.clientID, "namespace_prefixes": []string{"uri://"},
-		"education_organizations": s.store.organizations(), "assigned_profiles": []string{},
-		"claim_set": map[string]string{"name": "Ed-Fi Sandbox"}, "resources": resources, "services": []string{},
-	}
-}
-
-// hasOrganization says whether an education organization has this id.
-func (st *store) hasOrganization(id int64) bool {
-	s := st.cat.spaces["EducationOrganization"]
-	if s == nil {
-		return false
-	}
-	st.world.RLock()
-	defer st.world.RUnlock()
-	h := st.hash.sum(binary.AppendVarint(nil, id))
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	_, ok := s.index[h]
-	return ok
-}
-
-// organizations lists the education organizations as token_info does.
-func (st *store) organizations() []map[string]any {
-	st.world.RLock()
-	defer st.world.RUnlock()
-	out := []map[string]any{}
-	s := st.cat.spaces["EducationOrganization"]
-	if s == nil {
-		return out
-	}
-	for _, t := range s.tables {
-		idAt := t.key[0].path
-		name, err := t.shape.path("nameOfInstitution")
-		if err != nil || idAt.last.Kind != schema.Long && idAt.last.Kind != schema.Integer {
-			continue
-		}
-		t.each(func(_ uint32, rec []byte) bool {
-			c := cursor{rec}
-			if !c.find(t.shape, int(idAt.steps[0])) {
-				return true
-			}
-			id := c.varint()
-			item := map[string]any{"education_organization_id": id, "type": "edfi." + t.res.Name, snake(t.key[0].name): id}
-			if n := (cursor{rec}); n.find(t.shape, int(name.steps[0])) {
-				item["name_of_institution"] = string(n.text())
-			}
-			out = append(out, item)
-			return true
-		})
-	}
-	return out
-}
-
-// snake turns "localEducationAgencyId" into "local_education_agency_id".
-func snake(name string) string {
-	var b strings.Builder
-	for _, c := range name {
-		if c >= 'A' && c <= 'Z' {
-			b.WriteByte('_')
-			c += 'a' - 'A'
-		}
-		b.WriteRune(c)
-	}
-	return b.String()
 }

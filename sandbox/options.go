@@ -17,11 +17,14 @@ const (
 	DefaultPageLimit     = 500              // DefaultPageSizeLimit
 )
 
-// Options says what a sandbox serves. Model, ClientID and ClientSecret are required, everything else has a working zero value.
+// Options says what a sandbox serves. Model and a client are required, everything else has a working zero value.
 type Options struct {
 	Model        *schema.Model
-	ClientID     string // the one API client; may not hold a colon (Basic authentication could not carry it)
+	ClientID     string // an API client that may do everything; may be "" when Clients has one. May not hold a colon
 	ClientSecret string // may not hold a colon either
+
+	Clients   []Client   // further API clients, each with its own claim set; ids must differ
+	ClaimSets []ClaimSet // claim sets beside, or in place of, the shipped ones
 
 	Store string // path of the SQLite file everything is kept in; "" keeps it in memory only
 
@@ -32,7 +35,7 @@ type Options struct {
 
 	Latency       time.Duration // added to every answer under /data, to imitate a distant or slow host
 	TokenLifetime time.Duration // 0 means DefaultTokenLifetime
-	MaxTokens     int           // live tokens the client may have; 0 means DefaultMaxTokens
+	MaxTokens     int           // live tokens a client may have; 0 means DefaultMaxTokens
 	PageLimit     int           // largest limit and pageSize; 0 means DefaultPageLimit
 
 	BaseURL string           // base of the URLs in answers when clients reach the sandbox under another name; "" means as the request says
@@ -44,12 +47,18 @@ func (o *Options) setDefaults() error {
 	switch {
 	case o.Model == nil:
 		return errors.New("sandbox: Model is required")
-	case o.ClientID == "" || o.ClientSecret == "":
-		return errors.New("sandbox: ClientID and ClientSecret are required")
-	case strings.ContainsRune(o.ClientID, ':') || strings.ContainsRune(o.ClientSecret, ':'):
-		return errors.New("sandbox: ClientID and ClientSecret may not hold a colon")
 	case o.PageLimit < 0 || o.MaxTokens < 0 || o.TokenLifetime < 0 || o.Latency < 0:
 		return errors.New("sandbox: PageLimit, MaxTokens, TokenLifetime and Latency may not be negative")
+	}
+	seen := map[string]bool{}
+	for _, c := range o.clients() {
+		if err := c.check(); err != nil {
+			return fmt.Errorf("sandbox: %w", err)
+		}
+		if seen[c.ID] {
+			return fmt.Errorf("sandbox: there are two clients %s", c.ID)
+		}
+		seen[c.ID] = true
 	}
 	for _, y := range o.SchoolYears {
 		if y < 1900 || y > 2200 {

@@ -97,6 +97,10 @@ func (f *refusal) problem(gone string) *httpd.Problem {
 	case refusedPrecondition:
 		return problem(http.StatusPreconditionFailed, "optimistic-lock-failed", "Optimistic Lock Failed",
 			"The item has been modified by another user.")
+	case refusedDenied:
+		return f.denial.problem()
+	case refusedConcurrent:
+		return conflict("multi-user-conflict", "Multi-User Conflict", "The item was being modified by another user at the same time.")
 	}
 	return systemError()
 }

@@ -66,7 +66,7 @@ func TestRandomWritesAgreeWithASimpleModel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close() }()
-	token, _ := s.tokens.issue()
+	token, _ := s.tokens.issue(testID, 0)
 	do := func(method, path, body string) *httptest.ResponseRecorder {
 		w := httptest.NewRecorder()
 		r := httptest.NewRequest(method, "/data/v3/ed-fi/"+path, strings.NewReader(body))

@@ -60,6 +60,11 @@ func New(o Options) (*Server, error) {
 	if s.ids, err = newIdentifiers(idKey); err == nil {
 		err = s.seed()
 	}
+	for _, c := range o.clients() {
+		if err == nil {
+			err = s.setClient(c)
+		}
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("sandbox: %w", err), s.Close())
 	}

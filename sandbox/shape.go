@@ -113,6 +113,7 @@ func compile(m *schema.Model) (*catalog, error) {
 	for _, t := range c.tables {
 		c.referrers(t, t.shape)
 	}
+	c.subjects()
 	return c, nil
 }
 

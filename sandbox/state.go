@@ -122,6 +122,7 @@ func (st *store) image() *state {
 func (st *store) load(img *state) {
 	st.versions.Store(img.version)
 	st.late.clear()
+	st.ties.clear() // what is put below ties people anew
 	for i, t := range st.cat.tables {
 		ts := &img.tables[i]
 		s := t.space

@@ -28,6 +28,7 @@ type store struct {
 	late     hidden
 	dirty    *dirtyList // nil without a store file
 	saved    saved
+	ties     *tieds // nil while no client is restricted
 }
 
 func newStore(cat *catalog, fold bool, now func() time.Time) *store {
@@ -45,6 +46,7 @@ type refusal struct {
 	name     string   // entity the message is about
 	problems problems // of refusedInvalid
 	keys     string   // of refusedDuplicate: "(A, B) = (1, 2)"
+	denial   *denial  // of refusedDenied
 }
 
 type refusalKind uint8
@@ -57,6 +59,8 @@ const (
 	refusedKeyChange                // the key of an item of entity name cannot be changed
 	refusedGone                     // there is no such record
 	refusedPrecondition             // If-Match does not match
+	refusedDenied                   // the caller may not do it
+	refusedConcurrent               // another write came between authorization and this one
 	refusedInternal                 // no more row numbers, or a fault of ours
 )
 
@@ -142,7 +146,13 @@ func (st *store) prepare(d *draft, t *table, root int32) *refusal {
 	case len(d.problems) > 0:
 		d.unpin()
 		return &refusal{kind: refusedInvalid, name: t.res.Name, problems: d.problems}
-	case missing != "":
+	case d.by.restricted():
+		if f := st.authorizeWrite(d, t, root); f != nil {
+			d.unpin()
+			return f
+		}
+	}
+	if missing != "" {
 		d.unpin()
 		return &refusal{kind: refusedUnresolved, name: missing}
 	}
@@ -156,6 +166,11 @@ func (st *store) upsert(d *draft, t *table, m match) (change, *refusal) {
 	s := t.space
 	s.mu.Lock()
 	entry, ok := s.index[d.hash]
+	if ok && d.as == Create || !ok && d.as == Update {
+		s.mu.Unlock()
+		d.unpin()
+		return change{}, &refusal{kind: refusedConcurrent}
+	}
 	if !ok {
 		if t.next >= maxRows {
 			s.mu.Unlock()
@@ -258,9 +273,13 @@ func (st *store) put(d *draft, a address, root int32, m match) (change, *refusal
 func (st *store) putSameKey(d *draft, a address, root int32, m match) (c change, f *refusal, rekey bool) {
 	st.world.RLock()
 	defer st.world.RUnlock()
+	d.at = a
 	modified, ok := st.version(a)
 	if !ok {
 		return c, &refusal{kind: refusedGone}, false
+	}
+	if f := st.authorizeRecord(d.by, a, Update); f != nil {
+		return c, f, false
 	}
 	if !m.holds(modified) {
 		return c, &refusal{kind: refusedPrecondition}, false
@@ -313,13 +332,16 @@ func (st *store) version(a address) (ticks, bool) {
 }
 
 // delete removes a record nothing refers to.
-func (st *store) delete(a address, m match) *refusal {
+func (st *store) delete(by *caller, a address, m match) *refusal {
 	st.world.RLock()
 	defer st.world.RUnlock()
 	rec, ok := st.copyRecord(nil, a)
 	if !ok {
 		st.deletedAgain(a)
 		return &refusal{kind: refusedGone}
+	}
+	if f := st.authorizeRecord(by, a, Delete); f != nil {
+		return f
 	}
 	key := st.appendKey(nil, a.table, rec, st.folding(a.table))
 	values, ok := renderer{st: st}.keyValues(nil, a.table, rec)

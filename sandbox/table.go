@@ -23,6 +23,10 @@ type table struct {
 	params     map[string]path // query parameter in lower case → where its value is
 	paramNames []string        // beside the natural key's, as written
 
+	subjects    []subject    // what relationship strategies look at
+	namespace   *path        // what NamespaceBased looks at; nil for none
+	association *association // relations its records make; nil for none, or while none are kept
+
 	rows  []*[chunkRows]row // a chunk may be nil: rows never used
 	next  uint32            // number of the next new row
 	live  int64
@@ -126,6 +130,12 @@ func (t *table) put(n uint32, r *row, rec []byte) {
 	if old == 0 {
 		t.live++
 	}
+	if t.association != nil {
+		if old != 0 {
+			t.association.add(t, t.arena.bytes(old), -1)
+		}
+		t.association.add(t, rec, 1)
+	}
 	r.at = t.arena.add(n, rec)
 	if old != 0 {
 		t.forget(old)
@@ -135,6 +145,9 @@ func (t *table) put(n uint32, r *row, rec []byte) {
 // remove empties row n. The caller holds the space's lock for writing.
 func (t *table) remove(r *row) {
 	old := r.at
+	if t.association != nil {
+		t.association.add(t, t.arena.bytes(old), -1)
+	}
 	r.at = 0
 	t.live--
 	t.forget(old)

@@ -27,6 +27,10 @@ type sandboxCmd struct {
 	DB           string        `name:"db" type:"path" placeholder:"FILE" help:"Keep the records in this SQLite file. Default: in memory only."`
 	ClientID     string        `default:"demo" placeholder:"ID" help:"API key (default: demo)."`
 	ClientSecret string        `default:"demo-secret" placeholder:"SECRET" help:"API secret (default: demo-secret)."`
+	ClaimSet     string        `placeholder:"NAME" help:"What the API key may do: 'SIS Vendor', 'District Hosted SIS Vendor', 'Ed-Fi Sandbox' (default: everything). A key 'admin' with the same secret then may do everything."`
+	EdOrgs       []int64       `name:"ed-org" placeholder:"ID" help:"Education organization of the API key; may be repeated. What lies below it is the key's too."`
+	Namespaces   []string      `name:"namespace" placeholder:"PREFIX" help:"Namespace prefix of the API key, such as uri://ed-fi.org; may be repeated."`
+	Clients      string        `placeholder:"FILE" help:"YAML or JSON file with further keys and what they may do."`
 	SchoolYears  []int         `name:"school-year" placeholder:"YEAR" help:"School year that exists at start, the year it ends in; may be repeated. Default: last, this and next year."`
 	FoldKeys     bool          `help:"Compare natural keys without case and trailing spaces, as an ODS on SQL Server does."`
 	Latency      time.Duration `placeholder:"DURATION" help:"Wait this long before each answer, to imitate a distant host."`
@@ -44,6 +48,7 @@ Examples:
     edfisync sandbox --db records.sqlite --standard 4.0
     curl -s http://127.0.0.1:8765/                     what it says it is
     curl -s http://127.0.0.1:8765/sandbox/stats        what it was asked
+    edfisync sandbox --claim-set 'SIS Vendor' --ed-org 255901
     edfisync sandbox --faults seed=7,rate=5%           break one call in twenty, the same ones each time
     edfisync sandbox --faults faults.yaml              break what a script says (docs/sandbox.md)`
 }
@@ -58,8 +63,12 @@ func (c *sandboxCmd) Run(ctx context.Context, a *app) (err error) {
 	if len(years) == 0 {
 		years = yearsAround(time.Now())
 	}
+	clients, err := c.clients()
+	if err != nil {
+		return usageError(err)
+	}
 	server, err := sandbox.New(sandbox.Options{
-		Model: model, ClientID: c.ClientID, ClientSecret: c.ClientSecret, Store: c.DB, SchoolYears: years, CaseInsensitiveKeys: c.FoldKeys, Latency: c.Latency,
+		Model: model, Clients: clients, Store: c.DB, SchoolYears: years, CaseInsensitiveKeys: c.FoldKeys, Latency: c.Latency,
 		Logger: logger(a.err, config.Log{Level: slog.LevelWarn, Format: "text"}),
 	})
 	if err != nil {
@@ -83,6 +92,28 @@ func (c *sandboxCmd) Run(ctx context.Context, a *app) (err error) {
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// adminID is the key that may do everything beside one with a claim set: somebody has to load the schools a SIS may not.
+const adminID = "admin"
+
+// clients are the API key of the flags and those of --clients.
+func (c *sandboxCmd) clients() ([]sandbox.Client, error) {
+	clients := []sandbox.Client{{
+		ID: c.ClientID, Secret: c.ClientSecret, ClaimSet: c.ClaimSet, EducationOrganizations: c.EdOrgs, NamespacePrefixes: c.Namespaces,
+	}}
+	if c.ClaimSet != "" && c.ClaimSet != sandbox.FullAccess {
+		clients = append(clients, sandbox.Client{ID: adminID, Secret: c.ClientSecret})
+	}
+	if c.Clients == "" {
+		return clients, nil
+	}
+	document, err := os.ReadFile(c.Clients)
+	if err != nil {
+		return nil, fmt.Errorf("read the clients: %w", err)
+	}
+	more, err := sandbox.ReadClients(document)
+	return append(clients, more...), err
 }
 
 // faults reads --faults: text with an equals sign is a specification, anything else names a file.

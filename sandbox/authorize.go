@@ -1,0 +1,491 @@
+package sandbox
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/edfisync/edfisync/internal/httpd"
+	"github.com/edfisync/edfisync/schema"
+)
+
+// Authorization, as an ODS/API does it: the claim set says whether an action is allowed on a resource, its strategies whether on this record.
+// A record's subjects are the education organization and person ids of its natural key. Ids with a role name (courseEducationOrganizationId)
+// are none: a school may use the state's course. A record whose key has no organization takes one that is required beside the key.
+
+// subject is a value of a table's records that relationship strategies look at.
+type subject struct {
+	kind subjectKind
+	name string // as the ODS's texts have it: "StudentUniqueId"
+	path path
+}
+
+type subjectKind uint8
+
+const (
+	subjectOrganization subjectKind = iota + 1
+	subjectStudent
+	subjectStaff
+	subjectContact
+)
+
+// subjects finds the subjects of every table, and where namespaces are.
+func (c *catalog) subjects() {
+	people := map[string]subjectKind{
+		"studentUniqueId": subjectStudent, "staffUniqueId": subjectStaff, "contactUniqueId": subjectContact, "parentUniqueId": subjectContact,
+	}
+	organizations := map[string]bool{"educationOrganizationId": true}
+	if s := c.spaces[educationOrganization]; s != nil {
+		for _, t := range s.tables {
+			organizations[t.key[0].name] = true
+		}
+	}
+	for _, t := range c.tables {
+		if t.res.Descriptor {
+			t.namespace = keyPath(t, "namespace")
+			continue
+		}
+		for i := range t.key {
+			k := &t.key[i]
+			kind := people[k.name]
+			if organizations[k.name] {
+				kind = subjectOrganization
+			}
+			if kind != 0 {
+				t.subjects = append(t.subjects, subject{kind, upperFirst(k.name), k.path})
+			}
+		}
+		if !slices.ContainsFunc(t.subjects, func(s subject) bool { return s.kind == subjectOrganization }) {
+			t.subjects = append(t.subjects, t.otherOrganization()...)
+		}
+		if t.namespace = keyPath(t, "namespace"); t.namespace == nil {
+			if p, err := t.shape.path("namespace"); err == nil {
+				t.namespace = &p
+			}
+		}
+		slices.SortFunc(t.subjects, func(a, b subject) int { return cmp.Compare(a.name, b.name) })
+	}
+}
+
+func keyPath(t *table, name string) *path {
+	for i := range t.key {
+		if t.key[i].name == name {
+			return &t.key[i].path
+		}
+	}
+	return nil
+}
+
+// otherOrganization is the subject of a table whose key names no organization without a role: the one it must refer to beside the key, else,
+// for a table that names nobody at all, those of its key that have a role.
+func (t *table) otherOrganization() []subject {
+	var required []subject
+	for i := range t.shape.props {
+		p := &t.shape.props[i]
+		if p.Kind != schema.Reference || !p.Required || p.ref.space.name != educationOrganization {
+			continue
+		}
+		at, err := t.shape.path(p.Name + "." + p.shape.props[p.ref.leaves[0]].Name)
+		inKey := slices.ContainsFunc(t.key, func(k keyPart) bool { return slices.Equal(k.path.steps, at.steps) })
+		if err == nil && !inKey {
+			required = append(required, subject{subjectOrganization, upperFirst(at.last.Name), at})
+		}
+	}
+	if len(required) == 1 {
+		return required
+	}
+	if len(t.subjects) > 0 {
+		return nil
+	}
+	var roled []subject
+	for i := range t.key {
+		if k := &t.key[i]; strings.HasSuffix(k.name, "EducationOrganizationId") {
+			roled = append(roled, subject{subjectOrganization, upperFirst(k.name), k.path})
+		}
+	}
+	return roled
+}
+
+// values gives a subject's value, encoded as a key; empty when it is absent.
+type values func(dst []byte, at *path, kind schema.Kind) []byte
+
+// recordValues are those of a stored record, draftValues those of a payload.
+func (st *store) recordValues(t *table, rec []byte) values {
+	return func(dst []byte, at *path, _ schema.Kind) []byte {
+		return st.appendStored(dst, t.shape, rec, at, st.personFolding())
+	}
+}
+
+func (st *store) draftValues(d *draft, t *table, root int32) values {
+	return func(dst []byte, at *path, _ schema.Kind) []byte {
+		p, s := d.scalarAt(t.shape, root, at.steps)
+		if s == nil {
+			return dst
+		}
+		return d.appendKeyValue(dst, p, s, st.personFolding())
+	}
+}
+
+// personFolding is how keys of people and organizations are compared.
+func (st *store) personFolding() folding {
+	if st.fold {
+		return ignoreTails
+	}
+	return exact
+}
+
+// denial is a refusal for want of a right.
+type denial struct {
+	kind     denialKind
+	by       *caller
+	action   Action
+	table    *table
+	rule     *rule
+	subject  string // the missing one
+	existing bool   // it is about the record as it is, not about the payload
+}
+
+type denialKind uint8
+
+const (
+	deniedResource denialKind = iota + 1
+	deniedAction
+	deniedRelationship
+	deniedElement
+	deniedNamespace
+	deniedNamespaceMissing
+	deniedNoNamespaces
+)
+
+// claimed refuses a request whose method the caller's claim set does not allow on a table, whatever the record. POST may create or update.
+func (c *caller) claimed(t *table, method string) *httpd.Problem {
+	if !c.restricted() {
+		return nil
+	}
+	var a Action
+	switch method {
+	case http.MethodGet:
+		a = Read
+	case http.MethodPost:
+		if a = Create; c.rule(t, Create) == nil && c.rule(t, Update) != nil {
+			a = Update
+		}
+	case http.MethodPut:
+		a = Update
+	case http.MethodDelete:
+		a = Delete
+	default:
+		return nil
+	}
+	if f := c.allowed(t, a); f != nil {
+		return f.problem("")
+	}
+	return nil
+}
+
+// allowed refuses an action the caller's claim set does not have.
+func (c *caller) allowed(t *table, a Action) *refusal {
+	switch {
+	case !c.restricted() || c.rule(t, a) != nil:
+		return nil
+	case !c.rights[t.number].claimed:
+		return denied(denial{kind: deniedResource, by: c, action: a, table: t})
+	}
+	return denied(denial{kind: deniedAction, by: c, action: a, table: t})
+}
+
+func denied(d denial) *refusal {
+	return &refusal{kind: refusedDenied, name: d.table.res.Name, denial: &d}
+}
+
+// authorizeWrite authorizes a resolved payload: creating it, or updating the record it is for (d.at, else the one with its key) and that
+// with the payload's values. The caller holds world.
+func (st *store) authorizeWrite(d *draft, t *table, root int32) *refusal {
+	at := d.at
+	if at.table == nil {
+		st.makeKey(d, t, root)
+		t.space.mu.RLock()
+		entry, ok := t.space.index[d.hash]
+		t.space.mu.RUnlock()
+		if a := t.space.address(entry); ok && a.table == t {
+			at = a
+		}
+	}
+	d.as = Create
+	if at.table != nil {
+		d.as = Update
+		if d.at.table == nil { // of a PUT the record itself is authorized already
+			if f := st.authorizeRecord(d.by, at, Update); f != nil {
+				return f
+			}
+		}
+	}
+	if f := d.by.allowed(t, d.as); f != nil {
+		return f
+	}
+	return st.authorize(d.by, t, d.as, st.draftValues(d, t, root), false)
+}
+
+// authorizeRecord authorizes an action on a record there is. One that is gone is for others to miss. The caller holds world.
+func (st *store) authorizeRecord(by *caller, a address, action Action) *refusal {
+	if !by.restricted() {
+		return nil
+	}
+	if f := by.allowed(a.table, action); f != nil {
+		return f
+	}
+	if by.rule(a.table, action).open() {
+		return nil
+	}
+	var buf [512]byte
+	rec, ok := st.copyRecord(buf[:0], a)
+	if !ok {
+		return nil
+	}
+	return st.authorize(by, a.table, action, st.recordValues(a.table, rec), true)
+}
+
+// authorize applies the strategies of an allowed action to a record's values.
+func (st *store) authorize(by *caller, t *table, action Action, v values, existing bool) *refusal {
+	r := by.rule(t, action)
+	no := denial{by: by, action: action, table: t, rule: r, existing: existing}
+	if r.namespace {
+		if no.kind = st.namespaceDenied(by, t, v); no.kind != 0 {
+			return denied(no)
+		}
+	}
+	if len(r.relationships) == 0 {
+		return nil
+	}
+	missing := ""
+	for _, s := range r.relationships {
+		ok, lacks := st.related(by, t, s, v)
+		if ok {
+			return nil
+		}
+		missing = cmp.Or(missing, lacks)
+	}
+	no.kind, no.subject = deniedRelationship, missing
+	if missing != "" {
+		no.kind = deniedElement
+	}
+	return denied(no)
+}
+
+func (st *store) namespaceDenied(by *caller, t *table, v values) denialKind {
+	if len(by.NamespacePrefixes) == 0 {
+		return deniedNoNamespaces
+	}
+	if t.namespace == nil {
+		return 0
+	}
+	var buf [256]byte
+	encoded := v(buf[:0], t.namespace, schema.String)
+	if len(encoded) == 0 {
+		return deniedNamespaceMissing
+	}
+	c := cursor{encoded}
+	text := string(c.text())
+	for _, prefix := range by.NamespacePrefixes {
+		if len(text) >= len(prefix) && strings.EqualFold(text[:len(prefix)], prefix) {
+			return 0
+		}
+	}
+	return deniedNamespace
+}
+
+// related says whether a relationship strategy holds: every subject it looks at must be the caller's. missing names one that has no value.
+func (st *store) related(by *caller, t *table, s Strategy, v values) (ok bool, missing string) {
+	var buf [128]byte
+	for i := range t.subjects {
+		sub := &t.subjects[i]
+		if !s.looksAt(sub.kind) {
+			continue
+		}
+		key := v(buf[:0], &sub.path, sub.path.last.Kind)
+		switch {
+		case len(key) == 0:
+			return false, sub.name
+		case !st.owns(by, s, sub.kind, key):
+			return false, ""
+		}
+	}
+	return true, ""
+}
+
+func (s Strategy) looksAt(k subjectKind) bool {
+	switch s {
+	case RelationshipsWithEdOrgsOnly:
+		return k == subjectOrganization
+	case RelationshipsWithStudentsOnly, RelationshipsWithStudentsOnlyThroughResponsible:
+		return k == subjectStudent
+	}
+	return true
+}
+
+// owns says whether the caller has a relationship with a subject, given its encoded key.
+func (st *store) owns(by *caller, s Strategy, kind subjectKind, key []byte) bool {
+	if kind == subjectOrganization {
+		entry, ok := st.lookUp(st.cat.spaces[educationOrganization], key)
+		return ok && (st.within(by, entry) || s == RelationshipsWithEdOrgsAndPeopleInverted && st.above(by, entry))
+	}
+	table := st.cat.byName[kind.entity()]
+	if table == nil {
+		table = st.cat.byName["Parent"]
+	}
+	if table == nil {
+		return false
+	}
+	entry, ok := st.lookUp(table.space, key)
+	if !ok {
+		return false
+	}
+	person := entry >> kindBits
+	mine := func(organization uint32) bool { return st.within(by, organization) }
+	switch kind {
+	case subjectStaff:
+		return st.ties.employed.any(person, mine)
+	case subjectContact:
+		return st.ties.contacts.any(person, func(student uint32) bool { return st.ties.enrolled.any(student>>kindBits, mine) })
+	}
+	if s == RelationshipsWithStudentsOnlyThroughResponsible {
+		return st.ties.responsible.any(person, mine)
+	}
+	return st.ties.enrolled.any(person, mine)
+}
+
+// entity is the entity of a person's kind; data standard 4.0 has Parent for Contact.
+func (k subjectKind) entity() string {
+	switch k {
+	case subjectStudent:
+		return "Student"
+	case subjectStaff:
+		return "Staff"
+	}
+	return "Contact"
+}
+
+// mayRead says whether a record is among those the caller's reads show; a collection leaves out the others without a word. The caller
+// holds world.
+func (st *store) mayRead(by *caller, a address, rec []byte) bool {
+	if !by.restricted() {
+		return true
+	}
+	r := by.rule(a.table, Read)
+	return r != nil && (r.open() || st.authorize(by, a.table, Read, st.recordValues(a.table, rec), true) == nil)
+}
+
+const (
+	textDenied        = "Access to the requested data could not be authorized."
+	textMisconfigured = "There was a problem authorizing the request. The caller has not been configured correctly for accessing resources authorized by Namespace."
+	claimPrefix       = "http://ed-fi.org/identity/claims/"
+	claimsShown       = 5 // education organizations a text lists
+)
+
+// problem says a denial in the ODS's words.
+func (d *denial) problem() *httpd.Problem {
+	forbidden := func(kind, detail string, errs ...string) *httpd.Problem {
+		return problem(http.StatusForbidden, "security:authorization"+kind, "Authorization Denied", detail, errs...)
+	}
+	existing := ""
+	if d.existing {
+		existing = "existing "
+	}
+	switch d.kind {
+	case deniedResource:
+		return forbidden(":access-denied:resource", textDenied+" You do not have permissions to access this data.",
+			fmt.Sprintf("The API client's assigned claim set (currently '%s') must include one of the following resource claims to provide access to this resource: %s.",
+				d.by.claims.Name, d.resourceClaim()))
+	case deniedAction:
+		return forbidden(":access-denied:action", textDenied+" You do not have permissions to perform the requested operation on the data.",
+			fmt.Sprintf("The API client's assigned claim set (currently '%s') must grant permission of the '%s' action on one of the following resource claims: %s.",
+				d.by.claims.Name, d.action, d.resourceClaim()))
+	case deniedNoNamespaces:
+		return forbidden(":namespace:invalid-client:no-namespaces", textMisconfigured,
+			"The API client has been given permissions on a resource that uses the 'NamespaceBased' authorization strategy but the client doesn't have any namespace prefixes assigned.")
+	case deniedNamespace:
+		return forbidden(":namespace:access-denied:namespace-mismatch",
+			fmt.Sprintf("%s The %s'Namespace' value of the data does not start with any of the caller's associated namespace prefixes ('%s').",
+				textDenied, existing, strings.Join(d.by.NamespacePrefixes, "', '")))
+	case deniedNamespaceMissing:
+		detail := fmt.Sprintf("%s The %s'Namespace' value has not been assigned but is required for authorization purposes.", textDenied, existing)
+		if d.existing {
+			return forbidden(":namespace:invalid-data:namespace-uninitialized", detail,
+				"The existing resource item is inaccessible to clients using the 'NamespaceBased' authorization strategy because the 'Namespace' value has not been assigned.")
+		}
+		return forbidden(":namespace:access-denied:namespace-required", detail)
+	case deniedElement:
+		detail := fmt.Sprintf("%s The %s'%s' value is required for authorization purposes.", textDenied, existing, d.subject)
+		if d.existing {
+			return forbidden(":relationships:invalid-data:element-uninitialized", detail,
+				fmt.Sprintf("The existing resource item is inaccessible to clients using the '%s' authorization strategy.", d.rule.relationships[0]))
+		}
+		return forbidden(":relationships:access-denied:element-required", detail)
+	}
+	return forbidden("", textDenied+d.hint(), d.relationshipText())
+}
+
+func (d *denial) resourceClaim() string {
+	path, _, _ := strings.Cut(d.table.path, "/")
+	return "'" + claimPrefix + path + "/" + lowerFirst(d.table.res.Name) + "'"
+}
+
+// hint names the associations the strategies go through.
+func (d *denial) hint() string {
+	var hints []string
+	add := func(kind subjectKind, text string) {
+		for _, s := range d.rule.relationships {
+			through := s == RelationshipsWithStudentsOnlyThroughResponsible
+			asked := strings.Contains(text, "Responsibility")
+			for _, sub := range d.table.subjects {
+				if sub.kind == kind && s.looksAt(kind) && through == asked && !slices.Contains(hints, text) {
+					hints = append(hints, text)
+				}
+			}
+		}
+	}
+	contact := "Contact"
+	if slices.ContainsFunc(d.table.subjects, func(s subject) bool { return s.name == "ParentUniqueId" }) {
+		contact = "Parent"
+	}
+	add(subjectContact, "You may need to create corresponding 'StudentSchoolAssociation' and 'Student"+contact+"Association' items.")
+	add(subjectStaff, "You may need to create corresponding 'StaffEducationOrganizationEmploymentAssociation' or 'StaffEducationOrganizationAssignmentAssociation' items.")
+	add(subjectStudent, "You may need to create a corresponding 'StudentSchoolAssociation' item.")
+	add(subjectStudent, "You may need to create a corresponding 'StudentEducationOrganizationResponsibilityAssociation' item.")
+	if len(hints) == 0 {
+		return ""
+	}
+	return " Hint: " + strings.Join(hints, " ")
+}
+
+// relationshipText is the same whether a subject does not exist or is another's: nobody is told which.
+func (d *denial) relationshipText() string {
+	var names []string
+	for _, sub := range d.table.subjects {
+		if slices.ContainsFunc(d.rule.relationships, func(s Strategy) bool { return s.looksAt(sub.kind) }) && !slices.Contains(names, sub.name) {
+			names = append(names, sub.name)
+		}
+	}
+	claims := "none"
+	if ids := d.by.EducationOrganizations; len(ids) > 0 {
+		var shown []string
+		for _, id := range ids[:min(len(ids), claimsShown)] {
+			shown = append(shown, fmt.Sprint(id))
+		}
+		if len(ids) > claimsShown {
+			shown = append(shown, "...")
+		}
+		claims = strings.Join(shown, ", ")
+	}
+	word := "claims"
+	if len(d.by.EducationOrganizations) == 1 {
+		word = "claim"
+	}
+	text := fmt.Sprintf("No relationships have been established between the caller's education organization id %s (%s) and ", word, claims)
+	if len(names) == 1 {
+		return text + fmt.Sprintf("the resource item's '%s' value.", names[0])
+	}
+	return text + fmt.Sprintf("one or more of the following properties of the resource item: '%s'.", strings.Join(names, "', '"))
+}
