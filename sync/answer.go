@@ -79,6 +79,7 @@ func (s *stepRun) call(o *op) {
 	if o.verb == syncdb.Delete && r.effect != syncdb.EffectGone && !(r.outcome == Blocked && s.r.nested) {
 		s.x.strand(o.person)
 	}
+	s.attempts.note(o, s.r.Path, result, answer.Status, err)
 	s.file(o, r, result, met, err)
 	s.x.heard(r, err)
 	if r.next == nextStop {

@@ -85,6 +85,9 @@ func (s *stepRun) commit() error {
 	if err := s.saveProblems(500); err != nil { // before the intents: afterwards nothing may stand between them and their calls
 		return err
 	}
+	if err := s.saveHistory(s.x.ctx, false); err != nil {
+		return err
+	}
 	results, err := s.reserve(len(b.ops))
 	if err != nil {
 		return err
@@ -209,9 +212,9 @@ func (s *stepRun) fold(ctx context.Context) error {
 
 func (s *stepRun) finish(ctx context.Context) error {
 	if s.broken {
-		return s.saveProblems(0) // writing the same results twice would be worse than writing them never (I3, F50)
+		return errors.Join(s.saveProblems(0), s.saveHistory(ctx, true)) // writing the same results twice would be worse than writing them never (I3, F50)
 	}
-	return errors.Join(s.fold(ctx), s.saveProblems(0))
+	return errors.Join(s.fold(ctx), s.saveProblems(0), s.saveHistory(ctx, true))
 }
 
 // saveProblems writes what was collected once there is more than keep of it.

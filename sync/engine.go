@@ -95,6 +95,7 @@ type Ledger interface {
 	Journal
 	Entries
 	Problems
+	History
 }
 
 // Options tune a run. The zero value works.
@@ -112,7 +113,10 @@ type Options struct {
 	Deletes     DeletePolicy
 	// RetryRejected sends again what the target refused before, though it has not changed.
 	RetryRejected bool
-	FoldEvery     int // results after which the journal is folded inside a step; default 250,000
+	// History is how long what was sent and answered is kept, sealed, to trace a record and to undo a run; 0 = it is not kept, and what was kept
+	// is dropped. A process that is killed loses the last calls of it.
+	History   time.Duration
+	FoldEvery int // results after which the journal is folded inside a step; default 250,000
 }
 
 // Engine syncs one connection. It is used for one run or plan at a time.

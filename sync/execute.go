@@ -54,6 +54,7 @@ type executor struct {
 	sent    atomic.Int64
 	unheard atomic.Int64 // calls without a usable answer since the last one with
 	report  func(resource string, done int64)
+	watch   func(syncdb.Attempt) // when set, called with every answered call
 
 	mu       gosync.Mutex
 	ids      map[string]struct{}      // ids of records a POST met in this run (I5d)
@@ -137,7 +138,7 @@ func (x *executor) run(steps []step) error {
 // step executes one step: feed ops into batches, commit each batch's intents, call, collect results, fold.
 func (x *executor) step(st step) error {
 	r := x.found[st.Resource]
-	s := &stepRun{x: x, st: st, r: r, held: x.plan.Resources[st.Resource].Held}
+	s := &stepRun{x: x, st: st, r: r, held: x.plan.Resources[st.Resource].Held, attempts: x.newAttempts()}
 	feeds := s.feeds()
 	if len(feeds) == 0 {
 		return nil
@@ -224,8 +225,9 @@ type stepRun struct {
 	deletedBefore int64
 	broken        bool // a journal write failed: whether the frame is there is for the next run's Recover to find out
 	totals        Totals
-	folded        int   // results since the last fold
-	waiting       []*op // blocked by a row of the same step
+	folded        int       // results since the last fold
+	waiting       []*op     // blocked by a row of the same step
+	attempts      *attempts // nil = nobody wants to know
 }
 
 // silent says what an op does instead of a call: only the ledger learns something.

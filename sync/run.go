@@ -160,7 +160,7 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 		return fmt.Errorf("clear problems that are gone: %w", err)
 	}
 	failpoint.Reach(failpoint.ClearAfter, "", "")
-	return nil
+	return e.purgeHistory(ctx, o)
 }
 
 // spoolDir makes the directory for a run's spools and removes what killed runs of the connection left: the lease says that none of them is

@@ -50,6 +50,7 @@ type ledger interface {
 	Issues(ctx context.Context, connID int64, openOnly bool) ([]syncdb.Issue, error)
 	Problems(ctx context.Context, connID int64, f syncdb.ProblemFilter) ([]syncdb.Problem, error)
 	Cancel(ctx context.Context, connID int64) error
+	AttemptsOfRun(ctx context.Context, connID, runID int64, fn func(*syncdb.Attempt) error) error
 }
 
 // front stands before the sandbox: it records write calls and lets a test answer in the sandbox's place.

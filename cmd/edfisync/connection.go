@@ -91,6 +91,7 @@ func (o *opened) open(ctx context.Context, cfg *config.Config, conn *config.Conn
 		Target: func(check func() error) sync.Target { return target.Guarded(check) },
 		Options: sync.Options{
 			WorkDir: cfg.WorkDir, CallTimeout: time.Duration(conn.Target.Timeout), LeaseTTL: leaseTTL(conn), SettleDelay: time.Duration(conn.SettleDelay),
+			History: time.Duration(conn.History),
 			Workers: conn.Target.Concurrency.Max, Rules: rulesOf(conn),
 			Deletes: sync.DeletePolicy{Percent: conn.Safeguards.Deletes.Percent, Count: int64(conn.Safeguards.Deletes.Count)},
 		},

@@ -76,6 +76,10 @@ const (
 	ClaimAfter     Point = "claim.after"
 	ClearBefore    Point = "clear.before" // problems that are gone
 	ClearAfter     Point = "clear.after"
+	HistoryBefore  Point = "history.before" // one segment of what was sent
+	HistoryAfter   Point = "history.after"
+	PurgeBefore    Point = "purge.before" // history that was kept long enough
+	PurgeAfter     Point = "purge.after"
 	FinishBefore   Point = "finish.before" // the end of the run
 	FinishAfter    Point = "finish.after"
 

@@ -42,6 +42,7 @@ type Connection struct {
 	FoldKeys    bool                         `yaml:"fold_keys"`
 	Safeguards  Safeguards                   `yaml:"safeguards"`
 	SettleDelay Duration                     `yaml:"settle_delay" validate:"min=0"`
+	History     Duration                     `yaml:"history" validate:"min=0"` // 0 = nothing is kept
 }
 
 // Source is the SIS database, read only.
@@ -100,6 +101,7 @@ func (l *Log) setDefaults() { l.Level, l.Format = slog.LevelWarn, "text" }
 func (c *Connection) setDefaults() {
 	c.Tenant = "default"
 	c.SettleDelay = Duration(5 * time.Second)
+	c.History = Duration(30 * 24 * time.Hour)
 }
 
 func (s *Source) setDefaults() {

@@ -58,6 +58,7 @@ func TestLoadFillsDefaultsAndResolvesPaths(t *testing.T) {
 			},
 			Safeguards:  Safeguards{Deletes: DeleteLimit{Percent: 20, Count: 25}},
 			SettleDelay: Duration(5 * time.Second),
+			History:     Duration(30 * 24 * time.Hour),
 		}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

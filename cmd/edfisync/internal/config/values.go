@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -31,14 +33,20 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText writes a stand-in.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// Duration is written as Go writes durations: 30s, 5m, 1h30m.
+// Duration is written as Go writes durations, 30s, 5m, 1h30m, or as a number of days: 30d.
 type Duration time.Duration
 
 // UnmarshalText reads a duration; its error does not repeat the text.
 func (d *Duration) UnmarshalText(text []byte) error {
+	if days, ok := strings.CutSuffix(string(text), "d"); ok {
+		if n, err := strconv.ParseUint(days, 10, 16); err == nil {
+			*d = Duration(n) * Duration(24*time.Hour)
+			return nil
+		}
+	}
 	v, err := time.ParseDuration(string(text))
 	if err != nil {
-		return errors.New("want a duration such as 30s, 5m or 1h30m")
+		return errors.New("want a duration such as 30s, 5m, 1h30m or 30d")
 	}
 	*d = Duration(v)
 	return nil
