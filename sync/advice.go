@@ -39,6 +39,7 @@ func Advices() []Advice {
 	const (
 		enter   = "Correct the value in the SIS, or convert it in the query if the query got it wrong."
 		inQuery = "Correct the column in the query."
+		judge   = "Look whether the SIS, the query or a filter changed; then approve or discard what is held."
 	)
 	return []Advice{
 		{schema.CodeRequired, bySource, "Enter the value in the SIS; if the SIS has it, give it a column in the query."},
@@ -78,7 +79,15 @@ func Advices() []Advice {
 		{"met-existing", byHost, "Nothing has to be done. Find out who made the record if you did not expect it."},
 		{"met-existing-gone", byHost, "Delete the record at the target by hand if it is yours, or leave it."},
 		{"person-still-has-records", byUs, "Solve the issues of the person's other records first; this one follows by itself."},
-		{"mass-delete", bySource, "Look whether the SIS, the query or a filter changed; if the deletes are right, let them through."},
+		{string(RuleMassDelete), bySource, judge},
+		{string(RuleRunDelete), bySource, judge},
+		{string(RuleMassUpdate), bySource, judge},
+		{string(RuleRunUpdate), bySource, judge},
+		{string(RuleEmptySource), bySource, judge},
+		{string(RuleShortSource), bySource, judge},
+		{string(RuleRollover), bySource, "Give each school year a connection of its own; then approve or discard what is held."},
+		{string(RulePreventDelete), byMapping, "Nothing has to be done."},
+		{"dependent-kept", byUs, "Solve the issue of the record that refers to it first; this delete follows by itself."},
 		{"no-answer", byHost, "The next run settles it. If it stays, ask the target's host."},
 	}
 }

@@ -77,7 +77,7 @@ func (s *stepRun) call(o *op) {
 		s.r.mu.Unlock()
 	}
 	if o.verb == syncdb.Delete && r.effect != syncdb.EffectGone && !(r.outcome == Blocked && s.r.nested) {
-		s.x.strand(o.person)
+		s.strand(o)
 	}
 	s.attempts.note(o, s.r.Path, result, answer.Status, err)
 	s.file(o, r, result, met, err)

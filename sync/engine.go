@@ -110,7 +110,7 @@ type Options struct {
 	Workers     int           // calls in flight at most; default 16
 	Mappers     int           // goroutines that map rows; default: the number of processors
 	Rules       schema.Rules  // canonical form and key comparison
-	Deletes     DeletePolicy
+	Safeguards  Safeguards
 	// RetryRejected sends again what the target refused before, though it has not changed.
 	RetryRejected bool
 	// History is how long what was sent and answered is kept, sealed, to trace a record and to undo a run; 0 = it is not kept, and what was kept

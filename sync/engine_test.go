@@ -168,10 +168,10 @@ func TestMassDeleteIsHeldUntilApproved(t *testing.T) {
 	w.mustRun()
 	w.exec(`delete from demographic where id > 30`)
 	s, calls := w.mustRun()
-	if len(calls) != 0 || s.Totals.Kept != 70 || s.HeldBack["ed-fi/studentEducationOrganizationAssociations"] == "" {
+	if len(calls) != 0 || s.Totals.Kept != 70 || len(s.HeldBack) != 1 || s.HeldBack[0].Resource != "ed-fi/studentEducationOrganizationAssociations" || s.HeldBack[0].Ops != 70 {
 		t.Errorf("got calls %d, totals %+v, held %v: want 70 deletes held", len(calls), s.Totals, s.HeldBack)
 	}
-	w.options.Deletes.Approve = []string{"ed-fi/studentEducationOrganizationAssociations"}
+	w.options.Safeguards.ApproveDeletes = []string{"ed-fi/studentEducationOrganizationAssociations"}
 	if _, calls := w.mustRun(); len(calls) != 70 {
 		t.Errorf("got %d calls after approval, want 70", len(calls))
 	}

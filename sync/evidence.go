@@ -15,7 +15,7 @@ func (s *stepRun) feedGone() error {
 			return nil // its record moved to another key
 		}
 		entry := goneEntry(s.r.Path, rec)
-		if moved && !s.x.live(s.r, now) {
+		if moved && !s.x.live(s.r, now) && s.gate.judge(syncdb.Delete, rec.KeyHash).goes() {
 			// The row is there, its record under the new key is not: what the target has under the old one stays. The row's own problem
 			// tells why (I5f).
 			s.x.strand(entry.PersonHash)
@@ -34,8 +34,11 @@ func (s *stepRun) feedGone() error {
 		case entry.Origin == syncdb.Met: // I9
 			return s.keepBack(o, Blocked, "met-existing-gone", "its row is gone from the source, but the record was at the target before our first call: "+
 				"we never delete such records, delete it there if nobody else needs it", "target host")
-		case s.held != "":
-			return s.keepBack(o, Held, "mass-delete", s.held, "source data")
+		case s.keptBack(o):
+			s.strand(o)
+			return s.saveProblems(500)
+		case s.x.isNeeded(s.st.Resource, o.key):
+			return s.keepBack(o, Blocked, "dependent-kept", "a record that refers to it was not deleted in this run, so it stays too", "us")
 		case s.x.unfinished(s.r.Name, entry.PersonHash):
 			return s.keepBack(o, Blocked, "person-still-has-records",
 				"it authorises us for a person of whom another record could not be deleted", "us")
@@ -54,7 +57,7 @@ func (s *stepRun) feedGone() error {
 // keepBack files a delete that is not made, with the reason; what authorises us for its person has to stay too.
 func (s *stepRun) keepBack(o *op, outcome Outcome, code, text, who string) error {
 	s.hold(o, outcome, code, text, who, nil)
-	s.x.strand(o.person)
+	s.strand(o)
 	return s.saveProblems(500)
 }
 

@@ -32,6 +32,7 @@ type op struct {
 	oldKey  syncdb.Hash // Update: the key the entry has now, when the natural key changes
 	was     *move       // Create: the row's record under its old key, which is deleted in this run
 	silent  silent      // no call
+	hold    int         // index of the approved hold it belongs to, plus 1; 0 = none
 	batch   *batch
 }
 
@@ -59,6 +60,7 @@ type executor struct {
 	mu       gosync.Mutex
 	ids      map[string]struct{}      // ids of records a POST met in this run (I5d)
 	stranded map[syncdb.Hash]struct{} // people with a delete that did not go through
+	needed   map[reference]struct{}   // records that others refer to which should have been deleted and were not (I6)
 	deferred []*spool                 // by resource: creates of people moved to the update step
 }
 
@@ -68,7 +70,7 @@ const callGrace = 1500 * time.Millisecond
 func newExecutor(ctx context.Context, e *Engine, o Options, s *scope, found []*scanned, p *Plan, k *keeper, dir string) (*executor, func()) {
 	x := &executor{
 		e: e, o: o, scope: s, found: found, plan: p, keeper: k,
-		ids: map[string]struct{}{}, stranded: map[syncdb.Hash]struct{}{},
+		ids: map[string]struct{}{}, stranded: map[syncdb.Hash]struct{}{}, needed: map[reference]struct{}{},
 	}
 	x.budget = newBudget(2 * maxBatch(o.Workers))
 	for _, r := range found {
@@ -138,7 +140,7 @@ func (x *executor) run(steps []step) error {
 // step executes one step: feed ops into batches, commit each batch's intents, call, collect results, fold.
 func (x *executor) step(st step) error {
 	r := x.found[st.Resource]
-	s := &stepRun{x: x, st: st, r: r, held: x.plan.Resources[st.Resource].Held, attempts: x.newAttempts()}
+	s := &stepRun{x: x, st: st, r: r, gate: x.plan.gates[st.Resource], attempts: x.newAttempts()}
 	feeds := s.feeds()
 	if len(feeds) == 0 {
 		return nil
@@ -203,7 +205,7 @@ type stepRun struct {
 	x    *executor
 	st   step
 	r    *scanned
-	held string
+	gate *gate
 
 	rejected map[syncdb.Hash]syncdb.Hash // source hash → record hash the target refused before
 

@@ -172,7 +172,7 @@ func TestF48RowFlipsEverySync(t *testing.T) {
 func TestF68YearRollover(t *testing.T) {
 	t.Parallel()
 	w := newCourses(t, 40)
-	w.options.Deletes = sync.DeletePolicy{} // the usual safeguards
+	w.options.Safeguards = sync.Safeguards{} // the usual safeguards
 	w.mustRun()
 	before := w.records("ed-fi/studentSectionAssociations")
 	year := strings.NewReplacer("2026", "2027", "2025-", "2026-")

@@ -117,7 +117,7 @@ func TestRefusedRepeatDoesNotHideACommittedAttempt(t *testing.T) {
 			switch c.method {
 			case "POST":
 				w.exec(`delete from demographic`)
-				w.options.Deletes.Approve = []string{"ed-fi/studentEducationOrganizationAssociations"} // an empty table is held otherwise
+				w.options.Safeguards.ApproveDeletes = []string{"ed-fi/studentEducationOrganizationAssociations"} // an empty table is held otherwise
 				want = 0
 			case "PUT":
 				w.exec(`update demographic set login = 'login1' where id = 1`)
@@ -232,7 +232,7 @@ func TestNestedRecordsAreDeletedInOneRun(t *testing.T) {
 	}
 	w.mustRun()
 	w.exec(`delete from agency`)
-	w.options.Deletes.Approve = []string{"ed-fi/localEducationAgencies"} // an empty table is held otherwise
+	w.options.Safeguards.ApproveDeletes = []string{"ed-fi/localEducationAgencies"} // an empty table is held otherwise
 	for run := 1; run <= 4; run++ {
 		s, calls := w.mustRun()
 		if want := map[bool]int64{true: 6}[run == 1]; s.Deleted != want || run > 1 && len(calls) > 0 {

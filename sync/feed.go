@@ -85,6 +85,9 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 			s.blocked(o, blocked)
 			return s.saveProblems(500)
 		}
+		if s.keptBack(o) {
+			return s.saveProblems(500)
+		}
 		if s.r.twoPhase() {
 			o.refs = append([]reference(nil), rec.Refs...)
 		} else {

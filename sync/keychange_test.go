@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/edfisync/edfisync/edfi"
-	"github.com/edfisync/edfisync/sync"
 )
 
 // courseTables are what keys hang on four deep: session ← course offering ← section ← student in section ← grade; and program participations,
@@ -89,7 +88,7 @@ func newCourses(t *testing.T, n int) *world {
 	w.exec(`insert into seat select id * 10 + x, id, x, '2025-08-18' from student, (select 1 as x union select 2)`)
 	w.exec(`insert into grade select id, id, 'A' from seat`)
 	w.exec(`insert into participation select id, id, '2025-08-18', null from student`)
-	w.options.Deletes = sync.DeletePolicy{Percent: 100, Count: 1 << 30}
+	w.options.Safeguards = lenient()
 	return w
 }
 

@@ -36,6 +36,7 @@ type Totals struct {
 	Invalid   int64 `json:"invalid"`
 	Blocked   int64 `json:"blocked"`
 	Kept      int64 `json:"heldBySafeguard"`
+	Decided   int64 `json:"decided,omitempty"` // of the held ones: a person or the configuration said that they stay, nobody is asked again
 	Rejected  int64 `json:"rejected"`
 	Errors    int64 `json:"failedCalls"`
 	NotSent   int64 `json:"notSent,omitempty"` // of the failed ones: a run that ended early did not reach them
@@ -82,6 +83,7 @@ func (t *Totals) field(o Outcome) *int64 {
 func (t *Totals) merge(other Totals) {
 	t.Rows += other.Rows
 	t.NotSent += other.NotSent
+	t.Decided += other.Decided
 	t.Met += other.Met
 	t.Calls += other.Calls
 	t.WithRow += other.WithRow

@@ -121,32 +121,6 @@ func testRing(t *testing.T) *keys.Ring {
 	return ring
 }
 
-func TestDeletePolicyJudgesExactTotals(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		plan   ResourcePlan
-		policy DeletePolicy
-		held   bool
-	}{
-		"few deletes of a small resource go":           {ResourcePlan{Entries: 10, Rows: 5, Delete: 5}, DeletePolicy{}, false},
-		"an empty source is held, however small":       {ResourcePlan{Entries: 3, Delete: 3}, DeletePolicy{}, true},
-		"exactly the count goes":                       {ResourcePlan{Entries: 50, Rows: 25, Delete: 25}, DeletePolicy{}, false},
-		"one above the count and the share is held":    {ResourcePlan{Entries: 50, Rows: 24, Delete: 26}, DeletePolicy{}, true},
-		"exactly the share goes":                       {ResourcePlan{Entries: 1000, Rows: 800, Delete: 200}, DeletePolicy{}, false},
-		"one above the share is held":                  {ResourcePlan{Entries: 1000, Rows: 799, Delete: 201}, DeletePolicy{}, true},
-		"an empty source is held":                      {ResourcePlan{Entries: 26, Delete: 26}, DeletePolicy{Percent: 100}, true},
-		"a limit of its own counts":                    {ResourcePlan{Entries: 100, Rows: 97, Delete: 3}, DeletePolicy{Percent: 1, Count: 2}, true},
-		"what an operator approved goes, however much": {ResourcePlan{Resource: "r", Entries: 100, Delete: 100}, DeletePolicy{Approve: []string{"r"}}, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			if got := c.policy.judge(c.plan); (got != "") != c.held {
-				t.Errorf("got %q, want held %v", got, c.held)
-			}
-		})
-	}
-}
-
 func TestJudgeGivesEveryAnswerOneConsequence(t *testing.T) {
 	t.Parallel()
 	fail := func(class edfi.Class, status int, sent bool) error {

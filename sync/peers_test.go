@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -233,7 +232,7 @@ func TestPeerExcludedSchoolsDataStays(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.fill(10)
-	w.options.Deletes = sync.DeletePolicy{Percent: 100, Count: 1000}
+	w.options.Safeguards = lenient()
 	w.mustRun()
 	// The pack's queries leave school 11 out from now on: its rows are still in the SIS.
 	leaveOut := map[string]string{

@@ -3,23 +3,9 @@ package sync
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/edfisync/edfisync/syncdb"
-)
-
-// DeletePolicy is the safeguard against mass deletes. Per resource, deletes are held back when they are more than Count and more than
-// Percent of what the ledger has, and always when the source has no row at all. The zero value means 25 records and 20 percent.
-type DeletePolicy struct {
-	Percent float64
-	Count   int64
-	// Approve lists resources ("ed-fi/students") whose deletes an operator let through for this run.
-	Approve []string
-}
-
-// Defaults of DeletePolicy.
-const (
-	DefaultDeletePercent = 20
-	DefaultDeleteCount   = 25
 )
 
 // ResourcePlan is what a run means to do with one resource.
@@ -35,88 +21,97 @@ type ResourcePlan struct {
 	Rollover  int64  `json:"rollover,omitempty"` // rows that now are of another school year: created anew, and no delete of the resource goes without a person (F68)
 	Invalid   int64  `json:"invalid"`
 	Blocked   int64  `json:"blocked"`        // rows that refer to a record that is neither at the target nor about to be sent
-	Kept      int64  `json:"kept"`           // entries without a valid row that are left alone because an invalid row stands for them
-	Held      string `json:"held,omitempty"` // why the deletes are held back; empty = they are not
+	Kept      int64  `json:"kept"`           // entries without a row that are left alone: an invalid row stands for them, or they are not ours to delete
+	Held      int64  `json:"held,omitempty"` // of the calls above: those a safeguard, or a person, keeps back
 }
 
 // Plan is the result of a scan: what would be sent, in load order. It is decided by exact totals and nothing else.
 type Plan struct {
 	Resources []ResourcePlan `json:"resources"`
+	// Held is what safeguards keep back, by resource and verb, and why.
+	Held []HeldPart `json:"held,omitempty"`
 	// Open counts intents an earlier run left without an answer; the next run settles them first, so the figures may shift by as many.
 	Open int `json:"open,omitempty"`
 	// Changes are field-level details, at most as many as were asked for.
 	Changes []Change `json:"changes,omitempty"`
+
+	gates []*gate // by resource
 }
 
 // Writes returns how many calls the plan would make.
 func (p *Plan) Writes() int64 {
 	var n int64
 	for _, r := range p.Resources {
-		n += r.Create + r.Update
-		if r.Held == "" {
-			n += r.Delete
-		}
+		n += r.Create + r.Update + r.Delete - r.Held
 	}
 	return n
 }
 
-// decide turns what the scan counted into the plan. It holds deletes back as the policy says (I5e).
-func decide(found []*scanned, policy DeletePolicy) *Plan {
-	p := &Plan{}
-	for _, r := range found {
-		rp := ResourcePlan{
-			Resource: r.Path, Entries: r.entries, Rows: r.totals.Rows, Unchanged: r.totals.Unchanged,
-			Create: r.fresh.count - r.dupFresh, Update: r.changed.count - r.dupChanged, Delete: r.gone.count,
-			Invalid: r.totals.Invalid + r.dupFresh + r.dupChanged,
-			Kept:    int64(len(r.heldSource)),
-		}
-		for _, m := range r.moves {
-			switch {
-			case m.how == moveRecreate:
-				continue
-			case m.how == moveFollow && !m.changed:
-				rp.Rekey++
-			default:
-				rp.Update++
-			}
-			rp.Create--
-			rp.Delete--
-		}
-		rp.Rollover = r.rollover
-		rp.Held = policy.judge(rp)
+// decide turns what the scan counted into the plan. What people said about ops of earlier runs is in the gates; the safeguards judge the
+// rest, by exact totals (I5e).
+func decide(found []*scanned, gates []*gate, g Safeguards, st standing) *Plan {
+	p := &Plan{gates: gates}
+	tallies := make([]tally, len(found))
+	for i, r := range found {
+		rp := r.plan()
 		p.Resources = append(p.Resources, rp)
+		if g.prevents(r.Path) {
+			gates[i].rest[syncdb.Delete] = &HeldPart{Resource: r.Path, Verb: "delete", Rule: RulePreventDelete, Reason: RulePreventDelete.cause()}
+		}
+		tallies[i] = tally{
+			resource: r.Path, entries: rp.Entries, rows: rp.Rows, creates: rp.Create, updates: rp.Update - gates[i].decided[syncdb.Update],
+			deletes: rp.Delete - gates[i].decided[syncdb.Delete], rollover: rp.Rollover, letThrough: slices.Contains(g.ApproveDeletes, r.Path),
+		}
+		if gates[i].rest[syncdb.Delete] != nil {
+			tallies[i].deletes = 0 // they do not happen, so nothing else has to hold them
+		}
+	}
+	p.Held = g.judge(tallies, st)
+	shut(p.Held, gates, tallies)
+	for i, r := range found {
+		p.Resources[i].Held = r.waiting(p.Resources[i], gates[i])
 	}
 	return p
 }
 
-// judge returns why the deletes of a resource must wait for a person, or "".
-func (d DeletePolicy) judge(r ResourcePlan) string {
-	for _, approved := range d.Approve {
-		if approved == r.Resource {
-			return ""
+// plan is what a run would do with the resource if nothing were held.
+func (r *scanned) plan() ResourcePlan {
+	rp := ResourcePlan{
+		Resource: r.Path, Entries: r.entries, Rows: r.totals.Rows, Unchanged: r.totals.Unchanged,
+		Create: r.fresh.count - r.dupFresh, Update: r.changed.count - r.dupChanged, Delete: r.gone.count - r.notOurs,
+		Invalid: r.totals.Invalid + r.dupFresh + r.dupChanged,
+		Kept:    int64(len(r.heldSource)) + r.notOurs, Rollover: r.rollover,
+	}
+	for _, m := range r.moves {
+		switch {
+		case m.how == moveRecreate:
+			continue
+		case m.how == moveFollow && !m.changed:
+			rp.Rekey++
+		default:
+			rp.Update++
+		}
+		rp.Create--
+		rp.Delete--
+	}
+	return rp
+}
+
+// waiting counts the calls of a resource that the gate keeps back.
+func (r *scanned) waiting(p ResourcePlan, g *gate) int64 {
+	var n int64
+	for verb, all := range map[syncdb.Verb]int64{syncdb.Create: p.Create, syncdb.Update: p.Update, syncdb.Delete: p.Delete} {
+		if g.rest[verb] != nil {
+			n += all - g.decided[verb]
 		}
 	}
-	count, percent := d.Count, d.Percent
-	if count <= 0 {
-		count = DefaultDeleteCount
+	n += int64(len(g.refused))
+	for key, m := range r.moves {
+		if pass := g.recreate(key, m); m.how == moveRecreate && g.rest[syncdb.Create] == nil && !pass.goes() {
+			n++
+		}
 	}
-	if percent <= 0 {
-		percent = DefaultDeletePercent
-	}
-	if r.Delete > 0 && r.Rows == 0 {
-		return fmt.Sprintf("the source has no rows at all for it, and the ledger has %d records", r.Entries) // F38
-	}
-	if r.Delete > 0 && r.Rollover > 0 { // F68
-		return fmt.Sprintf("%d rows have moved to another school year: %d records would be deleted, and those of last year usually have to stay", r.Rollover, r.Delete)
-	}
-	if r.Delete <= count || r.Entries == 0 {
-		return ""
-	}
-	share := 100 * float64(r.Delete) / float64(r.Entries)
-	if share > percent {
-		return fmt.Sprintf("%d of %d records would be deleted (%.1f %%, the limit is %g %%)", r.Delete, r.Entries, share, percent)
-	}
-	return ""
+	return n
 }
 
 // predictBlocked counts the rows a run would not send because what they refer to is missing, in load order: a row that is blocked blocks those that

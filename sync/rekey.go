@@ -19,6 +19,8 @@ type move struct {
 	origin  syncdb.Origin
 	how     moveKind
 	changed bool // the rest of the record differs too
+
+	otherYear bool // the new key is of another school year: the old record usually stays (F68)
 }
 
 type moveKind uint8
@@ -99,6 +101,7 @@ func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]map[syn
 		case r.otherYear(g.text, rec.Key):
 			// F68: last year's records are not turned into this year's; the safeguards hold their deletion for a person.
 			r.rollover++
+			m.otherYear = true
 		case follows:
 			m.how = moveFollow
 		case authorises(r.Name) && g.person != rec.PersonHash:

@@ -17,6 +17,9 @@ func (s *stepRun) retryWaiting() error {
 				s.waiting = append(s.waiting, o)
 				continue
 			}
+			if s.keptBack(o) {
+				continue
+			}
 			if o.needsEntry() {
 				updates = append(updates, o)
 				continue
@@ -81,7 +84,7 @@ func (s *stepRun) deleteUpwards() error {
 		for _, f := range stopped {
 			if !progress {
 				s.refuse(f.op, Blocked, f.err)
-				s.x.strand(f.op.person)
+				s.strand(f.op)
 				continue
 			}
 			if err := s.add(f.op); err != nil {

@@ -33,7 +33,7 @@ type Summary struct {
 	Cleared   int               `json:"cleared,omitempty"`   // rows with a problem before this run and none after it
 	Took      time.Duration     `json:"tookNanoseconds"`
 	Resources []ResourceSummary `json:"resources"`
-	HeldBack  map[string]string `json:"heldBack,omitempty"`  // resource → why a safeguard holds its deletes
+	HeldBack  []HeldPart        `json:"heldBack,omitempty"`  // what safeguards keep back, and why
 	LeftAlone []string          `json:"leftAlone,omitempty"` // resources with entries in the ledger that the connection no longer syncs (I5g)
 }
 
@@ -123,20 +123,13 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	}
 	defer closeAll(found)
 
-	plan := decide(found, o.Deletes)
+	plan := decide(found, newGates(found), o.Safeguards, standing{})
 	failpoint.Reach(failpoint.Planned, "", "")
 	e.logPlan(plan)
 	if s.LeftAlone, err = e.outOfScope(ctx, found); err != nil {
 		return err
 	}
-	for _, r := range plan.Resources {
-		if r.Held != "" {
-			if s.HeldBack == nil {
-				s.HeldBack = map[string]string{}
-			}
-			s.HeldBack[r.Resource] = r.Held
-		}
-	}
+	s.HeldBack = plan.Held
 
 	x, release := newExecutor(ctx, e, o, sc, found, plan, k, dir)
 	defer release()
@@ -262,7 +255,7 @@ func (e *Engine) Plan(ctx context.Context, details int) (*Plan, error) {
 		return nil, err
 	}
 	defer closeAll(found)
-	plan := decide(found, o.Deletes)
+	plan := decide(found, newGates(found), o.Safeguards, standing{})
 	if err := predictBlocked(sc, found, plan); err != nil {
 		return nil, err
 	}
@@ -293,8 +286,8 @@ func (e *Engine) logPlan(p *Plan) {
 	for _, r := range p.Resources {
 		e.logger().Info("planned", slog.String("resource", r.Resource), slog.Int64("rows", r.Rows), slog.Int64("create", r.Create),
 			slog.Int64("update", r.Update), slog.Int64("delete", r.Delete), slog.Int64("unchanged", r.Unchanged), slog.Int64("invalid", r.Invalid))
-		if r.Held != "" {
-			e.logger().Warn("deletes held back", slog.String("resource", r.Resource), slog.String("why", r.Held))
-		}
+	}
+	for _, h := range p.Held {
+		e.logger().Warn("held back", slog.String("what", h.What()), slog.String("rule", string(h.Rule)), slog.String("why", h.Reason), slog.Int64("ops", h.Ops))
 	}
 }

@@ -41,6 +41,8 @@ type scanned struct {
 	scope *syncdb.Scope // to be written before the first entry: the rules the hashes are made under
 
 	dupFresh, dupChanged int64
+	goneMet              int64 // of gone: at the target before our first call (I9)
+	notOurs              int64 // of gone: never deleted, because they were at the target before us or another entry in use has the record
 	entries              int64
 	totals               Totals
 }
@@ -98,7 +100,38 @@ func (s *scanner) scan(ctx context.Context) ([]*scanned, error) {
 		closeAll(out)
 		return nil, err
 	}
+	for _, res := range out {
+		if err := res.countNotOurs(); err != nil {
+			closeAll(out)
+			return nil, fmt.Errorf("count what is gone of %s: %w", res.Path, err)
+		}
+	}
 	return out, nil
+}
+
+// countNotOurs counts the gone entries that no run deletes, so that plans and safeguards see deletes only.
+func (r *scanned) countNotOurs() error {
+	if r.goneMet == 0 && len(r.usedIDs) == 0 {
+		return nil
+	}
+	return r.gone.each(func(rec *record) error {
+		if !r.moved(rec.KeyHash) && !r.deletable(goneEntry(r.Path, rec)) {
+			r.notOurs++
+		}
+		return nil
+	})
+}
+
+// moved reports whether the record under this key gets another key in this run, by PUT or with its parent.
+func (r *scanned) moved(key syncdb.Hash) bool {
+	now, ok := r.movedFrom[key]
+	return ok && r.moves[now].how != moveRecreate
+}
+
+// deletable reports whether a gone entry is one we delete: it is ours (I9), and no entry in use has its record (I5d).
+func (r *scanned) deletable(e syncdb.Entry) bool {
+	_, used := r.usedIDs[e.EdfiID]
+	return e.Origin != syncdb.Met && !(used && e.EdfiID != "")
 }
 
 func closeAll(rs []*scanned) {
@@ -251,6 +284,9 @@ func (s *scanner) collectGone(ctx context.Context, r *scanned) error {
 			return nil // I5f
 		}
 		ids[maphash.String(seed, e.EdfiID)] = struct{}{}
+		if e.Origin == syncdb.Met {
+			r.goneMet++
+		}
 		return r.gone.add(goneRecord(e))
 	})
 	if err != nil || r.gone.count == 0 {

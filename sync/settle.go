@@ -32,7 +32,7 @@ func (s *stepRun) settleLost(lost []*op) error {
 		for _, o := range lost {
 			if err, ok := failed[o]; ok {
 				s.refuse(o, Failed, err)
-				s.x.strand(o.person)
+				s.strand(o)
 				continue
 			}
 			switch {

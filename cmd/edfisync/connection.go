@@ -86,6 +86,10 @@ func (o *opened) open(ctx context.Context, cfg *config.Config, conn *config.Conn
 	if err != nil {
 		return err
 	}
+	guards, err := safeguardsOf(conn, pack)
+	if err != nil {
+		return usageError(err)
+	}
 	o.engine = &sync.Engine{
 		Model: model, Dependencies: order, Source: sync.FromSource(db, queries), Ledger: o.ledger, Keys: ring, Connection: id, Logger: log,
 		Target: func(check func() error) sync.Target { return target.Guarded(check) },
@@ -93,7 +97,7 @@ func (o *opened) open(ctx context.Context, cfg *config.Config, conn *config.Conn
 			WorkDir: cfg.WorkDir, CallTimeout: time.Duration(conn.Target.Timeout), LeaseTTL: leaseTTL(conn), SettleDelay: time.Duration(conn.SettleDelay),
 			History: time.Duration(conn.History),
 			Workers: conn.Target.Concurrency.Max, Rules: rulesOf(conn),
-			Deletes: sync.DeletePolicy{Percent: conn.Safeguards.Deletes.Percent, Count: int64(conn.Safeguards.Deletes.Count)},
+			Safeguards: guards,
 		},
 	}
 	return nil

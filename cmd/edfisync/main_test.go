@@ -175,8 +175,10 @@ func TestCodeOfSummary(t *testing.T) {
 		{"a clean run", sync.Summary{State: syncdb.RunDone, Created: 5}, exitOK},
 		{"an invalid row", sync.Summary{State: syncdb.RunDone, Held: 1}, exitProblems},
 		{"a rejected record", sync.Summary{State: syncdb.RunDone, Failed: 1}, exitProblems},
-		{"deletes held back beside an invalid row", sync.Summary{State: syncdb.RunDone, Held: 1, HeldBack: map[string]string{"ed-fi/students": "too many"}}, exitHeld},
-		{"a failed run with deletes held back", sync.Summary{State: syncdb.RunFailed, HeldBack: map[string]string{"ed-fi/students": "too many"}}, exitFailed},
+		{"deletes held back beside an invalid row", sync.Summary{State: syncdb.RunDone, Held: 1, HeldBack: []sync.HeldPart{{Resource: "ed-fi/students"}}}, exitHeld},
+		{"only ops that somebody decided about", sync.Summary{State: syncdb.RunDone, Held: 2, Totals: sync.Totals{Kept: 2, Decided: 2}}, exitOK},
+		{"held ones beside decided ones", sync.Summary{State: syncdb.RunDone, Held: 3, Totals: sync.Totals{Kept: 3, Decided: 2}}, exitHeld},
+		{"a failed run with deletes held back", sync.Summary{State: syncdb.RunFailed, HeldBack: []sync.HeldPart{{Resource: "ed-fi/students"}}}, exitFailed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -64,10 +64,10 @@ func (c *planCmd) Run(ctx context.Context, a *app) error {
 // codeOfPlan is the exit code a run of the plan would end with, as far as a plan can tell.
 func codeOfPlan(p *sync.Plan) exitCode {
 	code := exitOK
+	if len(p.Held) > 0 {
+		code = exitHeld
+	}
 	for _, r := range p.Resources {
-		if r.Held != "" {
-			code = worst(code, exitHeld)
-		}
 		if r.Invalid > 0 || r.Blocked > 0 {
 			code = worst(code, exitProblems)
 		}
@@ -86,10 +86,8 @@ func (a *app) printPlan(p *sync.Plan) {
 	if p.Open > 0 {
 		fmt.Fprintf(a.out, "before that it would settle %s an earlier run left without an answer\n", counted(int64(p.Open), "call"))
 	}
-	for _, r := range p.Resources {
-		if r.Held != "" {
-			fmt.Fprintf(a.out, "held: deletes of %s: %s\n", r.Resource, r.Held)
-		}
+	for _, h := range p.Held {
+		fmt.Fprintf(a.out, "held: %s (%s): %s\n", h.What(), counted(h.Ops, "call"), h.Reason)
 	}
 	for _, change := range p.Changes {
 		fmt.Fprintf(a.out, "\n%s %s %s", change.Verb, change.Resource, change.Key)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sort"
 	"text/tabwriter"
 	"time"
 
@@ -70,7 +69,7 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 	if err := contradicts(witnessFile(a.Config), state); err != nil && !c.AcceptLedger {
 		return fmt.Errorf("%w\n  If this is meant: edfisync run --accept-ledger. docs/operations.md says what to expect", err)
 	}
-	o.engine.Options.Deletes.Approve = approved
+	o.engine.Options.Safeguards.ApproveDeletes = approved
 	shown := a.newProgress()
 	if shown != nil {
 		o.engine.Progress = shown.event
@@ -157,10 +156,10 @@ func codeOfSummary(s *sync.Summary) exitCode {
 	if s.State != syncdb.RunDone {
 		code = worst(code, exitFailed)
 	}
-	if len(s.HeldBack) > 0 || s.Totals.Kept > 0 {
+	if len(s.HeldBack) > 0 || s.Totals.Kept > s.Totals.Decided {
 		code = worst(code, exitHeld)
 	}
-	if s.Held > 0 || s.Failed > 0 {
+	if s.Held > s.Totals.Decided || s.Failed > 0 { // what somebody decided about is no problem
 		code = worst(code, exitProblems)
 	}
 	return code
@@ -200,13 +199,11 @@ func writeSummary(out io.Writer, s *sync.Summary) {
 	if s.Recovered > 0 {
 		fmt.Fprintf(out, "settled %s an earlier run left without an answer\n", counted(int64(s.Recovered), "call"))
 	}
-	resources := make([]string, 0, len(s.HeldBack))
-	for resource := range s.HeldBack {
-		resources = append(resources, resource)
-	}
-	sort.Strings(resources)
-	for _, resource := range resources {
-		fmt.Fprintf(out, "held: deletes of %s: %s\n  let them through with: edfisync run --approve-deletes %s\n", resource, s.HeldBack[resource], resource)
+	for _, h := range s.HeldBack {
+		fmt.Fprintf(out, "held: %s (%s): %s\n", h.What(), counted(h.Ops, "call"), h.Reason)
+		if h.Resource != "" && h.Verb == "delete" {
+			fmt.Fprintf(out, "  let them through with: edfisync run --approve-deletes %s\n", h.Resource)
+		}
 	}
 	if s.Totals.Met > 0 {
 		fmt.Fprintf(out, "%s at the target before our first call: kept up to date, never deleted by edfisync\n", counted(s.Totals.Met, "record")+were(s.Totals.Met))

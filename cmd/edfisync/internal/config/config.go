@@ -82,13 +82,37 @@ type Concurrency struct {
 
 // Safeguards hold what looks like an accident for a person to judge.
 type Safeguards struct {
-	Deletes DeleteLimit `yaml:"deletes"`
+	Deletes       Limit                         `yaml:"deletes"`      // of each resource
+	Updates       Limit                         `yaml:"updates"`      // of each resource
+	ShortSource   Limit                         `yaml:"short_source"` // records of each resource that have lost their row
+	Run           RunSafeguards                 `yaml:"run"`
+	Resources     map[string]ResourceSafeguards `yaml:"resources" validate:"dive"`
+	PreventDelete []string                      `yaml:"prevent_delete" validate:"dive,required"`
 }
 
-// DeleteLimit holds the deletes of a resource when they are more than Percent of its records and more than Count.
-type DeleteLimit struct {
+// RunSafeguards are limits of all resources of a run together.
+type RunSafeguards struct {
+	Deletes Limit `yaml:"deletes"`
+	Updates Limit `yaml:"updates"`
+}
+
+// ResourceSafeguards are limits of one resource, over those of every resource.
+type ResourceSafeguards struct {
+	Deletes     LimitOverride `yaml:"deletes"`
+	Updates     LimitOverride `yaml:"updates"`
+	ShortSource LimitOverride `yaml:"short_source"`
+}
+
+// Limit is exceeded by more than Percent of the records and more than Count of them, both.
+type Limit struct {
 	Percent float64 `yaml:"percent" validate:"gt=0,max=100"`
 	Count   int     `yaml:"count" validate:"min=1"`
+}
+
+// LimitOverride is a Limit in which zero means what holds for every resource.
+type LimitOverride struct {
+	Percent float64 `yaml:"percent" validate:"min=0,max=100"`
+	Count   int     `yaml:"count" validate:"min=0"`
 }
 
 // withDefaults is a part of the configuration that is not zero when the file leaves it out.
@@ -117,7 +141,13 @@ func (t *Target) setDefaults() {
 
 func (c *Concurrency) setDefaults() { c.Min, c.Max = 1, 16 }
 
-func (d *DeleteLimit) setDefaults() { d.Percent, d.Count = 20, 25 }
+func (s *Safeguards) setDefaults() {
+	s.Deletes = Limit{Percent: 20, Count: 25}
+	s.Updates = Limit{Percent: 50, Count: 1000}
+	s.ShortSource = Limit{Percent: 50, Count: 5}
+	s.Run.Deletes = Limit{Percent: 10, Count: 250}
+	s.Run.Updates = Limit{Percent: 30, Count: 5000}
+}
 
 // Connection returns the connection of that name, or, for an empty name, the only one there is. "tenant/name" picks among equal names.
 func (c *Config) Connection(name string) (*Connection, bool) {

@@ -56,7 +56,10 @@ func TestLoadFillsDefaultsAndResolvesPaths(t *testing.T) {
 				URL: "https://api.example.org", ClientID: "id", ClientSecret: "s3cret", Standard: StandardAuto,
 				Concurrency: Concurrency{Min: 1, Max: 16}, Timeout: Duration(30 * time.Second), Retries: 5,
 			},
-			Safeguards:  Safeguards{Deletes: DeleteLimit{Percent: 20, Count: 25}},
+			Safeguards: Safeguards{
+				Deletes: Limit{Percent: 20, Count: 25}, Updates: Limit{Percent: 50, Count: 1000}, ShortSource: Limit{Percent: 50, Count: 5},
+				Run: RunSafeguards{Deletes: Limit{Percent: 10, Count: 250}, Updates: Limit{Percent: 30, Count: 5000}},
+			},
 			SettleDelay: Duration(5 * time.Second),
 			History:     Duration(30 * 24 * time.Hour),
 		}},
