@@ -1,7 +1,40 @@
 package syncdb
 
+import (
+	"context"
+
+	"github.com/pressly/goose/v3"
+)
+
 // SetMaxFold makes folds use transactions of n results, so that small tests cross their borders.
 func (d *DB) SetMaxFold(n int) { d.fold = n }
+
+// MigrateDownTo takes the schema back to an earlier version, as an operator does who goes back to an earlier program.
+func (d *DB) MigrateDownTo(ctx context.Context, version int64) error {
+	dialect, folder := goose.DialectSQLite3, "sqlite"
+	if _, ok := d.store.(*postgresStore); ok {
+		dialect, folder = goose.DialectPostgres, "postgres"
+	}
+	p, err := provider(d.store.writes(), dialect, folder)
+	if err == nil {
+		_, err = p.DownTo(ctx, version)
+	}
+	return err
+}
+
+// AppendPlanOps and ReadPlanOps are the encoding of a plan's segments.
+func AppendPlanOps(dst []byte, ops []PlanOp) []byte { return appendPlanOps(dst, ops) }
+
+// ReadPlanOps decodes a segment.
+func ReadPlanOps(b []byte) ([]PlanOp, error) { return readPlanOps(b) }
+
+// AppendAttempt and ReadAttempts are the encoding of history, after its first byte.
+func AppendAttempt(dst []byte, a *Attempt) []byte { return appendAttempt(dst, a) }
+
+// ReadAttempts decodes a segment.
+func ReadAttempts(b []byte, fn func(*Attempt) error) error {
+	return readAttempts(b, "ed-fi/students", 1, fn)
+}
 
 // AppendFrame and ReadFrame are the journal's encoding.
 func AppendFrame(dst []byte, intents []Intent, results []Result) []byte {

@@ -30,11 +30,7 @@ func openStore(ctx context.Context, dsn string) (store, error) {
 
 // migrate brings the schema to the newest version, and refuses a newer one (F53).
 func migrate(ctx context.Context, db *sqlx.DB, dialect goose.Dialect, folder string, opts ...goose.ProviderOption) error {
-	dir, err := fs.Sub(migrations, "migrations/"+folder)
-	if err != nil {
-		return fmt.Errorf("read migrations: %w", err)
-	}
-	p, err := goose.NewProvider(dialect, db.DB, dir, append(opts, goose.WithTableName("ledger_version"), goose.WithDisableGlobalRegistry(true))...)
+	p, err := provider(db, dialect, folder, opts...)
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}
@@ -53,4 +49,13 @@ func migrate(ctx context.Context, db *sqlx.DB, dialect goose.Dialect, folder str
 		return fmt.Errorf("migrate schema: %w", err)
 	}
 	return nil
+}
+
+// provider runs the migrations of one dialect.
+func provider(db *sqlx.DB, dialect goose.Dialect, folder string, opts ...goose.ProviderOption) (*goose.Provider, error) {
+	dir, err := fs.Sub(migrations, "migrations/"+folder)
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider(dialect, db.DB, dir, append(opts, goose.WithTableName("ledger_version"), goose.WithDisableGlobalRegistry(true))...)
 }

@@ -19,6 +19,9 @@ const (
 //	ops         count, then each: step, verb and flags, resource, key hash, the hashes the flags name
 const planVersion = 1
 
+// minPlanOp is the least an encoded op takes.
+const minPlanOp = 3 + len(Hash{})
+
 // Flags beside the verb of a plan op: which of the hashes follow.
 const (
 	planOldKey byte = 1 << (iota + 2)
@@ -82,7 +85,11 @@ func readPlanOps(b []byte) ([]PlanOp, error) {
 	for range r.count() {
 		r.names = append(r.names, string(r.bytes()))
 	}
-	ops := make([]PlanOp, r.count())
+	n := r.count()
+	if n > (len(b)-r.at)/minPlanOp { // a malformed segment must not ask for much memory
+		return nil, errSegment
+	}
+	ops := make([]PlanOp, n)
 	for i := range ops {
 		o := &ops[i]
 		o.Step = int(r.uvarint())

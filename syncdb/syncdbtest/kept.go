@@ -439,6 +439,13 @@ func audit(t *testing.T, w *world) {
 			}
 		})
 	}
+	for range 5 { // rows written while the chain is read do not look wrong
+		wg.Go(func() {
+			if bad, err := w.VerifyAudit(ctx); bad != 0 || err != nil {
+				t.Errorf("row %d does not verify beside writers, %v", bad, err)
+			}
+		})
+	}
 	wg.Wait()
 	w.restart()
 	verify()
