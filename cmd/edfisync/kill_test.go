@@ -46,6 +46,7 @@ connections:
       url: %s
       client_id: %s
       client_secret: %s
+      timeout: 1s
       concurrency: { min: 4, max: 8 }
 `
 

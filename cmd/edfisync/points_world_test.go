@@ -33,10 +33,11 @@ type pointWorld struct {
 	sis     *tinysis.DB
 	sandbox *sandbox.Server
 	api     *tinysis.API
-	hold    atomic.Int64 // nanoseconds the next write waits at the target
-	latency atomic.Int64 // nanoseconds every write waits there
-	group   int          // the group of the SIS that cases work on
+	slow    atomic.Pointer[time.Time] // until then the target takes its time over every write, whether its caller lives or not
+	latency atomic.Int64              // nanoseconds every write waits there
+	group   int                       // the group of the SIS that cases work on
 	round   int
+	told    bool // what the issues are after the first failure
 }
 
 const pointConfig = `work_dir: work
@@ -53,8 +54,12 @@ connections:
       client_id: id
       client_secret: secret
       standard: "5.2"
+      timeout: 1s
       concurrency: { min: 4, max: 4 }
 `
+
+// slowWrite is how long a slow target takes over a write: less than the configuration's timeout.
+const slowWrite = 700 * time.Millisecond
 
 // failpointProgram returns the program with failpoints in it. make test builds it once; here it is built when nobody did.
 func failpointProgram(t *testing.T) string {
@@ -91,12 +96,10 @@ func newPointWorld(t *testing.T, program string) *pointWorld {
 	w.api = &tinysis.API{Handler: handler, ClientID: "id", ClientSecret: "secret"}
 	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && strings.HasPrefix(r.URL.Path, "/data/") {
-			if d := w.hold.Swap(0) + w.latency.Load(); d > 0 {
-				select {
-				case <-time.After(time.Duration(d)):
-				case <-r.Context().Done():
-				}
+			if until := w.slow.Load(); until != nil && time.Now().Before(*until) {
+				time.Sleep(slowWrite)
 			}
+			time.Sleep(time.Duration(w.latency.Load()))
 		}
 		handler.ServeHTTP(rw, r)
 	}))
@@ -208,7 +211,7 @@ func (w *pointWorld) open() int64 {
 // open at the kills, and another run writes nothing (I1–I5).
 func (w *pointWorld) settled(what string, open int64) {
 	w.t.Helper()
-	w.hold.Store(0)
+	w.slow.Store(nil)
 	w.finish()
 	repeated := w.sandbox.Stats().RepeatedWrites
 	w.equal(what)
@@ -231,7 +234,14 @@ func (w *pointWorld) equal(what string) {
 	got, err := w.api.Held()
 	w.ok(err)
 	for _, d := range tinysis.Diff(want, got) {
-		w.t.Errorf("%s: %s (I1)", what, d)
+		w.t.Errorf("%s, group %d: %s (I1)", what, w.group, d)
+	}
+	if w.t.Failed() && !w.told {
+		w.told = true
+		cmd := exec.CommandContext(w.t.Context(), w.program, "issues")
+		cmd.Dir = w.dir
+		out, err := cmd.CombinedOutput()
+		w.t.Logf("issues: %v\n%s", err, out)
 	}
 }
 

@@ -127,12 +127,9 @@ func (a *app) runOnce(ctx context.Context, cfg *config.Config, o *opened, wait b
 			return summary, err
 		}
 		if isDead(cfg.WorkDir, busy.Holder) {
-			failpoint.Reach(failpoint.ExpireBefore, "", "")
-			if err := o.ledger.ExpireLease(ctx, o.engine.Connection.ID, busy.Holder); err != nil {
+			if err := a.takeOver(ctx, cfg, o, busy); err != nil {
 				return nil, fmt.Errorf("take over from a process that is gone: %w", err)
 			}
-			failpoint.Reach(failpoint.ExpireAfter, "", "")
-			bury(cfg.WorkDir, busy.Holder)
 			continue
 		}
 		if !wait {
@@ -148,6 +145,35 @@ func (a *app) runOnce(ctx context.Context, cfg *config.Config, o *opened, wait b
 		case <-time.After(waitEvery):
 		}
 	}
+}
+
+// takeOver ends the lease of a process that is gone. Calls it had under way may still take effect at the target, as long as a call may take:
+// what this run sends must come after them, or a late create would bring back what this run deletes, a late update undo what it updates
+// (I1, engine.md §4). So with calls open it waits for as long first.
+func (a *app) takeOver(ctx context.Context, cfg *config.Config, o *opened, busy *syncdb.BusyError) error {
+	open, err := o.ledger.Open(ctx, o.engine.Connection.ID)
+	if err != nil {
+		return err
+	}
+	if open > 0 {
+		wait := o.engine.Options.CallTimeout
+		if !a.JSON {
+			fmt.Fprintf(a.err, "run %d was killed with %s under way: waiting %s, until none of them can take effect any more\n",
+				busy.RunID, counted(int64(open), "call"), wait)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(wait):
+		}
+	}
+	failpoint.Reach(failpoint.ExpireBefore, "", "")
+	if err := o.ledger.ExpireLease(ctx, o.engine.Connection.ID, busy.Holder); err != nil {
+		return err
+	}
+	failpoint.Reach(failpoint.ExpireAfter, "", "")
+	bury(cfg.WorkDir, busy.Holder)
+	return nil
 }
 
 // codeOfSummary is the exit code of a run that finished.
