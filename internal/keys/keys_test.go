@@ -2,6 +2,7 @@ package keys_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -176,6 +177,47 @@ func TestRingSealsAndHashes(t *testing.T) {
 	}
 	if !bytes.Equal(old.Sum(nil), r.HashMAC().Sum(nil)) {
 		t.Error("the first hash key changed with the generation")
+	}
+}
+
+func TestSignaturesBelongToOneKeyAndOneMessage(t *testing.T) {
+	t.Parallel()
+	m := keys.GenerateMaster()
+	one, other := m.NewDataKey([]byte("c")), m.NewDataKey([]byte("c"))
+	ring := func(wrapped []byte, generation int) *keys.Ring {
+		r, err := m.Ring(wrapped, []byte("c"), generation)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	public := func(r *keys.Ring, generation int) ed25519.PublicKey {
+		key, err := r.PublicKey(generation)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return key
+	}
+	first, second := ring(one, 1), ring(one, 2)
+	message := []byte("target equals source")
+	signature := first.Sign(message)
+	if !ed25519.Verify(public(first, 1), message, signature) || !ed25519.Verify(public(second, 1), message, signature) {
+		t.Error("a signature does not verify with its generation's public key")
+	}
+	for name, key := range map[string]ed25519.PublicKey{
+		"the next generation": public(second, 2), "another connection": public(ring(other, 1), 1),
+	} {
+		if ed25519.Verify(key, message, signature) {
+			t.Errorf("the public key of %s takes the signature", name)
+		}
+	}
+	if ed25519.Verify(public(first, 1), []byte("target equals sourcE"), signature) {
+		t.Error("another message has the signature")
+	}
+	for _, generation := range []int{0, 2} {
+		if _, err := first.PublicKey(generation); err == nil {
+			t.Errorf("a ring of one generation has a public key of generation %d", generation)
+		}
 	}
 }
 

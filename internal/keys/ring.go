@@ -2,6 +2,7 @@ package keys
 
 import (
 	"crypto/cipher"
+	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
@@ -28,6 +29,7 @@ type Ring struct {
 type subkeys struct {
 	hash    []byte
 	receipt []byte
+	sign    ed25519.PrivateKey
 	seal    cipher.AEAD
 }
 
@@ -41,7 +43,10 @@ func newRing(data []byte, generation int) (*Ring, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.subkeys[i] = subkeys{hash: derive(data, "hash", i+1), receipt: derive(data, "receipt", i+1), seal: seal}
+		r.subkeys[i] = subkeys{
+			hash: derive(data, "hash", i+1), receipt: derive(data, "receipt", i+1), seal: seal,
+			sign: ed25519.NewKeyFromSeed(derive(data, "sign", i+1)),
+		}
 	}
 	return r, nil
 }
@@ -64,6 +69,21 @@ func (r *Ring) HashMACOf(generation int) (hash.Hash, error) {
 
 // ReceiptMAC returns a fresh HMAC-SHA-256 under the newest receipt key. The returned value serves one goroutine.
 func (r *Ring) ReceiptMAC() hash.Hash { return hmac.New(sha256.New, r.newest().receipt) }
+
+// Sign signs a message with the newest signing key (Ed25519). The same message gives the same signature.
+func (r *Ring) Sign(message []byte) []byte { return ed25519.Sign(r.newest().sign, message) }
+
+// PublicKey is what anybody needs to check signatures of a generation. It is no secret.
+func (r *Ring) PublicKey(generation int) (ed25519.PublicKey, error) {
+	if generation < 1 || generation > len(r.subkeys) {
+		return nil, fmt.Errorf("signing key generation %d is not in the ring (1 to %d)", generation, len(r.subkeys))
+	}
+	public, ok := r.subkeys[generation-1].sign.Public().(ed25519.PublicKey)
+	if !ok {
+		return nil, errors.New("signing key has no public half") // cannot happen: it is an Ed25519 key
+	}
+	return public, nil
+}
 
 // Seal appends plaintext, sealed under the newest seal key, to dst. aad says where the value belongs and must be given again to open
 // it. dst must not overlap plaintext.
