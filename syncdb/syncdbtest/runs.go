@@ -221,6 +221,10 @@ func writes(w *world) map[string]func(context.Context, syncdb.Lease) error {
 			_, err := w.CloseProblems(ctx, l, []string{students})
 			return err
 		},
+		"DropProblems": func(ctx context.Context, l syncdb.Lease) error {
+			_, err := w.DropProblems(ctx, l, students, []syncdb.Hash{hash("kept")})
+			return err
+		},
 		"PutEntries": func(ctx context.Context, l syncdb.Lease) error {
 			return w.PutEntries(ctx, l, students, []syncdb.Entry{e})
 		},

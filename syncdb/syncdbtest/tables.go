@@ -213,6 +213,17 @@ func problems(t *testing.T, w *world) {
 	}
 	diff(t, "problems of the fourth run", read(syncdb.ProblemFilter{}), []syncdb.Problem{rejected, met}, byHash)
 	diff(t, "open issues of the fourth run", issues(true), []syncdb.Issue{issue(rejected, l1, l4, 1), issue(met, l3, l3, 1)}, byCode)
+
+	// Somebody decided.
+	for _, want := range []int{1, 0} {
+		dropped, err := w.DropProblems(ctx, l4, students, []syncdb.Hash{met.SourceHash, hash("no problem")})
+		must(t, err)
+		if dropped != want {
+			t.Errorf("dropped %d problems, want %d", dropped, want)
+		}
+	}
+	diff(t, "problems after the decision", read(syncdb.ProblemFilter{}), []syncdb.Problem{rejected})
+	diff(t, "open issues after the decision", issues(true), []syncdb.Issue{issue(rejected, l1, l4, 1)})
 	w.finish(l4)
 	l3 = w.start()
 	save(l3, required)
