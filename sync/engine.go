@@ -87,6 +87,24 @@ type Problems interface {
 	Rejected(ctx context.Context, connection int64, resource string) (map[syncdb.Hash]syncdb.Hash, error)
 	// KeepProblems says that the problems of these source rows are as they were.
 	KeepProblems(ctx context.Context, lease syncdb.Lease, resource string, sources []syncdb.Hash) error
+	Problems(ctx context.Context, connection int64, f syncdb.ProblemFilter) ([]syncdb.Problem, error)
+	// DropProblems removes problems that are no more, those with OutcomeMet too.
+	DropProblems(ctx context.Context, lease syncdb.Lease, resource string, sources []syncdb.Hash) (int, error)
+}
+
+// Bulk is the part of the ledger that takes over what a reading of the target found. Writes are refused while intents are open.
+type Bulk interface {
+	// PutEntries inserts or replaces whole entries by their key.
+	PutEntries(ctx context.Context, lease syncdb.Lease, resource string, entries []syncdb.Entry) error
+	DropEntries(ctx context.Context, lease syncdb.Lease, resource string, keys []syncdb.Hash) error
+	// SortedHashes streams the hashes of a resource by key, bytewise.
+	SortedHashes(ctx context.Context, connection int64, resource string, fn func(key, record syncdb.Hash, state syncdb.State) error) error
+}
+
+// TargetMemory is what the ledger remembers of the target from run to run.
+type TargetMemory interface {
+	Target(ctx context.Context, connection int64) (syncdb.TargetState, error)
+	SetTarget(ctx context.Context, lease syncdb.Lease, t syncdb.TargetState) error
 }
 
 // Ledger is all of it. *syncdb.DB and *memdb.DB are ledgers.
@@ -96,6 +114,9 @@ type Ledger interface {
 	Entries
 	Problems
 	History
+	Bulk
+	TargetMemory
+	Receipts
 }
 
 // Options tune a run. The zero value works.
@@ -115,7 +136,10 @@ type Options struct {
 	RetryRejected bool
 	// History is how long what was sent and answered is kept, sealed, to trace a record and to undo a run; 0 = it is not kept, and what was kept
 	// is dropped. A process that is killed loses the last calls of it.
-	History   time.Duration
+	History time.Duration
+	// Resync reads the whole target first and makes the ledger say what it holds, so that the run repairs what other clients, a wipe or a
+	// restore did to it. It needs Engine.Reader.
+	Resync    bool
 	FoldEvery int // results after which the journal is folded inside a step; default 250,000
 }
 
@@ -125,7 +149,9 @@ type Engine struct {
 	Dependencies []schema.Dependency // load order, from the target or schema.Dependencies
 	Source       Source
 	// Target returns the target with a check that runs before every write attempt, retries included (I7).
-	Target     func(check func() error) Target
+	Target func(check func() error) Target
+	// Reader reads records back for Adopt, Verify, a run with Options.Resync, and Undo; other runs do without.
+	Reader     Reader
 	Ledger     Ledger
 	Keys       *keys.Ring
 	Connection syncdb.Connection
@@ -139,7 +165,7 @@ type Engine struct {
 
 // Event tells how far a run is.
 type Event struct {
-	Phase    string `json:"phase"` // recover, scan, delete-evidence, send, close
+	Phase    string `json:"phase"` // recover, read, scan, delete-evidence, send, close
 	Resource string `json:"resource,omitempty"`
 	Done     int64  `json:"done"`
 	Total    int64  `json:"total,omitempty"` // 0 = not known yet

@@ -82,3 +82,36 @@ func (k *keeper) run(ctx context.Context, every time.Duration, stop func(error))
 		}
 	}
 }
+
+// tenure is a run with its lease, renewed until release.
+type tenure struct {
+	run     syncdb.Run
+	keeper  *keeper
+	ctx     context.Context // ends when the lease is lost or somebody cancels the run; its cause says which
+	release func()          // stops renewing; to be called once
+}
+
+// begin asks for a run and takes its lease. A run another process holds the lease for is *syncdb.BusyError.
+func (e *Engine) begin(ctx context.Context, o Options) (*tenure, error) {
+	failpoint.Reach(failpoint.RequestBefore, "", "")
+	if _, _, err := e.Ledger.RequestRun(ctx, e.Connection.ID, o.Reason); err != nil {
+		return nil, fmt.Errorf("ask for a run: %w", err)
+	}
+	failpoint.Reach(failpoint.RequestAfter, "", "")
+	failpoint.Reach(failpoint.StartBefore, "", "")
+	run, lease, err := e.Ledger.StartRun(ctx, e.Connection.ID, o.Holder, o.LeaseTTL)
+	if err != nil {
+		return nil, err
+	}
+	failpoint.Reach(failpoint.StartAfter, "", "")
+	ctx, stop := context.WithCancelCause(ctx)
+	k := &keeper{ledger: e.Ledger, callTimeout: o.CallTimeout, lease: lease}
+	var renewing gosync.WaitGroup
+	renewCtx, stopRenewing := context.WithCancel(context.WithoutCancel(ctx))
+	renewing.Go(func() { k.run(renewCtx, o.RenewEvery, stop) })
+	return &tenure{run: run, keeper: k, ctx: ctx, release: func() {
+		stopRenewing()
+		renewing.Wait()
+		stop(nil)
+	}}, nil
+}

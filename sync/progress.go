@@ -65,6 +65,11 @@ func (p *progress) sender(total int64) func(string, int64) {
 	}
 }
 
+// reader reports records read back from the target.
+func (p *progress) reader() func(string, int64) {
+	return func(resource string, done int64) { p.set(Event{Phase: "read", Resource: resource, Done: done}) }
+}
+
 // stop ends the goroutine after a last event. It may be called once.
 func (p *progress) stop() {
 	close(p.quit)

@@ -29,6 +29,7 @@ type Summary struct {
 	Failed    int64             `json:"failed"` // rejected + failed
 	Calls     int64             `json:"calls"`  // write calls
 	Totals    Totals            `json:"totals"`
+	Resynced  *Resynced         `json:"resynced,omitempty"`  // what a reading of the target corrected in the ledger, with Options.Resync
 	Recovered int               `json:"recovered,omitempty"` // intents an earlier run left without an answer
 	Cleared   int               `json:"cleared,omitempty"`   // rows with a problem before this run and none after it
 	Took      time.Duration     `json:"tookNanoseconds"`
@@ -50,25 +51,12 @@ type ResourceSummary struct {
 func (e *Engine) Run(ctx context.Context) (*Summary, error) {
 	o := e.options()
 	begun := time.Now()
-	failpoint.Reach(failpoint.RequestBefore, "", "")
-	if _, _, err := e.Ledger.RequestRun(ctx, e.Connection.ID, o.Reason); err != nil {
-		return nil, fmt.Errorf("ask for a run: %w", err)
-	}
-	failpoint.Reach(failpoint.RequestAfter, "", "")
-	failpoint.Reach(failpoint.StartBefore, "", "")
-	run, lease, err := e.Ledger.StartRun(ctx, e.Connection.ID, o.Holder, o.LeaseTTL)
+	h, err := e.begin(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	failpoint.Reach(failpoint.StartAfter, "", "")
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	k := &keeper{ledger: e.Ledger, callTimeout: o.CallTimeout, lease: lease}
-	var renewing gosync.WaitGroup
-	renewCtx, stopRenewing := context.WithCancel(context.WithoutCancel(ctx))
-	renewing.Go(func() { k.run(renewCtx, o.RenewEvery, stop) })
-	defer renewing.Wait()
-	defer stopRenewing()
+	defer h.release()
+	ctx, k, run := h.ctx, h.keeper, h.run
 
 	s := &Summary{RunID: run.ID}
 	err = e.work(ctx, o, k, s)
@@ -107,6 +95,11 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	}
 	failpoint.Reach(failpoint.SpoolsAfter, "", "")
 	defer os.RemoveAll(dir)
+	if o.Resync {
+		if s.Resynced, err = e.resync(ctx, o, k, dir, p); err != nil {
+			return err
+		}
+	}
 
 	p.phase("scan", "")
 	var saving gosync.Mutex
@@ -153,6 +146,9 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 		return fmt.Errorf("clear problems that are gone: %w", err)
 	}
 	failpoint.Reach(failpoint.ClearAfter, "", "")
+	if err := e.receipt(ctx, o, k, found, s, recovered.Open+recovered.Folded > 0 || o.Resync); err != nil {
+		return err
+	}
 	return e.purgeHistory(ctx, o)
 }
 

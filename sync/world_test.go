@@ -219,7 +219,7 @@ func (w *world) engine() (*sync.Engine, func()) {
 	o.Rules = rules
 	e := &sync.Engine{
 		Model: w.model, Dependencies: deps, Source: sync.FromSource(db, bound), Ledger: w.ledger, Keys: w.ring, Connection: w.conn, Options: o,
-		Target: func(check func() error) sync.Target { return client.Guarded(check) },
+		Target: func(check func() error) sync.Target { return client.Guarded(check) }, Reader: client,
 	}
 	if w.config != nil {
 		e.Config = *w.config
@@ -278,6 +278,82 @@ func lenient() sync.Safeguards {
 	return sync.Safeguards{
 		ResourceSafeguards: sync.ResourceSafeguards{Deletes: all, Updates: all, ShortSource: all}, RunDeletes: all, RunUpdates: all,
 	}
+}
+
+// loseLedger gives the connection a new, empty ledger.
+func (w *world) loseLedger() {
+	w.t.Helper()
+	w.ledger = newMemLedger(w.t)
+	var err error
+	if w.conn, w.ring, err = w.ledger.Connection(w.t.Context(), "default", "tiny"); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// other is another client of the target. What it does is not in the log of calls.
+func (w *world) other(do func(ctx context.Context, c *edfi.Client)) {
+	w.t.Helper()
+	e, closeAll := w.engine()
+	defer closeAll()
+	do(w.t.Context(), e.Reader.(*edfi.Client))
+	w.front.take()
+}
+
+// idsBy returns the ids of a resource's records by the value of a property.
+func (w *world) idsBy(resource, property string) map[string]string {
+	w.t.Helper()
+	out := map[string]string{}
+	w.other(func(ctx context.Context, c *edfi.Client) {
+		err := c.Each(ctx, resource, edfi.PageOptions{}, func(item json.RawMessage) error {
+			var fields map[string]any
+			if err := json.Unmarshal(item, &fields); err != nil {
+				return err
+			}
+			out[fmt.Sprint(fields[property])] = fmt.Sprint(fields["id"])
+			return nil
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	})
+	return out
+}
+
+// wipe deletes every record of the target.
+func (w *world) wipe() {
+	w.t.Helper()
+	w.other(func(ctx context.Context, c *edfi.Client) {
+		for _, resource := range []string{
+			"studentEducationOrganizationAssociations", "studentSchoolAssociations", "students", "classPeriods", "schools", "localEducationAgencies",
+		} {
+			var ids []string
+			err := c.Each(ctx, "ed-fi/"+resource, edfi.PageOptions{}, func(item json.RawMessage) error {
+				var named struct{ ID string }
+				ids = append(ids, "")
+				err := json.Unmarshal(item, &named)
+				ids[len(ids)-1] = named.ID
+				return err
+			})
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			for _, id := range ids {
+				if _, err := c.Delete(ctx, "ed-fi/"+resource, id); err != nil {
+					w.t.Fatal(err)
+				}
+			}
+		}
+	})
+}
+
+// entries returns the ledger's entries of a resource.
+func (w *world) entries(resource string) []syncdb.Entry {
+	w.t.Helper()
+	var out []syncdb.Entry
+	if err := w.ledger.Each(w.t.Context(), w.conn.ID, resource, func(e *syncdb.Entry) error { out = append(out, *e); return nil }); err != nil {
+		w.t.Fatal(err)
+	}
+	return out
 }
 
 func tally(calls []string) map[string]int {

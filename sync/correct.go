@@ -1,0 +1,132 @@
+package sync
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/edfisync/edfisync/schema"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// correctBatch is how many sightings are compared with whole entries, and written, at once.
+const correctBatch = 1000
+
+// correction is what one sighting does to the ledger: entries to write, keys to drop. The zero value does nothing.
+type correction struct {
+	put  *syncdb.Entry
+	drop *syncdb.Hash
+}
+
+// rule decides what a sighting does to the ledger. had is the whole entry the reading matched it with, nil when there is none; taken says that the
+// ledger has an entry of the sighting's key that is not had. It is pure but for its counts.
+type rule func(s *sighting, had *syncdb.Entry, taken bool) correction
+
+// corrector brings the entries of one resource to what a reading of the target found. It keeps hashes and keys of one batch, no payload.
+type corrector struct {
+	e      *Engine
+	r      *schema.Resource
+	held   *holdings
+	decide rule
+	write  bool // false: only count what would be written
+	keeper *keeper
+
+	wait          []sighting
+	Put, Dropped  int64
+	beforeWriting func(ctx context.Context) error // once, before the first entry
+}
+
+// take adds a sighting. What it holds is copied.
+func (c *corrector) take(ctx context.Context, s *sighting) error {
+	own := *s
+	own.Key = clone(s.Key)
+	if c.wait = append(c.wait, own); len(c.wait) < correctBatch {
+		return nil
+	}
+	return c.flush(ctx)
+}
+
+// flush decides and writes what was gathered. Decisions are made on whole entries: a match of cut hashes alone changes nothing.
+func (c *corrector) flush(ctx context.Context) error {
+	if len(c.wait) == 0 {
+		return nil
+	}
+	keys := make([]syncdb.Hash, 0, 2*len(c.wait))
+	for i := range c.wait {
+		s := &c.wait[i]
+		if !s.KeyHash.IsZero() {
+			keys = append(keys, s.KeyHash)
+		}
+		if s.Entry >= 0 && c.held.keys[s.Entry] != s.KeyHash {
+			keys = append(keys, c.held.keys[s.Entry])
+		}
+	}
+	entries, err := c.e.Ledger.Lookup(ctx, c.e.Connection.ID, c.r.Path, keys)
+	if err != nil {
+		return fmt.Errorf("look up entries: %w", err)
+	}
+	var put []syncdb.Entry
+	var drop []syncdb.Hash
+	for i := range c.wait {
+		s := &c.wait[i]
+		var had *syncdb.Entry
+		if s.Entry >= 0 {
+			if entry, ok := entries[c.held.keys[s.Entry]]; ok {
+				had = &entry
+			}
+		}
+		_, taken := entries[s.KeyHash]
+		taken = taken && (had == nil || had.KeyHash != s.KeyHash)
+		do := c.decide(s, had, taken)
+		if do.put != nil {
+			put = append(put, *do.put)
+			entries[do.put.KeyHash] = *do.put
+		}
+		if do.drop != nil {
+			drop = append(drop, *do.drop)
+			delete(entries, *do.drop)
+		}
+	}
+	c.wait = c.wait[:0]
+	c.Put, c.Dropped = c.Put+int64(len(put)), c.Dropped+int64(len(drop))
+	if !c.write || len(put)+len(drop) == 0 {
+		return nil
+	}
+	if c.beforeWriting != nil {
+		if err := c.beforeWriting(ctx); err != nil {
+			return err
+		}
+		c.beforeWriting = nil
+	}
+	// New keys before old ones go: a crash in between leaves one id under two keys, which the next reading mends, never a record nobody knows.
+	if len(put) > 0 {
+		if err := c.e.Ledger.PutEntries(ctx, c.keeper.current(), c.r.Path, put); err != nil {
+			return fmt.Errorf("write entries: %w", err)
+		}
+	}
+	if len(drop) > 0 {
+		if err := c.e.Ledger.DropEntries(ctx, c.keeper.current(), c.r.Path, drop); err != nil {
+			return fmt.Errorf("drop entries: %w", err)
+		}
+	}
+	return nil
+}
+
+// seen is the entry a sighting makes of what the ledger had: what the target holds, under the key it has there.
+func (s *sighting) seen(resource string, had *syncdb.Entry) syncdb.Entry {
+	e := syncdb.Entry{Resource: resource}
+	if had != nil {
+		e = *had
+	}
+	e.Resource, e.KeyHash, e.RecordHash, e.PersonHash = resource, s.KeyHash, s.Record, s.Person
+	e.EdfiID, e.Key, e.State = s.ID, s.Key, syncdb.Live
+	return e
+}
+
+// differs tells whether an entry has to be written.
+func differs(had *syncdb.Entry, now *syncdb.Entry) bool {
+	return had == nil || had.KeyHash != now.KeyHash || had.RecordHash != now.RecordHash || had.SourceHash != now.SourceHash ||
+		had.PersonHash != now.PersonHash || had.EdfiID != now.EdfiID || had.State != now.State || had.Origin != now.Origin
+}
+
+// replaced tells whether the record at the target is another one than the entry's: ours is gone, and somebody has made one with its key (I9).
+func replaced(s *sighting, had *syncdb.Entry) bool { return had.EdfiID != "" && had.EdfiID != s.ID }

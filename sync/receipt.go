@@ -1,0 +1,327 @@
+package sync
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// Receipts is the part of the ledger that keeps the signed statements of runs.
+type Receipts interface {
+	SaveReceipt(ctx context.Context, lease syncdb.Lease, r syncdb.Receipt) error
+	// Receipts are the newest first.
+	Receipts(ctx context.Context, connection int64, limit int) ([]syncdb.Receipt, error)
+	ReceiptOf(ctx context.Context, connection, run int64) (syncdb.Receipt, error)
+	// Runs are the newest first.
+	Runs(ctx context.Context, connection int64, limit int) ([]syncdb.Run, error)
+}
+
+// receiptFormat numbers the form of receipts and of their hashes.
+const receiptFormat = 1
+
+// Receipt is what a run that finished says of the target: it equals the source, except these. It is kept and handed out as canonical JSON: members
+// sorted, no space. Hashes are keyed with the connection's key, so nothing of a record can be guessed from them.
+type Receipt struct {
+	// Buckets are the hashes below a resource's root, one for each first byte of a key hash, 16 bytes each. The root vouches for them. Those of
+	// resources a run did not write are in the receipt of StatementResource.RootRun.
+	Buckets   map[string][]byte `json:"buckets,omitempty"`
+	PublicKey []byte            `json:"publicKey"` // Ed25519
+	Signature []byte            `json:"signature"` // of the canonical JSON of the statement
+	Statement Statement         `json:"statement"`
+}
+
+// Statement is what is signed.
+type Statement struct {
+	Format        int                 `json:"format"`
+	Connection    string              `json:"connection"` // tenant/name
+	Run           int64               `json:"run"`
+	At            time.Time           `json:"at"`               // end of the run, UTC
+	Config        string              `json:"config,omitempty"` // version of configuration and mapping
+	HashRules     int                 `json:"hashRules"`        // version of the canonical form and of key comparison
+	KeyGeneration int                 `json:"keyGeneration"`    // of the hash key and of the signing key
+	Resources     []StatementResource `json:"resources"`
+	Exceptions    Exceptions          `json:"exceptions"` // of all resources
+	Previous      *PreviousReceipt    `json:"previous,omitempty"`
+}
+
+// StatementResource is the statement about one resource.
+type StatementResource struct {
+	Resource   string     `json:"resource"`
+	Rows       int64      `json:"rows"`    // read from the source
+	Valid      int64      `json:"valid"`   // of these: break no rule
+	Entries    int64      `json:"entries"` // in the ledger
+	Live       int64      `json:"live"`    // of these: the target has confirmed to hold exactly this
+	Root       string     `json:"root"`    // hash over key and record hashes of the live entries
+	RootRun    int64      `json:"rootRun"` // run that computed it: this one, or the last that wrote the resource
+	Watermark  string     `json:"watermark,omitempty"`
+	Exceptions Exceptions `json:"exceptions"`
+}
+
+// Exceptions counts what is not equal, by class.
+type Exceptions struct {
+	Invalid  int64 `json:"invalid"`
+	Blocked  int64 `json:"blocked"`
+	Held     int64 `json:"held"`
+	Rejected int64 `json:"rejected"`
+	Failed   int64 `json:"failed"`
+}
+
+func exceptionsOf(t Totals) Exceptions {
+	return Exceptions{Invalid: t.Invalid, Blocked: t.Blocked, Held: t.Kept, Rejected: t.Rejected, Failed: t.Errors}
+}
+
+// PreviousReceipt chains receipts, so that one taken out is missed.
+type PreviousReceipt struct {
+	Run  int64  `json:"run"`
+	Hash string `json:"hash"` // SHA-256 of its document
+}
+
+// canonical is JSON with sorted members and no space. All numbers are integers.
+func canonical(v any) ([]byte, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("write JSON: %w", err)
+	}
+	var tree any
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(&tree); err != nil {
+		return nil, fmt.Errorf("read JSON: %w", err)
+	}
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(tree); err != nil { // maps are written in the order of their keys
+		return nil, fmt.Errorf("write JSON: %w", err)
+	}
+	return bytes.TrimRight(out.Bytes(), "\n"), nil
+}
+
+// ErrReceipt says that a document is not a receipt as it was signed. Its text names what is wrong.
+var ErrReceipt = errors.New("not a receipt as it was signed")
+
+// ReadReceipt reads a receipt and checks it in itself: form, signature by the key it names, buckets against roots. Every byte counts; a line end
+// after the last does not. The caller compares PublicKey with the key it trusts.
+func ReadReceipt(document []byte) (*Receipt, error) {
+	document = bytes.TrimRight(document, "\r\n")
+	r := &Receipt{}
+	d := json.NewDecoder(bytes.NewReader(document))
+	d.DisallowUnknownFields()
+	if err := d.Decode(r); err != nil {
+		return nil, fmt.Errorf("%w: it cannot be read as JSON of a receipt", ErrReceipt)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%w: something follows it", ErrReceipt)
+	}
+	if r.Statement.Format != receiptFormat {
+		return nil, fmt.Errorf("%w: it has format %d, this edfisync reads %d", ErrReceipt, r.Statement.Format, receiptFormat)
+	}
+	again, err := canonical(r)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(again, document) {
+		return nil, fmt.Errorf("%w: it is not in canonical form, so it was edited", ErrReceipt)
+	}
+	statement, err := canonical(r.Statement)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.PublicKey) != ed25519.PublicKeySize || !ed25519.Verify(r.PublicKey, statement, r.Signature) {
+		return nil, fmt.Errorf("%w: the signature is not of this statement and public key", ErrReceipt)
+	}
+	return r, r.checkBuckets()
+}
+
+func (r *Receipt) checkBuckets() error {
+	named := 0
+	for _, s := range r.Statement.Resources {
+		buckets, ok := r.Buckets[s.Resource]
+		switch {
+		case !ok && s.RootRun == r.Statement.Run:
+			return fmt.Errorf("%w: the buckets of %s are not there", ErrReceipt, s.Resource)
+		case !ok:
+			continue
+		}
+		named++
+		if len(buckets) != bucketCount*bucketSize || hex.EncodeToString(rootOf(buckets)) != s.Root {
+			return fmt.Errorf("%w: the buckets of %s do not give its root", ErrReceipt, s.Resource)
+		}
+	}
+	if named != len(r.Buckets) {
+		return fmt.Errorf("%w: it has buckets of resources it says nothing of", ErrReceipt)
+	}
+	return nil
+}
+
+const (
+	bucketCount = 256
+	bucketSize  = 16
+)
+
+// digest hashes live entries in key order.
+type digest struct {
+	buckets [bucketCount * bucketSize]byte
+	live    int64
+	sum     []byte
+	at      int
+	open    bool
+	hash    interface {
+		io.Writer
+		Sum([]byte) []byte
+		Reset()
+	}
+}
+
+func newDigest() *digest { return &digest{hash: sha256.New()} }
+
+// add takes the next entry; keys must not go back.
+func (d *digest) add(key, record syncdb.Hash) {
+	if at := int(key[0]); !d.open || at != d.at {
+		d.end()
+		d.at, d.open = at, true
+		d.hash.Reset()
+		_, _ = d.hash.Write([]byte{byte(at)}) // a hash never fails
+	}
+	_, _ = d.hash.Write(key[:])
+	_, _ = d.hash.Write(record[:])
+	d.live++
+}
+
+// end closes the bucket at hand. An empty bucket is all zero.
+func (d *digest) end() {
+	if d.open {
+		d.sum = d.hash.Sum(d.sum[:0])
+		copy(d.buckets[d.at*bucketSize:(d.at+1)*bucketSize], d.sum)
+		d.open = false
+	}
+}
+
+// rootOf is the root over buckets.
+func rootOf(buckets []byte) []byte {
+	h := sha256.New()
+	_, _ = fmt.Fprintf(h, "edfisync receipt %d", receiptFormat)
+	_, _ = h.Write(buckets)
+	return h.Sum(nil)
+}
+
+// receipt writes the signed statement of a run that is about to finish. Roots of resources that nobody wrote since the last receipt are taken from
+// there, so that a run with nothing to do costs no pass over the ledger.
+func (e *Engine) receipt(ctx context.Context, o Options, k *keeper, found []*scanned, s *Summary, settled bool) error {
+	last, document, err := e.lastReceipt(ctx, s.RunID)
+	if err != nil {
+		return fmt.Errorf("read the last receipt: %w", err)
+	}
+	st := Statement{
+		Format: receiptFormat, Connection: e.Connection.Tenant + "/" + e.Connection.Name, Run: s.RunID, At: time.Now().UTC().Truncate(time.Second),
+		HashRules: hashRules(o.Rules), KeyGeneration: e.Keys.Generation(), Exceptions: exceptionsOf(s.Totals),
+	}
+	r := Receipt{Buckets: map[string][]byte{}}
+	known := map[string]StatementResource{}
+	if last != nil {
+		sum := sha256.Sum256(document)
+		st.Previous = &PreviousReceipt{Run: last.Statement.Run, Hash: hex.EncodeToString(sum[:])}
+		if !settled && last.Statement.HashRules == st.HashRules && last.Statement.KeyGeneration == st.KeyGeneration {
+			adjacent, err := e.adjacent(ctx, last.Statement.Run, s.RunID)
+			if err != nil {
+				return err
+			}
+			for _, res := range last.Statement.Resources {
+				if adjacent {
+					known[res.Resource] = res
+				}
+			}
+		}
+	}
+	for i, f := range found {
+		t := s.Resources[i].Totals
+		scope, err := e.Ledger.Scope(ctx, e.Connection.ID, f.Path)
+		if err != nil {
+			return fmt.Errorf("read the scope of %s: %w", f.Path, err)
+		}
+		res := StatementResource{
+			Resource: f.Path, Rows: t.Rows, Valid: t.Rows - t.Invalid, RootRun: s.RunID, Watermark: scope.ScanMark, Exceptions: exceptionsOf(t),
+		}
+		if before, ok := known[f.Path]; ok && t.Calls == 0 && t.Released == 0 && t.Rekeyed == 0 {
+			res.Entries, res.Live, res.Root, res.RootRun = before.Entries, before.Live, before.Root, before.RootRun
+		} else {
+			d := newDigest()
+			if err := e.Ledger.SortedHashes(ctx, e.Connection.ID, f.Path, func(key, record syncdb.Hash, state syncdb.State) error {
+				if res.Entries++; state == syncdb.Live {
+					d.add(key, record)
+				}
+				return nil
+			}); err != nil {
+				return fmt.Errorf("read hashes of %s: %w", f.Path, err)
+			}
+			d.end()
+			res.Live, res.Root = d.live, hex.EncodeToString(rootOf(d.buckets[:]))
+			r.Buckets[f.Path] = d.buckets[:]
+		}
+		st.Resources = append(st.Resources, res)
+	}
+	r.Statement = st
+	return e.saveReceipt(ctx, k, &r)
+}
+
+func (e *Engine) saveReceipt(ctx context.Context, k *keeper, r *Receipt) error {
+	public, err := e.Keys.PublicKey(r.Statement.KeyGeneration)
+	if err != nil {
+		return fmt.Errorf("sign the receipt: %w", err)
+	}
+	statement, err := canonical(r.Statement)
+	if err != nil {
+		return fmt.Errorf("sign the receipt: %w", err)
+	}
+	r.PublicKey, r.Signature = public, e.Keys.Sign(statement)
+	document, err := canonical(r)
+	if err != nil {
+		return fmt.Errorf("write the receipt: %w", err)
+	}
+	if err := e.Ledger.SaveReceipt(ctx, k.current(), syncdb.Receipt{RunID: r.Statement.Run, At: r.Statement.At, Document: document}); err != nil {
+		return fmt.Errorf("save the receipt: %w", err)
+	}
+	return nil
+}
+
+// lastReceipt is the newest receipt before a run, nil when there is none.
+func (e *Engine) lastReceipt(ctx context.Context, before int64) (*Receipt, []byte, error) {
+	kept, err := e.Ledger.Receipts(ctx, e.Connection.ID, 2)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, k := range kept {
+		if k.RunID >= before {
+			continue
+		}
+		r := &Receipt{}
+		if err := json.Unmarshal(k.Document, r); err != nil {
+			return nil, nil, fmt.Errorf("read the receipt of run %d: %w", k.RunID, err)
+		}
+		return r, k.Document, nil
+	}
+	return nil, nil, nil
+}
+
+// adjacent reports whether no run of the connection lies between two: one that failed, adopted or undid writes the ledger and no receipt.
+func (e *Engine) adjacent(ctx context.Context, earlier, later int64) (bool, error) {
+	runs, err := e.Ledger.Runs(ctx, e.Connection.ID, 5)
+	if err != nil {
+		return false, fmt.Errorf("list runs: %w", err)
+	}
+	for _, r := range runs { // newest first; one that waits may be newer than this one
+		if r.ID < later {
+			return r.ID == earlier, nil
+		}
+	}
+	return false, nil
+}

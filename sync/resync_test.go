@@ -1,0 +1,257 @@
+package sync_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// resync is a run with Resync.
+func (w *world) resync() (*sync.Summary, []string) {
+	w.t.Helper()
+	w.options.Resync = true
+	defer func() { w.options.Resync = false }()
+	return w.mustRun()
+}
+
+func TestResyncRepairsWhatOtherClientsDid(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		do     func(ctx context.Context, c *edfi.Client, ids map[string]string) error // ids of class periods by name
+		want   []string                                                               // write calls of the run
+		origin syncdb.Origin                                                          // of P1
+	}{
+		{
+			"an edit is put back",
+			func(ctx context.Context, c *edfi.Client, ids map[string]string) error {
+				_, err := c.Put(ctx, "ed-fi/classPeriods", ids["P1"],
+					[]byte(`{"classPeriodName":"P1","schoolReference":{"schoolId":10},"officialAttendancePeriod":true}`))
+				return err
+			},
+			[]string{"PUT ed-fi/classPeriods"}, syncdb.Created,
+		},
+		{
+			"a deleted record is created again",
+			func(ctx context.Context, c *edfi.Client, ids map[string]string) error {
+				_, err := c.Delete(ctx, "ed-fi/classPeriods", ids["P1"])
+				return err
+			},
+			[]string{"POST ed-fi/classPeriods"}, syncdb.Created,
+		},
+		{
+			"a record made in the place of ours is kept, and not ours",
+			func(ctx context.Context, c *edfi.Client, ids map[string]string) error {
+				if _, err := c.Delete(ctx, "ed-fi/classPeriods", ids["P1"]); err != nil {
+					return err
+				}
+				_, err := c.Post(ctx, "ed-fi/classPeriods", []byte(`{"classPeriodName":"P1","schoolReference":{"schoolId":10}}`))
+				return err
+			},
+			nil, syncdb.Met,
+		},
+		{
+			"a changed natural key is put back",
+			func(ctx context.Context, c *edfi.Client, ids map[string]string) error {
+				_, err := c.Put(ctx, "ed-fi/classPeriods", ids["P1"], []byte(`{"classPeriodName":"Renamed","schoolReference":{"schoolId":10}}`))
+				return err
+			},
+			[]string{"PUT ed-fi/classPeriods"}, syncdb.Created,
+		},
+		{
+			"another client's record stays",
+			func(ctx context.Context, c *edfi.Client, _ map[string]string) error {
+				_, err := c.Post(ctx, "ed-fi/classPeriods", []byte(`{"classPeriodName":"Theirs","schoolReference":{"schoolId":10}}`))
+				return err
+			},
+			nil, syncdb.Created,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.fill(2)
+			w.mustRun()
+			ids := w.idsBy("ed-fi/classPeriods", "classPeriodName")
+			w.other(func(ctx context.Context, c *edfi.Client) {
+				if err := tt.do(ctx, c, ids); err != nil {
+					t.Fatal(err)
+				}
+			})
+			w.converged() // a run does not look, and must not notice by accident
+			_, calls := w.resync()
+			if diff := cmp.Diff(calls, tt.want); diff != "" {
+				t.Errorf("calls (-got +want):\n%s", diff)
+			}
+			if s, calls := w.resync(); len(calls) != 0 || s.Resynced.Corrected != 0 {
+				t.Errorf("a second resync made calls %v and corrected %+v, want nothing left to do", calls, s.Resynced)
+			}
+			now := w.idsBy("ed-fi/classPeriods", "classPeriodName")
+			for _, e := range w.entries("ed-fi/classPeriods") {
+				if e.EdfiID == now["P1"] && e.Origin != tt.origin {
+					t.Errorf("got origin %d of P1, want %d (I9)", e.Origin, tt.origin)
+				}
+			}
+			if _, ok := now["P1"]; !ok {
+				t.Errorf("P1 is not at the target: %v", now)
+			}
+		})
+	}
+}
+
+func TestResyncHealsAWipedTarget(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(40)
+	w.mustRun()
+	w.wipe()
+	s, calls := w.resync()
+	if s.Created != s.Totals.Rows || len(calls) != int(s.Totals.Rows) || s.Resynced.Missing != s.Totals.Rows {
+		t.Errorf("got %+v, totals %+v with %d calls: want every row created by one call", s.Resynced, s.Totals, len(calls))
+	}
+	w.converged()
+	for _, e := range w.entries("ed-fi/students") {
+		if e.Origin != syncdb.Created || e.State != syncdb.Live {
+			t.Fatalf("got origin %d, state %d; want our own live record", e.Origin, e.State)
+		}
+	}
+}
+
+func TestResyncHealsATargetRestoredToYesterday(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(20)
+	w.mustRun()
+	ids := w.idsBy("ed-fi/studentEducationOrganizationAssociations", "loginId")
+	// Today: one edited, one new, one gone. Then the target is as it was.
+	w.exec(`update demographic set login = 'today' where id = 1`)
+	w.exec(`delete from demographic where id = 2`)
+	w.exec(`insert into student values (100, 'S0100', 'New', 'Pupil', '2011-01-01')`)
+	w.exec(`insert into enrolment values (100, 100, 10, '2025-08-18', '10')`)
+	w.mustRun()
+	w.other(func(ctx context.Context, c *edfi.Client) {
+		const resource = "ed-fi/studentEducationOrganizationAssociations"
+		body, _, err := c.Get(ctx, resource, ids["login1"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Put(ctx, resource, ids["login1"], []byte(strings.Replace(string(body), "today", "login1", 1))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Post(ctx, resource, []byte(`{"studentReference":{"studentUniqueId":"S0002"},"educationOrganizationReference":{"educationOrganizationId":1},"loginId":"login2"}`)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for resource, property := range map[string]string{"ed-fi/studentSchoolAssociations": "entryGradeLevelDescriptor", "ed-fi/students": "studentUniqueId"} {
+		for value, id := range w.idsBy(resource, property) {
+			if strings.Contains(value, "Tenth") || value == "S0100" {
+				defer w.other(func(context.Context, *edfi.Client) {})
+				w.other(func(ctx context.Context, c *edfi.Client) { _, _ = c.Delete(ctx, resource, id) })
+			}
+		}
+	}
+	w.resync()
+	w.converged()
+	logins := w.idsBy("ed-fi/studentEducationOrganizationAssociations", "loginId")
+	if _, ok := logins["today"]; !ok {
+		t.Error("the edit of today was not put back")
+	}
+	if _, ok := w.idsBy("ed-fi/students", "studentUniqueId")["S0100"]; !ok {
+		t.Error("the student of today was not created again")
+	}
+	// The one that came back is not in the ledger, because it was deleted rightly: extra, until somebody adopts it.
+	if got := w.adopt(sync.AdoptOptions{Extra: true})["studentEducationOrganizationAssociations"]; got.Adopted != 1 || got.ToDelete != 1 {
+		t.Errorf("got %+v, want the record that came back taken over", got)
+	}
+	if _, calls := w.mustRun(); cmp.Diff(calls, []string{"DELETE ed-fi/studentEducationOrganizationAssociations"}) != "" {
+		t.Errorf("got calls %v, want its delete", calls)
+	}
+}
+
+func TestResyncBelievesNoPageThatHidesARecord(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(5)
+	w.mustRun()
+	w.front.intercept(func(rw http.ResponseWriter, r *http.Request) bool { // what a delete by somebody else does to pages counted by offset
+		if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, "/students") {
+			return false
+		}
+		rec := httptest.NewRecorder()
+		w.sandbox.Handler().ServeHTTP(rec, r)
+		var items []json.RawMessage
+		if json.Unmarshal(rec.Body.Bytes(), &items) != nil || len(items) == 0 {
+			return false
+		}
+		rw.Header().Set("Content-Type", "application/json")
+		text, err := json.Marshal(items[1:])
+		if err != nil {
+			return false
+		}
+		_, _ = rw.Write(text)
+		return true
+	})
+	s, calls := w.resync()
+	if len(calls) != 0 || s.Resynced.Missing != 0 {
+		t.Errorf("got calls %v, %+v: want the record that no page had found by its id", calls, s.Resynced)
+	}
+}
+
+func TestResyncThatCannotReadTheTargetChangesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(5)
+	w.mustRun()
+	before := w.entries("ed-fi/students")
+	w.wipe()
+	w.front.intercept(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/students") {
+			rw.WriteHeader(http.StatusInternalServerError)
+			return true
+		}
+		return false
+	})
+	w.options.Resync = true
+	if _, calls, err := w.run(); err == nil || len(calls) != 0 {
+		t.Errorf("got error %v and calls %v, want the run to end before anything is sent", err, calls)
+	}
+	if diff := cmp.Diff(w.entries("ed-fi/students"), before); diff != "" {
+		t.Errorf("entries changed (-got +want):\n%s", diff)
+	}
+	w.front.intercept(nil)
+	w.resync()
+	w.converged()
+}
+
+func TestResyncHoldsDeletesAsAnyRunDoes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(60)
+	w.mustRun()
+	w.exec(`delete from demographic`)
+	if s, calls := w.resync(); len(calls) != 0 || s.Totals.Kept != 60 {
+		t.Errorf("got calls %v, totals %+v: want all deletes held (I5e)", calls, s.Totals)
+	}
+}
+
+func TestResyncClearsTheTargetsAlarm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(3)
+	w.mustRun()
+	w.raiseAlarm()
+	w.resync()
+	if got := w.alarm(); got != "" {
+		t.Errorf("got alarm %q after a resync, want none", got)
+	}
+}
