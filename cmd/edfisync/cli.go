@@ -24,6 +24,9 @@ type commands struct {
 	Check      checkCmd      `cmd:"" group:"sync" help:"Test the configuration, packs, source, target and ledger; send nothing."`
 	Plan       planCmd       `cmd:"" group:"sync" help:"Show what a run would send; send nothing."`
 	Run        runCmd        `cmd:"" group:"sync" help:"Run one connection: make the target equal to the source."`
+	Adopt      adoptCmd      `cmd:"" group:"sync" help:"Take over what the target already holds; send nothing."`
+	Verify     verifyCmd     `cmd:"" group:"look" help:"Re-read the target and compare it with the ledger, or with a receipt."`
+	Receipts   receiptsCmd   `cmd:"" group:"look" help:"List, show and check the signed statements of runs."`
 	Runs       runsCmd       `cmd:"" group:"look" help:"List past runs."`
 	Issues     issuesCmd     `cmd:"" group:"look" help:"List what keeps records out of the target, by cause; show the rows of one."`
 	Version    versionCmd    `cmd:"" group:"other" help:"Print version and build."`

@@ -57,15 +57,7 @@ func (o *opened) open(ctx context.Context, cfg *config.Config, conn *config.Conn
 		return err
 	}
 	o.closers = append(o.closers, func() { logClose(log, "ledger", o.ledger.Close()) })
-	target, err := edfi.Connect(ctx, targetConfig(conn, log))
-	if err != nil {
-		return err
-	}
-	o.closers = append(o.closers, target.Close)
-	if err := target.Login(ctx); err != nil { // wrong credentials are found before the source is read
-		return err
-	}
-	model, err := chooseModel(ctx, target, conn.Target.Standard)
+	target, model, err := o.connect(ctx, conn, log)
 	if err != nil {
 		return err
 	}
@@ -92,7 +84,7 @@ func (o *opened) open(ctx context.Context, cfg *config.Config, conn *config.Conn
 	}
 	o.engine = &sync.Engine{
 		Model: model, Dependencies: order, Source: sync.FromSource(db, queries), Ledger: o.ledger, Keys: ring, Connection: id, Logger: log,
-		Target: func(check func() error) sync.Target { return target.Guarded(check) },
+		Target: func(check func() error) sync.Target { return target.Guarded(check) }, Reader: target,
 		Options: sync.Options{
 			WorkDir: cfg.WorkDir, CallTimeout: time.Duration(conn.Target.Timeout), LeaseTTL: leaseTTL(conn), SettleDelay: time.Duration(conn.SettleDelay),
 			History: time.Duration(conn.History),
@@ -101,6 +93,51 @@ func (o *opened) open(ctx context.Context, cfg *config.Config, conn *config.Conn
 		},
 	}
 	return nil
+}
+
+// connect opens the target and finds the model of its data.
+func (o *opened) connect(ctx context.Context, conn *config.Connection, log *slog.Logger) (*edfi.Client, *schema.Model, error) {
+	target, err := edfi.Connect(ctx, targetConfig(conn, log))
+	if err != nil {
+		return nil, nil, err
+	}
+	o.closers = append(o.closers, target.Close)
+	if err := target.Login(ctx); err != nil { // wrong credentials are found before the source is read
+		return nil, nil, err
+	}
+	model, err := chooseModel(ctx, target, conn.Target.Standard)
+	return target, model, err
+}
+
+// openTarget opens ledger and target of a connection, to compare them: an engine without a source. The caller calls close.
+func (a *app) openTarget(ctx context.Context, cfg *config.Config, conn *config.Connection) (*opened, error) {
+	o := &opened{}
+	err := func() (err error) {
+		log := logger(a.err, cfg.Log).With(slog.String("connection", conn.FullName()))
+		if o.ledger, err = existingLedger(ctx, cfg); err != nil {
+			return err
+		}
+		o.closers = append(o.closers, func() { logClose(log, "ledger", o.ledger.Close()) })
+		target, model, err := o.connect(ctx, conn, log)
+		if err != nil {
+			return err
+		}
+		id, ring, err := o.ledger.Connection(ctx, conn.Tenant, conn.Name)
+		if err != nil {
+			return err
+		}
+		o.engine = &sync.Engine{
+			Model: model, Ledger: o.ledger, Keys: ring, Connection: id, Logger: log, Reader: target,
+			Target:  func(check func() error) sync.Target { return target.Guarded(check) },
+			Options: sync.Options{WorkDir: cfg.WorkDir, Workers: conn.Target.Concurrency.Max, Rules: rulesOf(conn)},
+		}
+		return nil
+	}()
+	if err != nil {
+		o.close()
+		return nil, hinted(err)
+	}
+	return o, nil
 }
 
 // leaseTTL is how long a run may write without renewing its right to: long enough that one call always fits in (I7).

@@ -17,6 +17,7 @@ const (
 	exitUsage       exitCode = 2   // wrong flags or configuration: nothing was done
 	exitProblems    exitCode = 3   // finished, with invalid, blocked, rejected or failed records
 	exitHeld        exitCode = 4   // a safeguard held something for a person to judge
+	exitDiffers     exitCode = 5   // verify: the target is not as the ledger or the receipt says
 	exitInterrupted exitCode = 130 // stopped by Ctrl-C or SIGTERM, in good order
 )
 
@@ -34,13 +35,14 @@ func meanings() []struct {
 		{exitUsage, "wrong usage or configuration; nothing was done"},
 		{exitProblems, "finished, with invalid, blocked, rejected or failed records"},
 		{exitHeld, "a safeguard held something back"},
+		{exitDiffers, "verify: the target is not as the ledger, or the receipt, says"},
 		{exitInterrupted, "interrupted"},
 	}
 }
 
 // worst is the code that wins when several apply: 1, then 4, then 3.
 func worst(codes ...exitCode) exitCode {
-	rank := []exitCode{exitOK, exitProblems, exitHeld, exitUsage, exitFailed, exitInterrupted}
+	rank := []exitCode{exitOK, exitProblems, exitHeld, exitDiffers, exitUsage, exitFailed, exitInterrupted}
 	return slices.MaxFunc(append(codes, exitOK), func(a, b exitCode) int {
 		return cmp.Compare(slices.Index(rank, a), slices.Index(rank, b))
 	})

@@ -60,6 +60,18 @@ func openLedger(ctx context.Context, cfg *config.Config) (*syncdb.DB, error) {
 	return openLedgerWith(ctx, cfg, master)
 }
 
+// existingLedger opens the sync database to look at, and makes none.
+func existingLedger(ctx context.Context, cfg *config.Config) (*syncdb.DB, error) {
+	master, err := masterKey(cfg)
+	switch {
+	case missing(cfg), errors.Is(err, errNoKey):
+		return nil, &exitError{code: exitFailed, err: errors.New("there is no ledger yet: the first edfisync run makes it")}
+	case err != nil:
+		return nil, usageError(fmt.Errorf("ledger key: %w", err))
+	}
+	return openLedgerWith(ctx, cfg, master)
+}
+
 // openLedgerWith opens the sync database and makes neither folder nor key.
 func openLedgerWith(ctx context.Context, cfg *config.Config, master *keys.Master) (*syncdb.DB, error) {
 	var grace time.Duration // a lease may be taken over when its last call must have ended, whichever connection's it was

@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/edfisync/edfisync/internal/keys"
 	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
@@ -65,6 +66,11 @@ func printRuns(out io.Writer, runs []syncdb.Run) error {
 
 // look calls fn with the ledger and the connection's id in it.
 func (a *app) look(ctx context.Context, name string, fn func(ledger *syncdb.DB, id int64) error) error {
+	return a.lookWithKeys(ctx, name, func(ledger *syncdb.DB, conn syncdb.Connection, _ *keys.Ring) error { return fn(ledger, conn.ID) })
+}
+
+// lookWithKeys calls fn with the ledger, the connection in it and its keys.
+func (a *app) lookWithKeys(ctx context.Context, name string, fn func(ledger *syncdb.DB, conn syncdb.Connection, ring *keys.Ring) error) error {
 	cfg, err := a.load()
 	if err != nil {
 		return err
@@ -73,22 +79,15 @@ func (a *app) look(ctx context.Context, name string, fn func(ledger *syncdb.DB, 
 	if err != nil {
 		return err
 	}
-	master, err := masterKey(cfg)
-	switch {
-	case missing(cfg), errors.Is(err, errNoKey):
-		return &exitError{code: exitFailed, err: errors.New("there is no ledger yet: the first edfisync run makes it")}
-	case err != nil:
-		return usageError(fmt.Errorf("ledger key: %w", err))
-	}
-	ledger, err := openLedgerWith(ctx, cfg, master)
+	ledger, err := existingLedger(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	id, _, err := ledger.Connection(ctx, conn.Tenant, conn.Name)
+	id, ring, err := ledger.Connection(ctx, conn.Tenant, conn.Name)
 	if err != nil {
 		return errors.Join(err, ledger.Close())
 	}
-	return errors.Join(fn(ledger, id.ID), ledger.Close())
+	return errors.Join(fn(ledger, id, ring), ledger.Close())
 }
 
 func when(t time.Time) string {

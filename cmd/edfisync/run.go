@@ -18,6 +18,7 @@ type runCmd struct {
 	Connection    string   `placeholder:"NAME" help:"Connection to run; not needed when there is only one."`
 	Wait          bool     `help:"Wait for a run that is in progress instead of failing."`
 	ApproveDelete []string `name:"approve-deletes" placeholder:"RESOURCE" help:"Let this run's deletes of a resource through the safeguard. May be repeated."`
+	Resync        bool     `help:"Read the whole target first and repair what others changed in it, deletes included; clears the alarm of a target that was reset."`
 	AcceptLedger  bool     `help:"Go on with a ledger that is new, or was restored from a backup."`
 }
 
@@ -30,6 +31,7 @@ Examples:
     edfisync run
     edfisync run --connection lincoln-2027 --wait --json
     edfisync run --approve-deletes ed-fi/studentSectionAssociations
+    edfisync run --resync
 
 Exit codes:
 
@@ -70,6 +72,7 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 		return fmt.Errorf("%w\n  If this is meant: edfisync run --accept-ledger. docs/operations.md says what to expect", err)
 	}
 	o.engine.Options.Safeguards.ApproveDeletes = approved
+	o.engine.Options.Resync = c.Resync
 	shown := a.newProgress()
 	if shown != nil {
 		o.engine.Progress = shown.event
@@ -110,30 +113,39 @@ func (c *runCmd) approved(conn *config.Connection) ([]string, error) {
 	return resources, nil
 }
 
-// runOnce runs the engine as this process. A lease whose process is gone is ended instead of waited out.
-func (a *app) runOnce(ctx context.Context, cfg *config.Config, o *opened, wait bool) (*sync.Summary, error) {
+// runOnce runs the engine as this process.
+func (a *app) runOnce(ctx context.Context, cfg *config.Config, o *opened, wait bool) (summary *sync.Summary, err error) {
+	err = a.exclusively(ctx, cfg, o, wait, func() error {
+		summary, err = o.engine.Run(ctx)
+		return err
+	})
+	return summary, err
+}
+
+// exclusively does fn, which takes the connection's lease, as this process. A lease whose process is gone is ended instead of waited out.
+func (a *app) exclusively(ctx context.Context, cfg *config.Config, o *opened, wait bool, fn func() error) error {
 	h, err := newHolder(cfg.WorkDir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	failpoint.Reach(failpoint.HolderMade, "", "")
 	defer h.release()
 	o.engine.Options.Holder = h.name
 	told := false
 	for {
-		summary, err := o.engine.Run(ctx)
+		err := fn()
 		var busy *syncdb.BusyError
 		if !errors.As(err, &busy) {
-			return summary, err
+			return err
 		}
 		if isDead(cfg.WorkDir, busy.Holder) {
 			if err := a.takeOver(ctx, cfg, o, busy); err != nil {
-				return nil, fmt.Errorf("take over from a process that is gone: %w", err)
+				return fmt.Errorf("take over from a process that is gone: %w", err)
 			}
 			continue
 		}
 		if !wait {
-			return nil, fmt.Errorf("%w; --wait waits for it", err)
+			return fmt.Errorf("%w; --wait waits for it", err)
 		}
 		if !told && !a.JSON {
 			fmt.Fprintf(a.err, "waiting: run %d is in progress\n", busy.RunID)
@@ -141,7 +153,7 @@ func (a *app) runOnce(ctx context.Context, cfg *config.Config, o *opened, wait b
 		}
 		select {
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		case <-time.After(waitEvery):
 		}
 	}
@@ -224,6 +236,13 @@ func writeSummary(out io.Writer, s *sync.Summary) {
 	fmt.Fprintf(out, "\nrun %d %s in %s: %s\n", s.RunID, s.State, s.Took.Round(time.Millisecond), counted(s.Calls, "write call"))
 	if s.Recovered > 0 {
 		fmt.Fprintf(out, "settled %s an earlier run left without an answer\n", counted(int64(s.Recovered), "call"))
+	}
+	if r := s.Resynced; r != nil {
+		fmt.Fprintf(out, "read %s of the target and corrected %s of the ledger's entries: %s missing, %s different, %s moved; %s extra left alone\n",
+			counted(r.Read, "record"), grouped(r.Corrected), grouped(r.Missing), grouped(r.Different), grouped(r.Moved), grouped(r.Extra))
+		for resource, why := range r.Left {
+			fmt.Fprintf(out, "%s could not be read, its entries stay as they were: %s\n", resource, why)
+		}
 	}
 	for _, h := range s.HeldBack {
 		fmt.Fprintf(out, "held: %s (%s): %s\n", h.What(), counted(h.Ops, "call"), h.Reason)
