@@ -171,7 +171,7 @@ func (c *core) exchange(parent context.Context, k *call, header http.Header) (an
 		e.Sent = k.write && mayHaveTakenEffect(response.StatusCode)
 		e.retryAfter = retryAfter(response.Header, time.Now())
 		return a, e
-	case k.write && fromAPI(response, body):
+	case k.write && fromAPI(k.method, response, body):
 		return a, nil // the status line says that the write is done, whatever became of the body
 	case err != nil:
 		e := networkError(parent, err)
@@ -190,11 +190,13 @@ func mayHaveTakenEffect(status int) bool {
 	return status < 300 || status >= 500 || status == http.StatusRequestTimeout
 }
 
-// fromAPI reports whether a 2xx answer to a write may come from the API: its body is empty or JSON. A proxy's page is not (F9, F10).
-func fromAPI(response *http.Response, body []byte) bool {
+// fromAPI reports whether a 2xx answer to a write may come from the API: its body is empty or JSON. A proxy's page is not, nor is a bare 200 to a
+// PUT or DELETE, which every version of the API answers with 204 (F9, F10): believing one would forget an update or a delete.
+func fromAPI(method string, response *http.Response, body []byte) bool {
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 {
-		return response.ContentLength <= 0 || !isHTML(response.Header)
+		bare := response.StatusCode == http.StatusOK && response.Header.Get("ETag") == "" && response.Header.Get("Location") == ""
+		return !(bare && method != http.MethodPost) && (response.ContentLength <= 0 || !isHTML(response.Header))
 	}
 	return !isHTML(response.Header) && (body[0] == '{' || body[0] == '[')
 }

@@ -122,6 +122,43 @@ func TestPostUnderFaults(t *testing.T) {
 	}
 }
 
+// A proxy's bare 200 must not pass for a PUT or DELETE that was done: nothing would ever send it again (F10).
+func TestABare200ToAPutOrDeleteIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		answer http.HandlerFunc
+		done   bool
+	}{
+		{"200 with nothing", status(200), false},
+		{"200 with an ETag", status(200, "ETag", `"7"`), true},
+		{"200 with JSON", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, 200, map[string]string{"id": testID}) }, true},
+		{"204", status(204), true},
+		{"201", status(201), true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t, nil)
+			h.data("PUT /ed-fi/students/"+testID, tt.answer)
+			h.data("DELETE /ed-fi/students/"+testID, tt.answer)
+			c := h.client(t, func(c *Config) { c.MaxRetries = 1 })
+			_, put := c.Put(t.Context(), "ed-fi/students", testID, []byte(`{}`))
+			_, del := c.Delete(t.Context(), "ed-fi/students", testID)
+			for _, err := range []error{put, del} {
+				if tt.done {
+					if err != nil {
+						t.Error(err)
+					}
+					continue
+				}
+				if e := failureOf(t, err); e.Class != Transient || !e.Sent {
+					t.Errorf("got %v sent=%v, want transient, sent", e.Class, e.Sent)
+				}
+			}
+		})
+	}
+}
+
 func TestTimeoutsCoverTheWholeAnswer(t *testing.T) {
 	t.Parallel()
 	drip := func(w http.ResponseWriter, r *http.Request) { // F16: a byte at a time

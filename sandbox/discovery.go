@@ -107,7 +107,7 @@ func (s *Server) serveDependencies(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(graph.GraphML()) // the client has gone when this fails
 		return
 	}
-	deps, err := schema.Dependencies(s.cat.model)
+	deps, err := s.docs.dependencies()
 	if err != nil {
 		s.refuse(w, r, badRequest(err.Error()))
 		return

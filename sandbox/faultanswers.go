@@ -216,7 +216,7 @@ func (i *injury) spoil(c *captured) {
 	case FaultTokenScope:
 		var members map[string]any
 		if json.Unmarshal(c.body.Bytes(), &members) == nil && members["access_token"] != nil {
-			members["scope"] = "1"
+			members["scope"] = "999999999"
 			body, err := json.Marshal(members)
 			if err == nil { // what was just read can be written
 				c.body.Reset()

@@ -215,7 +215,7 @@ func TestEveryFaultBreaksACallAsItsNameSays(t *testing.T) {
 		for _, tc := range []struct {
 			kind FaultKind
 			want string
-		}{{FaultTokenDown, "<html>"}, {FaultTokenSlow, `"access_token"`}, {FaultTokenScope, `"scope":"1"`}} {
+		}{{FaultTokenDown, "<html>"}, {FaultTokenSlow, `"access_token"`}, {FaultTokenScope, `"scope":"999999999"`}} {
 			c.breakWith(FaultRule{Kind: tc.kind, Delay: time.Millisecond})
 			r, err := http.PostForm(c.base+"/oauth/token", map[string][]string{"grant_type": {"client_credentials"}, "client_id": {testID}, "client_secret": {testSecret}})
 			if err != nil {

@@ -12,9 +12,10 @@ import (
 	"github.com/edfisync/edfisync/schema"
 )
 
-// documents are the OpenAPI documents of a model, made when they are first asked for.
+// documents are the OpenAPI documents of a model and its load order, made when they are first asked for.
 type documents struct {
 	resources, descriptors func() document
+	dependencies           func() ([]schema.Dependency, error)
 }
 
 type document struct {
@@ -34,7 +35,8 @@ func newDocuments(c *catalog) documents {
 			return document{text, `"` + hex.EncodeToString(sum[:8]) + `"`}
 		})
 	}
-	return documents{once("Resources", false), once("Descriptors", true)}
+	dependencies := sync.OnceValues(func() ([]schema.Dependency, error) { return schema.Dependencies(c.model) })
+	return documents{once("Resources", false), once("Descriptors", true), dependencies}
 }
 
 type object = map[string]any

@@ -41,6 +41,7 @@ type world struct {
 	pack     fstest.MapFS
 	foldKeys bool
 	config   *string // version of configuration and mapping
+	tune     func(*edfi.Config)
 }
 
 // ledger is what tests use of a ledger beside the engine's part.
@@ -191,10 +192,14 @@ func (w *world) engine() (*sync.Engine, func()) {
 	w.t.Helper()
 	ctx := w.t.Context()
 	srv := httptest.NewServer(w.front)
-	client, err := edfi.Connect(ctx, edfi.Config{
+	config := edfi.Config{
 		BaseURL: srv.URL, ClientID: "id", ClientSecret: "secret", MaxConcurrency: 8, MinConcurrency: 1,
 		RetryWait: time.Millisecond, MaxRetries: 1,
-	})
+	}
+	if w.tune != nil {
+		w.tune(&config)
+	}
+	client, err := edfi.Connect(ctx, config)
 	if err != nil {
 		w.t.Fatal(err)
 	}
