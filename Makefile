@@ -18,7 +18,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Our binaries are pure Go: one static file, cross-compiled anywhere. Only the race detector of `make test` needs a C compiler.
 export CGO_ENABLED := 0
 
-.PHONY: help build demo test lint generate bench scale fuzz kills release clean
+.PHONY: help build demo test lint generate bench scale fuzz kills sweep release clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ fuzz: ## run every fuzz target for FUZZTIME (5s)
 
 kills: ## kill -9 the program at every named point, and KILLS (2000) times at random: each time the next run must converge
 	EDFISYNC_TEST_KILLS=all EDFISYNC_TEST_RANDOM_KILLS=$(KILLS) $(GO) test -count 1 -timeout 6h -v -run '^TestKill9At(NamedPoints|RandomTimes)$$' ./cmd/edfisync
+
+sweep: ## every fault at every operation (calls, ledger, source) of a reference scenario, once and going on; then everything must be right
+	EDFISYNC_TEST_SWEEP=all $(GO) test -count 1 -timeout 6h -v -run '^TestSweepOfFaultsAtEachOperation$$' ./sync
 
 release: ## cross-compile for linux, darwin and windows on amd64 and arm64 into dist/, with checksums
 	@rm -rf dist; mkdir -p dist

@@ -78,7 +78,7 @@ func failpointProgram(t *testing.T) string {
 
 // baseStudents are the students who are there from the start, groupStudents those of each case.
 const (
-	baseStudents  = 4
+	baseStudents  = 8
 	groupStudents = 6
 )
 

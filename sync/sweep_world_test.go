@@ -1,0 +1,575 @@
+package sync_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	gosync "sync"
+	"testing"
+	"time"
+
+	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/internal/keys"
+	"github.com/edfisync/edfisync/internal/tinysis"
+	"github.com/edfisync/edfisync/sandbox"
+	"github.com/edfisync/edfisync/schema"
+	"github.com/edfisync/edfisync/source"
+	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
+	"github.com/edfisync/edfisync/syncdb/memdb"
+)
+
+// opKind is a kind of input or output an operation is.
+type opKind string
+
+const (
+	httpWrite   opKind = "write call"
+	httpRead    opKind = "read call"
+	httpToken   opKind = "token call"
+	ledgerWrite opKind = "ledger write"
+	ledgerRead  opKind = "ledger read"
+	snapshot    opKind = "snapshot"
+	query       opKind = "query"
+	rows        opKind = "rows"
+)
+
+// fault is what happens to an operation instead of what should.
+type fault string
+
+// Faults of each kind, F-numbers of the catalogue where they have one.
+const (
+	lostBefore   fault = "dropped before commit" // F5, F7
+	lostAfter    fault = "dropped after commit"  // F6, F50
+	truncated    fault = "answer cut short"      // F8
+	html         fault = "a proxy's page"        // F9
+	answers500   fault = "500"                   // F14
+	answers500in fault = "500 after commit"      // F14
+	answers503   fault = "503"                   // F14
+	answers429   fault = "429"                   // F15
+	answers401   fault = "401"                   // F19
+	fails        fault = "error"                 // F37, F49–F52, F55
+	fenced       fault = "fenced"                // F58
+	noRows       fault = "no rows"               // F38
+	breaksOff    fault = "error after some rows" // F37
+)
+
+// faultsOf are the faults that apply to a kind of operation.
+func faultsOf(k opKind) []fault {
+	switch k {
+	case httpWrite:
+		return []fault{lostBefore, lostAfter, truncated, html, answers500, answers500in, answers503, answers429, answers401}
+	case httpRead:
+		return []fault{lostBefore, truncated, html, answers500, answers503, answers429, answers401}
+	case httpToken:
+		return []fault{lostBefore, truncated, html, answers500, answers429, answers401}
+	case ledgerWrite:
+		return []fault{fails, lostAfter, fenced}
+	case rows:
+		return []fault{breaksOff, noRows}
+	default:
+		return []fault{fails}
+	}
+}
+
+// script counts operations and says which of them meet a fault. Safe for concurrent use.
+type script struct {
+	mu    gosync.Mutex
+	kinds []opKind // of the operations so far
+	at    int      // index of the first operation that meets the fault; operations of other kinds pass
+	kind  opKind   // "" = nothing happens
+	fault fault
+	runs  int // for how many runs of the engine it goes on after its first time; 0 = once
+	hit   bool
+	over  bool
+}
+
+// next counts an operation and returns the fault it meets, "" for none.
+func (s *script) next(k opKind) fault {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.kinds = append(s.kinds, k)
+	if s.over || k != s.kind || len(s.kinds)-1 < s.at || s.hit && s.runs == 0 {
+		return ""
+	}
+	s.hit = true
+	return s.fault
+}
+
+// nextRun tells that a run of the engine ended.
+func (s *script) nextRun() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hit {
+		s.runs--
+		s.over = s.over || s.runs <= 0
+	}
+}
+
+// lab is a place for scenarios: a sandbox that is used again and again, everything else is new for each scenario.
+type lab struct {
+	t       *testing.T
+	model   *schema.Model
+	sandbox *sandbox.Server
+	api     *tinysis.API
+	deps    []schema.Dependency
+	dir     string
+	made    int
+}
+
+func newLab(t *testing.T) *lab {
+	t.Helper()
+	l := &lab{t: t, dir: t.TempDir()}
+	var err error
+	l.model, err = schema.Bundled("5.2")
+	l.ok(err)
+	l.sandbox, err = sandbox.New(sandbox.Options{Model: l.model, ClientID: "id", ClientSecret: "secret", MaxTokens: 1 << 30})
+	l.ok(err)
+	t.Cleanup(func() { l.sandbox.Close() })
+	l.api = &tinysis.API{Handler: l.sandbox.Handler(), ClientID: "id", ClientSecret: "secret"}
+	l.deps, err = schema.Dependencies(l.model)
+	l.ok(err)
+	return l
+}
+
+func (l *lab) ok(err error) {
+	l.t.Helper()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// trial is one scenario under one script.
+type trial struct {
+	*lab
+	script *script
+	sis    *tinysis.DB
+	ledger sweepLedger
+	conn   syncdb.Connection
+	ring   *keys.Ring
+
+	mu         gosync.Mutex
+	violations []string
+	expected   map[string]tinysis.Record // what the SIS says now
+	durable    map[string]int            // intents that were durable before their call: "PUT ed-fi/students/ID", "POST ed-fi/students"
+	posted     map[string]map[[32]byte]bool
+	fencedOut  bool // the ledger said so in this run
+}
+
+// sweepLedger is what the sweep needs of a ledger beside the engine's part.
+type sweepLedger interface {
+	ledger
+	ExpireLease(ctx context.Context, connID int64, holder string) error
+}
+
+// newTrial makes the SIS, a foreign record at the target and an empty ledger. onDisk says that the ledger is SQLite.
+func (l *lab) newTrial(s *script, onDisk bool) *trial {
+	l.t.Helper()
+	l.ok(l.api.Wipe())
+	l.made++
+	tr := &trial{lab: l, script: s, durable: map[string]int{}, posted: map[string]map[[32]byte]bool{}}
+	var err error
+	tr.sis, err = tinysis.Create(l.t.Context(), filepath.Join(l.dir, fmt.Sprintf("sis%d.db", l.made)), 2)
+	l.ok(err)
+	master, err := keys.ParseMaster("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=")
+	l.ok(err)
+	cfg := syncdb.Config{Master: master, Grace: time.Millisecond}
+	if onDisk {
+		cfg.DSN = "sqlite:" + filepath.Join(l.dir, fmt.Sprintf("ledger%d.db", l.made))
+		tr.ledger, err = syncdb.Open(l.t.Context(), cfg)
+		l.ok(err)
+	} else {
+		tr.ledger = memdb.Open(cfg)
+	}
+	tr.conn, tr.ring, err = tr.ledger.Connection(l.t.Context(), "default", "sweep")
+	l.ok(err)
+	return tr
+}
+
+func (tr *trial) close() {
+	_ = tr.sis.Close()
+	if c, ok := tr.ledger.(io.Closer); ok {
+		_ = c.Close()
+	}
+}
+
+func (tr *trial) violation(format string, args ...any) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.violations = append(tr.violations, fmt.Sprintf(format, args...))
+}
+
+// run syncs once, as a process that starts and ends.
+func (tr *trial) run() (*sync.Summary, error) {
+	tr.t.Helper()
+	ctx := tr.t.Context()
+	var err error
+	if tr.expected, err = tr.sis.Expected(ctx); err != nil {
+		tr.t.Fatal(err)
+	}
+	tr.fencedOut = false
+	defer tr.script.nextRun()
+	client, err := edfi.Connect(ctx, edfi.Config{
+		BaseURL: "http://target.example", ClientID: "id", ClientSecret: "secret", MaxConcurrency: 2, MinConcurrency: 2,
+		RetryWait: time.Millisecond, MaxRetryWait: time.Millisecond, MaxRetries: 1, Transport: &sweepTransport{tr},
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	if err := client.Login(ctx); err != nil {
+		return nil, err
+	}
+	pack, err := source.LoadPack(tinysis.Pack(), source.SQLite)
+	tr.ok(err)
+	db, err := source.Open(ctx, source.Config{Driver: source.SQLite, DSN: tr.sis.Path})
+	tr.ok(err)
+	defer db.Close()
+	rules := schema.Rules{Version: 1}
+	bound, err := db.Bind(ctx, nil, pack, tr.model, rules, nil)
+	tr.ok(err)
+	e := &sync.Engine{
+		Model: tr.model, Dependencies: tr.deps, Source: sweepSource{sync.FromSource(db, bound), tr}, Ledger: faultyLedger{tr.ledger, tr},
+		Keys: tr.ring, Connection: tr.conn, Target: func(check func() error) sync.Target { return client.Guarded(check) },
+		Options: sync.Options{
+			WorkDir: tr.dir, SettleDelay: time.Millisecond, Workers: 2, Mappers: 1, Rules: rules, Holder: "sweep",
+			Safeguards: lenient(), History: time.Hour,
+		},
+	}
+	// A lease left behind is one of a process that ended: what the next one does about it is the program's part.
+	if err := tr.ledger.ExpireLease(ctx, tr.conn.ID, "sweep"); err != nil {
+		tr.t.Fatal(err)
+	}
+	s, err := e.Run(ctx)
+	if err == nil && s != nil {
+		tr.accounted(s)
+	}
+	return s, err
+}
+
+// accounted checks I11 from the outside: the outcomes of each resource add up to its rows.
+func (tr *trial) accounted(s *sync.Summary) {
+	for _, r := range s.Resources {
+		t := r.Totals
+		if sum := t.Unchanged + t.Created + t.Updated + t.Rekeyed + t.Invalid; sum > t.Rows {
+			tr.violation("I11: %s: %d rows, %d outcomes", r.Resource, t.Rows, sum)
+		}
+	}
+}
+
+// sweepTransport is the target without a network, with faults, and with eyes on what reaches it.
+type sweepTransport struct{ tr *trial }
+
+func (s *sweepTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	kind := httpRead
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/oauth/token"):
+		kind = httpToken
+	case r.Method != http.MethodGet:
+		kind = httpWrite
+	}
+	var body []byte
+	if r.Body != nil {
+		var err error
+		if body, err = io.ReadAll(r.Body); err != nil {
+			return nil, err
+		}
+		r.Body.Close()
+	}
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
+	if kind == httpWrite {
+		s.tr.seen(r, body)
+	}
+	f := s.tr.script.next(kind)
+	dropped := &net.OpError{Op: "read", Net: "tcp", Err: errors.New("connection reset by peer")}
+	switch f {
+	case lostBefore:
+		return nil, dropped
+	case html:
+		return answer(r, http.StatusOK, "text/html", "<html><body>Welcome</body></html>"), nil
+	case answers500:
+		return answer(r, 500, "application/problem+json", `{"type":"urn:ed-fi:api:system","status":500}`), nil
+	case answers503:
+		return answer(r, 503, "text/html", "busy"), nil
+	case answers429:
+		return answer(r, 429, "text/plain", ""), nil
+	case answers401:
+		return answer(r, 401, "application/problem+json", `{"type":"urn:ed-fi:api:security:authentication","status":401}`), nil
+	}
+	inner := r.Clone(r.Context())
+	inner.Body, inner.RequestURI = io.NopCloser(bytes.NewReader(body)), r.URL.RequestURI()
+	w := httptest.NewRecorder()
+	s.tr.sandbox.Handler().ServeHTTP(w, inner)
+	if kind == httpWrite {
+		s.tr.answered(r, w)
+	}
+	switch f {
+	case lostAfter:
+		return nil, dropped
+	case answers500in:
+		return answer(r, 500, "application/problem+json", `{"type":"urn:ed-fi:api:system","status":500}`), nil
+	}
+	response := w.Result()
+	response.Request = r
+	if f == truncated {
+		text := w.Body.Bytes()
+		response.ContentLength = int64(len(text)) + 1
+		response.Body = io.NopCloser(io.MultiReader(bytes.NewReader(text[:len(text)/2]), brokenReader{}))
+	}
+	return response, nil
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+func answer(r *http.Request, status int, kind, text string) *http.Response {
+	return &http.Response{
+		StatusCode: status, Status: fmt.Sprint(status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Content-Type": {kind}},
+		Body: io.NopCloser(strings.NewReader(text)), ContentLength: int64(len(text)), Request: r,
+	}
+}
+
+// seen judges a write call as it leaves.
+func (tr *trial) seen(r *http.Request, body []byte) {
+	path := strings.TrimPrefix(r.URL.Path, "/data/v3/")
+	parts := strings.SplitN(path, "/", 3)
+	resource := strings.Join(parts[:min(2, len(parts))], "/")
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	if tr.fencedOut {
+		tr.violations = append(tr.violations, "I7: "+r.Method+" "+resource+" left after the ledger had fenced the run out")
+	}
+	if r.Method == http.MethodPost {
+		if tr.posted[resource] == nil {
+			tr.posted[resource] = map[[32]byte]bool{}
+		}
+		tr.posted[resource][sha256.Sum256(body)] = true
+		if tr.durable["POST "+resource] < len(tr.posted[resource]) {
+			tr.violations = append(tr.violations, "I3: POST "+resource+" left without a durable intent")
+		}
+		return
+	}
+	if tr.durable[r.Method+" "+path] == 0 {
+		tr.violations = append(tr.violations, "I3: "+r.Method+" "+resource+" left without a durable intent")
+	}
+	if r.Method == http.MethodDelete {
+		record, ok := tr.api.Get(resource, parts[len(parts)-1])
+		if _, wanted := tr.expected[record.Name()]; ok && wanted {
+			tr.violations = append(tr.violations, "I5: DELETE of "+record.Name()+", which is in the source")
+		}
+	}
+}
+
+// answered judges what the target itself says to a write: none of ours may be refused for want of order.
+func (tr *trial) answered(r *http.Request, w *httptest.ResponseRecorder) {
+	if w.Code == http.StatusConflict || w.Code == http.StatusBadRequest {
+		tr.violation("I6: %s %s was answered %d: %s", r.Method, r.URL.Path, w.Code, w.Body)
+	}
+}
+
+// sweepSource is the source with faults.
+type sweepSource struct {
+	sync.Source
+	tr *trial
+}
+
+func (s sweepSource) Begin(ctx context.Context) (sync.Snapshot, error) {
+	if s.tr.script.next(snapshot) != "" {
+		return nil, errors.New("too many clients already")
+	}
+	inner, err := s.Source.Begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return sweepSnapshot{inner, s.tr}, nil
+}
+
+type sweepSnapshot struct {
+	sync.Snapshot
+	tr *trial
+}
+
+func (s sweepSnapshot) Open(ctx context.Context, q *source.Bound) (sync.Rows, error) {
+	if s.tr.script.next(query) != "" {
+		return nil, errors.New("canceling statement due to conflict with recovery")
+	}
+	inner, err := s.Snapshot.Open(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return &sweepRows{inner, s.tr.script.next(rows), 0}, nil
+}
+
+type sweepRows struct {
+	sync.Rows
+	fault fault
+	calls int
+}
+
+func (s *sweepRows) Next(ctx context.Context, b *source.Batch) error {
+	s.calls++
+	switch {
+	case s.fault == noRows:
+		return io.EOF
+	case s.fault == breaksOff && s.calls > 1:
+		return errors.New("server closed the connection unexpectedly")
+	}
+	return s.Rows.Next(ctx, b)
+}
+
+// faultyLedger is the ledger with faults, and notes which intents are durable.
+type faultyLedger struct {
+	sweepLedger
+	tr *trial
+}
+
+var errLedger = errors.New("disk I/O error")
+
+// write carries out a write under the script.
+func (f faultyLedger) write(fn func() error) error {
+	switch f.tr.script.next(ledgerWrite) {
+	case fails:
+		return errLedger
+	case fenced:
+		f.tr.mu.Lock()
+		f.tr.fencedOut = true
+		f.tr.mu.Unlock()
+		return syncdb.ErrFenced
+	case lostAfter:
+		if err := fn(); err != nil {
+			return err
+		}
+		return errLedger
+	}
+	return fn()
+}
+
+func (f faultyLedger) read(fn func() error) error {
+	if f.tr.script.next(ledgerRead) != "" {
+		return errLedger
+	}
+	return fn()
+}
+
+func (f faultyLedger) RequestRun(ctx context.Context, conn int64, reason string) (run syncdb.Run, joined bool, err error) {
+	err = f.write(func() (err error) { run, joined, err = f.sweepLedger.RequestRun(ctx, conn, reason); return err })
+	return run, joined, err
+}
+
+func (f faultyLedger) StartRun(ctx context.Context, conn int64, holder string, ttl time.Duration) (run syncdb.Run, l syncdb.Lease, err error) {
+	err = f.write(func() (err error) { run, l, err = f.sweepLedger.StartRun(ctx, conn, holder, ttl); return err })
+	return run, l, err
+}
+
+func (f faultyLedger) SaveStep(ctx context.Context, l syncdb.Lease, s syncdb.Step) error {
+	return f.write(func() error { return f.sweepLedger.SaveStep(ctx, l, s) })
+}
+
+func (f faultyLedger) FinishRun(ctx context.Context, l syncdb.Lease, state syncdb.RunState, totals json.RawMessage, text string) error {
+	return f.write(func() error { return f.sweepLedger.FinishRun(ctx, l, state, totals, text) })
+}
+
+func (f faultyLedger) Append(ctx context.Context, l syncdb.Lease, step int, intents []syncdb.Intent, results []syncdb.Result) error {
+	return f.write(func() error {
+		if err := f.sweepLedger.Append(ctx, l, step, intents, results); err != nil {
+			return err
+		}
+		f.tr.mu.Lock()
+		defer f.tr.mu.Unlock()
+		for _, in := range intents {
+			switch in.Verb {
+			case syncdb.Create:
+				f.tr.durable["POST "+in.Resource]++
+			case syncdb.Update:
+				f.tr.durable["PUT "+in.Resource+"/"+in.EdfiID]++
+			case syncdb.Delete:
+				f.tr.durable["DELETE "+in.Resource+"/"+in.EdfiID]++
+			}
+		}
+		return nil
+	})
+}
+
+func (f faultyLedger) Fold(ctx context.Context, l syncdb.Lease, step int) (n int, err error) {
+	err = f.write(func() (err error) { n, err = f.sweepLedger.Fold(ctx, l, step); return err })
+	return n, err
+}
+
+func (f faultyLedger) Recover(ctx context.Context, l syncdb.Lease) (s syncdb.RecoverStats, err error) {
+	err = f.write(func() (err error) { s, err = f.sweepLedger.Recover(ctx, l); return err })
+	return s, err
+}
+
+func (f faultyLedger) SetScope(ctx context.Context, l syncdb.Lease, s syncdb.Scope) error {
+	return f.write(func() error { return f.sweepLedger.SetScope(ctx, l, s) })
+}
+
+func (f faultyLedger) Claim(ctx context.Context, l syncdb.Lease, resource string, updates []syncdb.Entry) error {
+	return f.write(func() error { return f.sweepLedger.Claim(ctx, l, resource, updates) })
+}
+
+func (f faultyLedger) SaveProblems(ctx context.Context, l syncdb.Lease, problems []syncdb.Problem) error {
+	return f.write(func() error { return f.sweepLedger.SaveProblems(ctx, l, problems) })
+}
+
+func (f faultyLedger) CloseProblems(ctx context.Context, l syncdb.Lease, resources []string) (n int, err error) {
+	err = f.write(func() (err error) { n, err = f.sweepLedger.CloseProblems(ctx, l, resources); return err })
+	return n, err
+}
+
+func (f faultyLedger) KeepProblems(ctx context.Context, l syncdb.Lease, resource string, sources []syncdb.Hash) error {
+	return f.write(func() error { return f.sweepLedger.KeepProblems(ctx, l, resource, sources) })
+}
+
+func (f faultyLedger) Count(ctx context.Context, conn int64, resource string) (n int64, err error) {
+	err = f.read(func() (err error) { n, err = f.sweepLedger.Count(ctx, conn, resource); return err })
+	return n, err
+}
+
+func (f faultyLedger) Hashes(ctx context.Context, conn int64, resource string, fn func(key, record, source syncdb.Hash, state syncdb.State) error) error {
+	return f.read(func() error { return f.sweepLedger.Hashes(ctx, conn, resource, fn) })
+}
+
+func (f faultyLedger) Each(ctx context.Context, conn int64, resource string, fn func(*syncdb.Entry) error) error {
+	return f.read(func() error { return f.sweepLedger.Each(ctx, conn, resource, fn) })
+}
+
+func (f faultyLedger) Lookup(ctx context.Context, conn int64, resource string, keys []syncdb.Hash) (found map[syncdb.Hash]syncdb.Entry, err error) {
+	err = f.read(func() (err error) { found, err = f.sweepLedger.Lookup(ctx, conn, resource, keys); return err })
+	return found, err
+}
+
+func (f faultyLedger) Resources(ctx context.Context, conn int64) (paths []string, err error) {
+	err = f.read(func() (err error) { paths, err = f.sweepLedger.Resources(ctx, conn); return err })
+	return paths, err
+}
+
+func (f faultyLedger) Scope(ctx context.Context, conn int64, resource string) (s syncdb.Scope, err error) {
+	err = f.read(func() (err error) { s, err = f.sweepLedger.Scope(ctx, conn, resource); return err })
+	return s, err
+}
+
+func (f faultyLedger) Rejected(ctx context.Context, conn int64, resource string) (m map[syncdb.Hash]syncdb.Hash, err error) {
+	err = f.read(func() (err error) { m, err = f.sweepLedger.Rejected(ctx, conn, resource); return err })
+	return m, err
+}
+
+func (f faultyLedger) SaveAttempts(ctx context.Context, l syncdb.Lease, attempts []syncdb.Attempt) error {
+	return f.write(func() error { return f.sweepLedger.SaveAttempts(ctx, l, attempts) })
+}
+
+func (f faultyLedger) PurgeAttempts(ctx context.Context, conn int64, before time.Time) (n int64, err error) {
+	err = f.write(func() (err error) { n, err = f.sweepLedger.PurgeAttempts(ctx, conn, before); return err })
+	return n, err
+}
