@@ -119,6 +119,9 @@ func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err erro
 		}
 		return
 	}
+	if o.hold > 0 && r.outcome != Blocked && r.outcome != Failed {
+		s.x.plan.approved.done[o.hold-1].Add(1)
+	}
 	if o.silent == release {
 		s.totals.Released++
 		return

@@ -6,6 +6,7 @@ package sync
 import (
 	"context"
 	"encoding/json"
+	"iter"
 	"log/slog"
 	"net/url"
 	"time"
@@ -107,6 +108,16 @@ type TargetMemory interface {
 	SetTarget(ctx context.Context, lease syncdb.Lease, t syncdb.TargetState) error
 }
 
+// Holds is the part of the ledger that keeps what waits for a person (engine.md §6).
+type Holds interface {
+	// SaveHold replaces the ops of the open hold with the same resource, verb and rule, or opens one. Without ops such a hold is released.
+	SaveHold(ctx context.Context, lease syncdb.Lease, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (syncdb.Plan, error)
+	Plans(ctx context.Context, connection int64, f syncdb.PlanFilter) ([]syncdb.Plan, error)
+	PlanOps(ctx context.Context, connection, id int64, fn func(syncdb.PlanOp) error) error
+	// ClosePlan returns a *syncdb.PlanStateError when a person decided otherwise meanwhile.
+	ClosePlan(ctx context.Context, lease syncdb.Lease, id int64, to syncdb.PlanState) error
+}
+
 // Ledger is all of it. *syncdb.DB and *memdb.DB are ledgers.
 type Ledger interface {
 	Runs
@@ -117,6 +128,7 @@ type Ledger interface {
 	Bulk
 	TargetMemory
 	Receipts
+	Holds
 }
 
 // Options tune a run. The zero value works.

@@ -1,11 +1,154 @@
 package sync
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync/atomic"
 
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
+
+// approvals are the holds a person approved, and how far a run gets with them.
+type approvals struct {
+	holds  []syncdb.Plan
+	wanted []int64        // ops the source still asks for
+	done   []atomic.Int64 // of these: answered for good
+}
+
+// decisions reads what people said about ops of earlier runs, and gives every gate the ops it concerns. An op is meant only when it is the
+// same in every part; another one on the same record is judged anew. Later decisions go before earlier ones.
+func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned) ([]*gate, *approvals, error) {
+	gates, approved := newGates(found), &approvals{}
+	decided, err := e.Ledger.Plans(ctx, e.Connection.ID, syncdb.PlanFilter{
+		Kind: syncdb.PlanHold, States: []syncdb.PlanState{syncdb.PlanApproved, syncdb.PlanDiscarded},
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("read what is held: %w", err)
+	}
+	undone, err := e.Ledger.Plans(ctx, e.Connection.ID, syncdb.PlanFilter{
+		Kind: syncdb.PlanUndo, States: []syncdb.PlanState{syncdb.PlanOpen, syncdb.PlanApproved, syncdb.PlanApplied, syncdb.PlanDiscarded},
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("read what was undone: %w", err)
+	}
+	plans := append(decided, undone...)
+	slices.SortFunc(plans, func(a, b syncdb.Plan) int { return cmp.Compare(a.ID, b.ID) })
+	said := map[opID]int{} // index of the approved hold, -1 = no
+	for _, p := range plans {
+		verdict := -1
+		if p.Kind == syncdb.PlanHold && p.State == syncdb.PlanApproved {
+			verdict = len(approved.holds)
+			approved.holds = append(approved.holds, p)
+		}
+		err := e.Ledger.PlanOps(ctx, e.Connection.ID, p.ID, func(o syncdb.PlanOp) error {
+			said[identify(o)] = verdict
+			return nil
+		})
+		if err != nil {
+			return nil, nil, fmt.Errorf("read what is held: %w", err)
+		}
+	}
+	approved.wanted, approved.done = make([]int64, len(approved.holds)), make([]atomic.Int64, len(approved.holds))
+	if len(said) == 0 {
+		return gates, approved, nil
+	}
+	err = e.eachOp(ctx, s, found, func(resource int, o syncdb.PlanOp) error {
+		verdict, ok := said[identify(o)]
+		if !ok {
+			return nil
+		}
+		g := gates[resource]
+		g.decided[o.Verb]++
+		if verdict < 0 {
+			g.refused[o.KeyHash] = struct{}{}
+			return nil
+		}
+		g.approved[o.KeyHash] = verdict
+		approved.wanted[verdict]++
+		return nil
+	})
+	return gates, approved, err
+}
+
+// saveHolds writes what the safeguards keep back, each part with exactly its ops, and releases the open holds nothing asks for any more.
+// It comes before the first call (I5e).
+func (e *Engine) saveHolds(ctx context.Context, k *keeper, s *scope, found []*scanned, p *Plan) error {
+	for i := range p.Held {
+		part := &p.Held[i]
+		if !part.asked() {
+			continue
+		}
+		counts := map[string]map[string]int64{}
+		for resource, n := range part.counts {
+			counts[resource] = map[string]int64{part.Verb: n}
+		}
+		text, err := json.Marshal(counts)
+		if err != nil {
+			return fmt.Errorf("write the counts of a hold: %w", err)
+		}
+		h, err := e.Ledger.SaveHold(ctx, k.current(), syncdb.Plan{
+			Resource: part.Resource, Verb: part.verb, Rule: string(part.Rule), Reason: part.Reason, Config: e.Config, Counts: text,
+		}, e.opsWhere(ctx, s, found, func(resource int, o syncdb.PlanOp) bool {
+			return p.gates[resource].judge(o.Verb, o.KeyHash).held == part
+		}))
+		if err != nil {
+			return fmt.Errorf("keep what is held: %w", err)
+		}
+		part.Hold, part.Ops = h.ID, h.Ops
+	}
+	open, err := e.Ledger.Plans(ctx, e.Connection.ID, syncdb.PlanFilter{Kind: syncdb.PlanHold, States: []syncdb.PlanState{syncdb.PlanOpen}})
+	if err != nil {
+		return fmt.Errorf("read what is held: %w", err)
+	}
+	for _, h := range open {
+		if slices.ContainsFunc(p.Held, func(part HeldPart) bool { return part.Hold == h.ID }) {
+			continue
+		}
+		// No ops, so it is released: the rows are back, or an operator let the deletes through.
+		nothing := func(func(syncdb.PlanOp, error) bool) {}
+		if _, err := e.Ledger.SaveHold(ctx, k.current(), h, nothing); err != nil {
+			return fmt.Errorf("release hold %d: %w", h.ID, err)
+		}
+	}
+	return nil
+}
+
+// closeHolds closes the approved holds of a run that came to its end: applied when every op of it that the source still asked for was answered,
+// released when it asked for none. What was blocked or failed stays approved for the next run.
+func (e *Engine) closeHolds(ctx context.Context, k *keeper, a *approvals) error {
+	for i, h := range a.holds {
+		to := syncdb.PlanApplied
+		switch {
+		case a.wanted[i] == 0:
+			to = syncdb.PlanReleased
+		case a.done[i].Load() < a.wanted[i]:
+			continue
+		}
+		if err := e.closeHold(ctx, k, h, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// closeHold closes one hold, unless a person decided about it meanwhile.
+func (e *Engine) closeHold(ctx context.Context, k *keeper, h syncdb.Plan, to syncdb.PlanState) error {
+	err := e.Ledger.ClosePlan(ctx, k.current(), h.ID, to)
+	var decided *syncdb.PlanStateError
+	if err != nil && !errors.As(err, &decided) {
+		return fmt.Errorf("close hold %d: %w", h.ID, err)
+	}
+	if err == nil {
+		e.logger().Info("hold closed", slog.Int64("hold", h.ID), slog.String("rule", h.Rule), slog.String("state", string(to)))
+	}
+	return nil
+}
 
 // keptBack reports whether an op is kept back by a safeguard or by what a person said, and files it as held then (I5e, I11).
 func (s *stepRun) keptBack(o *op) bool {

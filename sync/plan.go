@@ -35,7 +35,8 @@ type Plan struct {
 	// Changes are field-level details, at most as many as were asked for.
 	Changes []Change `json:"changes,omitempty"`
 
-	gates []*gate // by resource
+	gates    []*gate // by resource
+	approved *approvals
 }
 
 // Writes returns how many calls the plan would make.
@@ -59,7 +60,7 @@ func decide(found []*scanned, gates []*gate, g Safeguards, st standing) *Plan {
 			gates[i].rest[syncdb.Delete] = &HeldPart{Resource: r.Path, Verb: "delete", Rule: RulePreventDelete, Reason: RulePreventDelete.cause()}
 		}
 		tallies[i] = tally{
-			resource: r.Path, entries: rp.Entries, rows: rp.Rows, creates: rp.Create, updates: rp.Update - gates[i].decided[syncdb.Update],
+			resource: r.Path, entries: rp.Entries, rows: rp.Rows, creates: rp.Create - gates[i].decided[syncdb.Create], updates: rp.Update - gates[i].decided[syncdb.Update],
 			deletes: rp.Delete - gates[i].decided[syncdb.Delete], rollover: rp.Rollover, letThrough: slices.Contains(g.ApproveDeletes, r.Path),
 		}
 		if gates[i].rest[syncdb.Delete] != nil {

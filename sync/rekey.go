@@ -18,7 +18,8 @@ type move struct {
 	edfiID  string
 	origin  syncdb.Origin
 	how     moveKind
-	changed bool // the rest of the record differs too
+	changed bool        // the rest of the record differs too
+	record  syncdb.Hash // what the entry under the old key has
 
 	otherYear bool // the new key is of another school year: the old record usually stays (F68)
 }
@@ -93,7 +94,7 @@ func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]map[syn
 			return nil
 		}
 		delete(gone, rec.SourceHash) // a source key that is given twice moves one record only
-		m := move{old: g.key, edfiID: g.id, origin: g.origin, changed: g.state != syncdb.Live || g.record != rec.RecordHash}
+		m := move{old: g.key, edfiID: g.id, origin: g.origin, record: g.record, changed: g.state != syncdb.Live || g.record != rec.RecordHash}
 		follows, err := cascades.explain(g.text, rec.Key, hasher, moved)
 		switch {
 		case err != nil:

@@ -116,8 +116,16 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	}
 	defer closeAll(found)
 
-	plan := decide(found, newGates(found), o.Safeguards, standing{})
+	gates, approved, err := e.decisions(ctx, sc, found)
+	if err != nil {
+		return err
+	}
+	plan := decide(found, gates, o.Safeguards, standing{})
+	plan.approved = approved
 	failpoint.Reach(failpoint.Planned, "", "")
+	if err := e.saveHolds(ctx, k, sc, found, plan); err != nil {
+		return err
+	}
 	e.logPlan(plan)
 	if s.LeftAlone, err = e.outOfScope(ctx, found); err != nil {
 		return err
@@ -146,6 +154,9 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 		return fmt.Errorf("clear problems that are gone: %w", err)
 	}
 	failpoint.Reach(failpoint.ClearAfter, "", "")
+	if err := e.closeHolds(ctx, k, approved); err != nil {
+		return err
+	}
 	if err := e.receipt(ctx, o, k, found, s, recovered.Open+recovered.Folded > 0 || o.Resync); err != nil {
 		return err
 	}
@@ -251,7 +262,11 @@ func (e *Engine) Plan(ctx context.Context, details int) (*Plan, error) {
 		return nil, err
 	}
 	defer closeAll(found)
-	plan := decide(found, newGates(found), o.Safeguards, standing{})
+	gates, _, err := e.decisions(ctx, sc, found)
+	if err != nil {
+		return nil, err
+	}
+	plan := decide(found, gates, o.Safeguards, standing{})
 	if err := predictBlocked(sc, found, plan); err != nil {
 		return nil, err
 	}

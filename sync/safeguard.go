@@ -114,6 +114,7 @@ type HeldPart struct {
 	Ops      int64  `json:"ops"`
 	Hold     int64  `json:"hold,omitempty"` // its number in the ledger; 0 = it is not approved with a hold
 	verb     syncdb.Verb
+	counts   map[string]int64 // ops by resource
 }
 
 // What names the calls for a person: "deletes of ed-fi/students".
@@ -275,7 +276,14 @@ func shut(parts []HeldPart, gates []*gate, ts []tally) {
 					continue
 				}
 				g.rest[verb] = part
+				if n == 0 {
+					continue
+				}
 				part.Ops += n
+				if part.counts == nil {
+					part.counts = map[string]int64{}
+				}
+				part.counts[t.resource] += n
 			}
 		}
 	}

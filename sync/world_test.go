@@ -51,6 +51,7 @@ type ledger interface {
 	Issues(ctx context.Context, connID int64, openOnly bool) ([]syncdb.Issue, error)
 	Problems(ctx context.Context, connID int64, f syncdb.ProblemFilter) ([]syncdb.Problem, error)
 	Cancel(ctx context.Context, connID int64) error
+	DecidePlan(ctx context.Context, connID, id int64, from []syncdb.PlanState, to syncdb.PlanState, who, why string) (syncdb.Plan, error)
 	AttemptsOfRun(ctx context.Context, connID, runID int64, fn func(*syncdb.Attempt) error) error
 }
 
