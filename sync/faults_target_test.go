@@ -428,7 +428,7 @@ func TestF23OtherVendorsRecordRefersToOurs(t *testing.T) {
 	w := newWorld(t)
 	w.fill(6)
 	w.mustRun()
-	theirs := w.other(http.MethodPost, "studentSchoolAssociations", `{"studentReference":{"studentUniqueId":"S0002"},"schoolReference":{"schoolId":11},
+	theirs := w.neighbour(http.MethodPost, "studentSchoolAssociations", `{"studentReference":{"studentUniqueId":"S0002"},"schoolReference":{"schoolId":11},
 		"entryDate":"2024-08-18","entryGradeLevelDescriptor":"uri://ed-fi.org/GradeLevelDescriptor#Ninth grade"}`, http.StatusCreated)
 	for _, table := range []string{"demographic", "enrolment", "student"} {
 		w.exec(`delete from ` + table + ` where id = 2`)
@@ -437,13 +437,13 @@ func TestF23OtherVendorsRecordRefersToOurs(t *testing.T) {
 	if s.Totals.Blocked != 1 || !w.hasIssue("dependent-exists") {
 		t.Errorf("got totals %+v and calls %v, want the student's delete blocked", s.Totals, calls)
 	}
-	w.other(http.MethodGet, "studentSchoolAssociations/"+theirs, "", http.StatusOK)
-	w.other(http.MethodDelete, "studentSchoolAssociations/"+theirs, "", http.StatusNoContent)
+	w.neighbour(http.MethodGet, "studentSchoolAssociations/"+theirs, "", http.StatusOK)
+	w.neighbour(http.MethodDelete, "studentSchoolAssociations/"+theirs, "", http.StatusNoContent)
 	w.heals()
 }
 
-// other makes a call as another client of the API and returns the id in Location.
-func (w *world) other(method, path, body string, want int) (id string) {
+// neighbour makes a call as another client of the API and returns the id in Location.
+func (w *world) neighbour(method, path, body string, want int) (id string) {
 	w.t.Helper()
 	srv := httptest.NewServer(w.sandbox.Handler())
 	defer srv.Close()
@@ -516,7 +516,7 @@ func TestF26NotFound(t *testing.T) {
 		w.fill(6)
 		w.mustRun()
 		for _, n := range []int{2, 4} { // one whose row goes, one whose row changes
-			w.other(http.MethodDelete, "studentEducationOrganizationAssociations/"+w.idOf("studentEducationOrganizationAssociations", fmt.Sprintf("studentUniqueId=S%04d", n)), "", http.StatusNoContent)
+			w.neighbour(http.MethodDelete, "studentEducationOrganizationAssociations/"+w.idOf("studentEducationOrganizationAssociations", fmt.Sprintf("studentUniqueId=S%04d", n)), "", http.StatusNoContent)
 		}
 		w.editAll()
 		s, calls := w.mustRun()
