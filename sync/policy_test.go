@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -186,5 +187,56 @@ func TestRowBlockedByAnOrganizationOfAnyKindNamesItsResource(t *testing.T) {
 		if p.BlockedResource != "ed-fi/schools" {
 			t.Errorf("%s waits for %q, want the school whose row breaks a rule", p.Resource, p.BlockedResource)
 		}
+	}
+}
+
+func TestRefusedRecordIsSentAgainOnceWhenAskedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(2)
+	w.refuseBodies("studentSchoolAssociations", "S0001", 400, invalidData, "x")
+	w.mustRun()
+	ask := func(want int) {
+		t.Helper()
+		if n, err := w.ledger.RetryProblems(t.Context(), w.conn.ID, syncdb.ProblemFilter{Resource: "ed-fi/studentSchoolAssociations"}); err != nil || n != want {
+			t.Errorf("RetryProblems = %d, %v, want %d", n, err, want)
+		}
+	}
+	ask(1)
+	if _, calls := w.mustRun(); tally(calls)["POST ed-fi/studentSchoolAssociations"] != 1 {
+		t.Errorf("got calls %v, want the record again", calls)
+	}
+	if _, calls := w.mustRun(); tally(calls)["POST ed-fi/studentSchoolAssociations"] != 0 {
+		t.Errorf("got calls %v, want none: it was refused again, and nobody asked", calls)
+	}
+	w.front.intercept(nil)
+	ask(1)
+	w.mustRun()
+	ask(0)
+	w.converged()
+}
+
+// The links of the engine's own problems lead from every row to the one at the root.
+func TestCausesOfARunAreRanked(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(5)
+	w.exec(`update student set birth = null where id = 1`)
+	w.exec(`update enrolment set grade = 'X' where id in (2, 3)`)
+	w.mustRun()
+	causes, err := sync.RankCauses(t.Context(), w.ledger, w.conn.ID)
+	if err != nil || len(causes) == 0 {
+		t.Fatalf("RankCauses = %v, %v", causes, err)
+	}
+	// Each pupil's demographics wait for the enrolment at the target's side, or for the pupil on ours.
+	if first := causes[0]; first.Own+first.Frees < 2 || first.Hint == "" {
+		t.Errorf("got %+v first, want a cause that frees other rows, with what to do", first)
+	}
+	var sum, rows int64
+	for _, c := range causes {
+		sum, rows = sum+c.Own+c.Frees, rows+c.Rows
+	}
+	if sum != rows {
+		t.Errorf("causes stand for %d rows of %d", sum, rows)
 	}
 }

@@ -52,6 +52,8 @@ type ledger interface {
 	Problems(ctx context.Context, connID int64, f syncdb.ProblemFilter) ([]syncdb.Problem, error)
 	Cancel(ctx context.Context, connID int64) error
 	DecidePlan(ctx context.Context, connID, id int64, from []syncdb.PlanState, to syncdb.PlanState, who, why string) (syncdb.Plan, error)
+	RetryProblems(ctx context.Context, connID int64, f syncdb.ProblemFilter) (int, error)
+	ProblemLinks(ctx context.Context, connID int64, fn func(syncdb.ProblemLink) error) error
 	AttemptsOfRun(ctx context.Context, connID, runID int64, fn func(*syncdb.Attempt) error) error
 }
 

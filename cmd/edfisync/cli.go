@@ -29,6 +29,7 @@ type commands struct {
 	Receipts   receiptsCmd   `cmd:"" group:"look" help:"List, show and check the signed statements of runs."`
 	Runs       runsCmd       `cmd:"" group:"look" help:"List past runs."`
 	Issues     issuesCmd     `cmd:"" group:"look" help:"List what keeps records out of the target, by cause; show the rows of one."`
+	Retry      retryCmd      `cmd:"" group:"sync" help:"Let the next run send refused records again."`
 	Version    versionCmd    `cmd:"" group:"other" help:"Print version and build."`
 	Completion completionCmd `cmd:"" group:"other" help:"Print a completion script for a shell."`
 }

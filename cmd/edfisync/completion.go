@@ -4,6 +4,7 @@ import (
 	"embed"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -56,6 +57,17 @@ type completionFlag struct {
 	File       bool // the value is a file or folder
 }
 
+// add adds a flag that the command does not have yet; those of a subcommand are its parent's here.
+func (c *completionCommand) add(flag *kong.Flag) {
+	if slices.ContainsFunc(c.Flags, func(f completionFlag) bool { return f.Name == flag.Name }) {
+		return
+	}
+	c.Flags = append(c.Flags, completionFlag{
+		Name: flag.Name, Help: flag.Help, Short: strings.Trim(string(flag.Short), "\x00"),
+		Value: !flag.IsBool(), File: flag.Tag.Type == "path" || flag.Tag.Type == "existingfile",
+	})
+}
+
 // writeCompletion fills the shell's template from the command tree, so that no command or flag can be missing.
 func writeCompletion(w io.Writer, shell string, root *kong.Node) error {
 	quote := strings.NewReplacer("'", "’", "[", "(", "]", ")", ":", " -", "`", "", `"`, "", "$", "", `\`, "")
@@ -70,10 +82,13 @@ func writeCompletion(w io.Writer, shell string, root *kong.Node) error {
 	for _, node := range root.Children {
 		command := completionCommand{Name: node.Name, Help: node.Help}
 		for _, flag := range append(root.Flags, node.Flags...) {
-			command.Flags = append(command.Flags, completionFlag{
-				Name: flag.Name, Help: flag.Help, Short: strings.Trim(string(flag.Short), "\x00"),
-				Value: !flag.IsBool(), File: flag.Tag.Type == "path" || flag.Tag.Type == "existingfile",
-			})
+			command.add(flag)
+		}
+		for _, child := range node.Children {
+			command.Words = append(command.Words, child.Name)
+			for _, flag := range child.Flags {
+				command.add(flag)
+			}
 		}
 		for _, argument := range node.Positional {
 			if argument.Tag.Enum != "" {

@@ -71,3 +71,28 @@ and 1 more row; --rows 5 shows all
 		t.Error("--answer does not show the target's answer")
 	}
 }
+
+func TestCellsThatLookLikeFormulasAreMadeSafe(t *testing.T) {
+	t.Parallel()
+	for cell, want := range map[string]string{
+		"": "", "Ana": "Ana", "12": "12", "a=b": "a=b", `["S1"]`: `["S1"]`, "=1+1": "'=1+1", "+1": "'+1", "-1": "'-1", "@SUM(A1)": "'@SUM(A1)",
+		"\t=1": "'\t=1", "\r=1": "'\r=1", " =1": "' =1", `"=1`: `'"=1`, "\n=1": "'\n=1", "'=1": "''=1",
+	} {
+		if got := safeCell(cell); got != want {
+			t.Errorf("safeCell(%q) = %q, want %q", cell, got, want)
+		}
+	}
+}
+
+func TestRowsNameWhatTheyWaitFor(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		`{"entity":"School"}`: "School", `{"entity":"School","path":"schoolReference","naturalKey":[10]}`: "School [10]",
+		`{"entity":"Course","oneOf":[{"entity":"Course","naturalKey":["A"]},{"entity":"Course","naturalKey":["B"]}]}`: `one of Course ["A"], ["B"]`,
+		`{"else":1}`: `{"else":1}`, "": "",
+	} {
+		if got := blocker([]byte(text)); got != want {
+			t.Errorf("blocker(%s) = %q, want %q", text, got, want)
+		}
+	}
+}

@@ -21,8 +21,8 @@ type runsCmd struct {
 
 // Run lists past runs, the newest first.
 func (c *runsCmd) Run(ctx context.Context, a *app) error {
-	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, id int64) error {
-		runs, err := ledger.Runs(ctx, id, c.Limit)
+	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, conn syncdb.Connection) error {
+		runs, err := ledger.Runs(ctx, conn.ID, c.Limit)
 		if err != nil {
 			return err
 		}
@@ -64,9 +64,9 @@ func printRuns(out io.Writer, runs []syncdb.Run) error {
 	return nil
 }
 
-// look calls fn with the ledger and the connection's id in it.
-func (a *app) look(ctx context.Context, name string, fn func(ledger *syncdb.DB, id int64) error) error {
-	return a.lookWithKeys(ctx, name, func(ledger *syncdb.DB, conn syncdb.Connection, _ *keys.Ring) error { return fn(ledger, conn.ID) })
+// look calls fn with the ledger and the connection as it is known there.
+func (a *app) look(ctx context.Context, name string, fn func(ledger *syncdb.DB, conn syncdb.Connection) error) error {
+	return a.lookWithKeys(ctx, name, func(ledger *syncdb.DB, conn syncdb.Connection, _ *keys.Ring) error { return fn(ledger, conn) })
 }
 
 // lookWithKeys calls fn with the ledger, the connection in it and its keys.

@@ -51,8 +51,8 @@ func (c *receiptsListCmd) Run(ctx context.Context, a *app) error {
 	if c.Limit < 1 {
 		return usageError(errors.New("--limit: want 1 or more"))
 	}
-	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, id int64) error {
-		kept, err := ledger.Receipts(ctx, id, c.Limit)
+	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, conn syncdb.Connection) error {
+		kept, err := ledger.Receipts(ctx, conn.ID, c.Limit)
 		if err != nil {
 			return err
 		}
@@ -91,8 +91,8 @@ type receiptsShowCmd struct {
 
 // Run prints a receipt, byte for byte as it verifies.
 func (c *receiptsShowCmd) Run(ctx context.Context, a *app) error {
-	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, id int64) error {
-		document, err := sync.ReceiptDocument(ctx, ledger, id, c.ID)
+	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, conn syncdb.Connection) error {
+		document, err := sync.ReceiptDocument(ctx, ledger, conn.ID, c.ID)
 		if errors.Is(err, syncdb.ErrNotFound) {
 			return usageError(fmt.Errorf("run %d of this connection has no receipt (edfisync receipts lists those that have)", c.ID))
 		}
