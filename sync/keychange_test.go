@@ -253,7 +253,11 @@ func TestNaturalKeyChanges(t *testing.T) {
 			for _, statement := range c.edit {
 				w.exec(statement)
 			}
+			planned := w.plannedCalls()
 			s, calls := w.mustRun()
+			if planned != int64(len(calls)) {
+				t.Errorf("the plan said %d calls, the run made %d", planned, len(calls))
+			}
 			if diff := cmp.Diff(tally(calls), c.calls); diff != "" {
 				t.Errorf("totals %+v, calls (-got +want):\n%s", s.Totals, diff)
 			}
@@ -269,6 +273,23 @@ func TestNaturalKeyChanges(t *testing.T) {
 			w.sameAsFresh()
 		})
 	}
+}
+
+// plannedCalls is how many calls a plan announces; every change of a key in it is either an update, a re-creation, or follows.
+func (w *world) plannedCalls() int64 {
+	w.t.Helper()
+	e, closeAll := w.engine()
+	defer closeAll()
+	p, err := e.Plan(w.t.Context(), 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, r := range p.Resources {
+		if r.KeyUpdate > r.Update || r.Recreate > min(r.Create, r.Delete) {
+			w.t.Errorf("key changes do not fit the calls: %+v", r)
+		}
+	}
+	return p.Writes()
 }
 
 // A parent changes its key while something is wrong with a child: once that is mended, nothing is there twice or missing.

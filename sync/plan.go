@@ -16,7 +16,9 @@ type ResourcePlan struct {
 	Unchanged int64  `json:"unchanged"`
 	Create    int64  `json:"create"`
 	Update    int64  `json:"update"`
-	Rekey     int64  `json:"rekey,omitempty"` // ledger only: the target re-keys them with their parent
+	KeyUpdate int64  `json:"keyUpdate,omitempty"` // of the updates: their natural key changes, by PUT
+	Recreate  int64  `json:"recreate,omitempty"`  // of the creates, and as many of the deletes: their natural key changes, and PUT cannot change it
+	Rekey     int64  `json:"rekey,omitempty"`     // ledger only: the target re-keys them with their parent
 	Delete    int64  `json:"delete"`
 	Rollover  int64  `json:"rollover,omitempty"` // rows that now are of another school year: created anew, and no delete of the resource goes without a person (F68)
 	Invalid   int64  `json:"invalid"`
@@ -86,11 +88,15 @@ func (r *scanned) plan() ResourcePlan {
 	for _, m := range r.moves {
 		switch {
 		case m.how == moveRecreate:
+			rp.Recreate++
 			continue
 		case m.how == moveFollow && !m.changed:
 			rp.Rekey++
+		case m.how == moveFollow:
+			rp.Update++
 		default:
 			rp.Update++
+			rp.KeyUpdate++
 		}
 		rp.Create--
 		rp.Delete--

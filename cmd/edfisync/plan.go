@@ -83,6 +83,17 @@ func (a *app) printPlan(p *sync.Plan) {
 	}
 	flush(w)
 	fmt.Fprintf(a.out, "\na run would make %s; nothing was sent\n", counted(p.Writes(), "write call"))
+	for _, r := range p.Resources {
+		if r.KeyUpdate > 0 {
+			fmt.Fprintf(a.out, "natural keys change: %s of %s by update\n", grouped(r.KeyUpdate), r.Resource)
+		}
+		if r.Rekey > 0 {
+			fmt.Fprintf(a.out, "natural keys change: %s of %s with what they refer to, without a call\n", grouped(r.Rekey), r.Resource)
+		}
+		if r.Recreate > 0 {
+			fmt.Fprintf(a.out, "natural keys change: %s of %s are deleted and created again, since the API cannot change them\n", grouped(r.Recreate), r.Resource)
+		}
+	}
 	if p.Open > 0 {
 		fmt.Fprintf(a.out, "before that it would settle %s an earlier run left without an answer\n", counted(int64(p.Open), "call"))
 	}
