@@ -3,6 +3,7 @@ package sandbox
 import (
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/edfisync/edfisync/internal/httpd"
@@ -58,12 +59,11 @@ func (s *Server) serveData(w http.ResponseWriter, r *http.Request, path string) 
 
 // answer refuses and counts.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *counters, p *httpd.Problem) {
-	c.call(r.Method, p.Status)
+	c.call(r.Method, s.refuse(w, r, p))
 	switch r.Method {
 	case http.MethodPost, http.MethodPut, http.MethodDelete:
 		c.rejected.Add(1)
 	}
-	s.refuse(w, r, p)
 }
 
 // route finds the table of a path. Names are matched without regard to case, a trailing slash is tolerated.
@@ -101,7 +101,10 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, by *caller, t *tab
 		return 0, s.invalid(d, t, root)
 	}
 	d.by = by
-	c, f := s.store.post(d, t, root, ifMatch(r))
+	if s.like.dms && strings.Trim(r.Header.Get("If-None-Match"), `"`) == "*" {
+		d.createOnly = true
+	}
+	c, f := s.store.post(d, t, root, s.ifMatch(r))
 	if f != nil {
 		return 0, f.problem(textNoUpdate)
 	}
@@ -117,7 +120,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, by *caller, t *tabl
 	if item == "" {
 		return 0, methodNotAllowed(textPutAll)
 	}
-	a, p := s.item(t, item, textNoUpdate)
+	a, p := s.item(r, t, item, textNoUpdate)
 	if p != nil {
 		return 0, p
 	}
@@ -130,9 +133,15 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, by *caller, t *tabl
 	case len(d.problems) > 0:
 		return 0, s.invalid(d, t, root)
 	}
+	if p := s.putID(d, item); p != nil {
+		return 0, p
+	}
 	d.by = by
-	c, f := s.store.put(d, a, root, ifMatch(r))
-	if f != nil {
+	c, f := s.store.put(d, a, root, s.ifMatch(r))
+	switch {
+	case f != nil && f.kind == refusedGone:
+		return 0, s.gone(r, textNoUpdate)
+	case f != nil:
 		return 0, f.problem(textNoUpdate)
 	}
 	s.wrote(w, r, c, http.StatusNoContent, count)
@@ -143,11 +152,14 @@ func (s *Server) delete(w http.ResponseWriter, r *http.Request, by *caller, t *t
 	if item == "" {
 		return 0, methodNotAllowed(textDeleteAll)
 	}
-	a, p := s.item(t, item, textNoDelete)
+	a, p := s.item(r, t, item, textNoDelete)
 	if p != nil {
 		return 0, p
 	}
-	if f := s.store.delete(by, a, ifMatch(r)); f != nil {
+	if f := s.store.delete(by, a, s.ifMatch(r)); f != nil {
+		if f.kind == refusedGone {
+			return 0, s.gone(r, textNoDelete)
+		}
 		return 0, f.problem(textNoDelete)
 	}
 	count.deleted.Add(1)
@@ -157,18 +169,20 @@ func (s *Server) delete(w http.ResponseWriter, r *http.Request, by *caller, t *t
 
 // invalid reports what is wrong with a payload by itself together with the descriptors it names that do not exist.
 func (s *Server) invalid(d *draft, t *table, root int32) *httpd.Problem {
-	s.store.findDescriptors(d, t, root)
+	if !s.like.dms { // which looks at the database only when the payload is good by itself
+		s.store.findDescriptors(d, t, root)
+	}
 	return invalidData(d.problems)
 }
 
 // item reads the id of a path. The record need not exist any more; that is checked where it is used.
-func (s *Server) item(t *table, id, gone string) (address, *httpd.Problem) {
+func (s *Server) item(r *http.Request, t *table, id, gone string) (address, *httpd.Problem) {
 	row, wellFormed, ok := s.ids.row(t, id)
 	switch {
 	case !wellFormed:
 		return address{}, invalidID(id)
 	case !ok:
-		return address{}, notFound(gone)
+		return address{}, s.gone(r, gone)
 	}
 	return address{t, row}, nil
 }
@@ -179,6 +193,7 @@ func (s *Server) payload(d *draft, w http.ResponseWriter, r *http.Request, t *ta
 		return 0, unsupportedMediaType()
 	}
 	d.reset()
+	d.exactNames, d.allMissing = s.like.dms, s.like.dms
 	if p := d.receive(w, r); p != nil {
 		return 0, p
 	}
@@ -224,13 +239,13 @@ func (s *Server) wrote(w http.ResponseWriter, r *http.Request, c change, status 
 	}
 	b := make([]byte, 0, 192)
 	b = append(b, s.base(r)...)
-	b = append(b, dataPrefix...)
+	b = append(b, s.routes.data...)
 	b = append(b, c.table.path...)
 	b = append(b, '/')
 	b = s.ids.append(b, c.address)
 	n := len(b)
 	b = append(b, '"')
-	b = c.modified.appendETag(b)
+	b = s.like.appendETag(b, c.modified)
 	b = append(b, '"')
 	text := string(b)
 	values := [2]string{text[:n], text[n:]}
@@ -240,6 +255,37 @@ func (s *Server) wrote(w http.ResponseWriter, r *http.Request, c change, status 
 	w.WriteHeader(status)
 }
 
-func ifMatch(r *http.Request) match {
-	return match(strings.Trim(r.Header.Get("If-Match"), `"`))
+// ifMatch reads the condition of a write. A DMS knows "*" and its own form; to an ODS "*" is an ETag nothing has.
+func (s *Server) ifMatch(r *http.Request) match {
+	text := strings.Trim(r.Header.Get("If-Match"), `"`)
+	switch {
+	case text == string(anyVersion) && !s.like.dms:
+		return "none has this"
+	case text == "" || text == string(anyVersion) || !s.like.dms:
+		return match(text)
+	}
+	version, _, _ := strings.Cut(text, "-")
+	if n, err := strconv.ParseInt(version, 10, 64); err == nil && string(s.like.appendETag(nil, ticks(n&^utcKind))) == text {
+		return match(version)
+	}
+	return "none has this"
+}
+
+// gone is the answer for an item that is not there: of a DMS, 412 when the request has a condition.
+func (s *Server) gone(r *http.Request, text string) *httpd.Problem {
+	if s.like.dms && r.Header.Get("If-Match") != "" && r.Method != http.MethodGet {
+		return (&refusal{kind: refusedPrecondition}).problem("")
+	}
+	return notFound(text)
+}
+
+// putID checks the id a DMS demands in the body of a PUT.
+func (s *Server) putID(d *draft, item string) *httpd.Problem {
+	switch {
+	case !s.like.dms || strings.EqualFold(d.id, item):
+		return nil
+	case d.id == "":
+		return invalidData(problems{"$.id": {"id is required."}})
+	}
+	return badRequest("Request body id must match the id in the url.")
 }

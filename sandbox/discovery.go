@@ -8,20 +8,13 @@ import (
 	"github.com/edfisync/edfisync/schema"
 )
 
-// The version this sandbox passes for.
-const (
-	apiVersion       = "7.3"
-	apiInformational = "7.3.2"
-	apiSuite         = "3"
-	apiBuild         = "7.3.2.0"
-)
-
 type rootDocument struct {
 	Version              string            `json:"version"`
-	ApplicationName      string            `json:"applicationName"`
+	ApplicationName      string            `json:"applicationName,omitempty"`
 	InformationalVersion string            `json:"informationalVersion"`
 	Suite                string            `json:"suite"`
 	Build                string            `json:"build"`
+	APIMode              string            `json:"apiMode,omitempty"`
 	DataModels           []dataModel       `json:"dataModels"`
 	URLs                 map[string]string `json:"urls"`
 }
@@ -32,24 +25,24 @@ type dataModel struct {
 	InformationalVersion string `json:"informationalVersion"`
 }
 
-func (s *Server) serveRoot(w http.ResponseWriter, r *http.Request) {
+// serveRoot answers with the root document; as a template, when the host's own root is asked and tenant or year come behind it.
+func (s *Server) serveRoot(w http.ResponseWriter, r *http.Request, template bool) {
 	if r.Method != http.MethodGet {
 		s.refuse(w, r, unsupportedMethod(r.Method))
 		return
 	}
-	base := s.base(r)
 	writeJSON(w, http.StatusOK, rootDocument{
-		Version: apiVersion, ApplicationName: "Ed-Fi Alliance ODS/API", InformationalVersion: apiInformational, Suite: apiSuite, Build: apiBuild,
-		DataModels: s.cat.dataModels(),
-		URLs: map[string]string{
-			"dependencies":            base + "/metadata/data/v3/dependencies",
-			"openApiMetadata":         base + "/metadata/",
-			"oauth":                   base + "/oauth/token",
-			"oauthTokenIntrospection": base + "/oauth/token_info",
-			"dataManagementApi":       base + "/data/v3/",
-			"changeQueries":           base + changeQueriesPrefix,
-		},
+		Version: s.like.version, ApplicationName: s.like.application, InformationalVersion: s.like.informational, Suite: apiSuite, Build: s.like.build,
+		APIMode: s.like.apiMode(s.routes), DataModels: s.cat.dataModels(), URLs: s.like.urls(s.base(r), s.routes, template),
 	})
+}
+
+const apiSuite = "3"
+
+// serveMetadataIndex answers what a DMS has at /metadata: where the lists are.
+func (s *Server) serveMetadataIndex(w http.ResponseWriter, r *http.Request) {
+	at := s.base(r) + s.routes.root + "/metadata/"
+	writeJSON(w, http.StatusOK, map[string]string{"dependencies": at + "dependencies", "specifications": at + "specifications"})
 }
 
 // dataModels are the standard and, by the schema segment of their paths, the extensions.
@@ -79,11 +72,7 @@ func (s *Server) serveMetadata(w http.ResponseWriter, r *http.Request, path stri
 	}
 	switch strings.ToLower(path) {
 	case "":
-		base := s.base(r)
-		writeJSON(w, http.StatusOK, []metadataSection{
-			{"Descriptors", base + "/metadata/data/v3/descriptors/swagger.json", ""},
-			{"Resources", base + "/metadata/data/v3/resources/swagger.json", ""},
-		})
+		writeJSON(w, http.StatusOK, s.like.sections(s.base(r), s.routes))
 	case "data/v3/resources/swagger.json":
 		s.sendDocument(w, r, s.docs.resources())
 	case "data/v3/descriptors/swagger.json":

@@ -11,7 +11,13 @@ type draft struct {
 	end   int
 	pos   int
 	slots []slot
-	idSet bool // the payload has a member "id"
+	idSet bool   // the payload has a member "id"
+	id    string // its value, when it is a text and the name is in lower case
+
+	exactNames bool     // names of members are matched with regard to case (DMS)
+	createOnly bool     // a POST that may not replace (DMS, If-None-Match: *)
+	allMissing bool     // every reference that does not resolve is told, not only the first (DMS)
+	unresolved problems // the references that did not
 
 	by *caller // whose payload it is; nil is the sandbox itself
 	at address // the record a PUT is for
@@ -107,6 +113,7 @@ func (p *drafts) put(d *draft) {
 func (d *draft) reset() {
 	d.pos, d.idSet, d.problems, d.fault = 0, false, nil, ""
 	d.by, d.at, d.as = nil, address{}, ""
+	d.id, d.exactNames, d.createOnly, d.allMissing, d.unresolved = "", false, false, false, nil
 	d.slots, d.key, d.rec, d.pins, d.old = d.slots[:0], d.key[:0], d.rec[:0], d.pins[:0], d.old[:0]
 }
 

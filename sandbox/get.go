@@ -16,14 +16,14 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, by *caller, t *tabl
 	switch {
 	case item == "":
 		return s.getPage(w, r, by, t)
-	case strings.EqualFold(item, "partitions"):
+	case strings.EqualFold(item, "partitions") && s.like.cursors:
 		return s.getPartitions(w, r, t)
 	case strings.EqualFold(item, "deletes"):
 		return s.getTracked(w, r, by, t, s.store.deleted)
 	case strings.EqualFold(item, "keyChanges"):
 		return s.getTracked(w, r, by, t, s.store.rekeyed)
 	}
-	a, p := s.item(t, item, textNoItem)
+	a, p := s.item(r, t, item, textNoItem)
 	if p != nil {
 		return 0, p
 	}
@@ -34,9 +34,13 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, by *caller, t *tabl
 	if s.store.late.has(a, s.store.now) {
 		return 0, notFound(textNoItem)
 	}
-	etag := string(version.appendETag(nil))
+	etag := string(s.like.appendETag(nil, version))
 	w.Header().Set("Etag", `"`+etag+`"`)
-	if r.Header.Get("If-None-Match") == etag { // unquoted: the ODS compares the raw header
+	have := r.Header.Get("If-None-Match")
+	if s.like.dms {
+		have = strings.Trim(have, `"`)
+	}
+	if have == etag { // the ODS compares the raw header, so that a quoted one never matches
 		w.WriteHeader(http.StatusNotModified)
 		return http.StatusNotModified, nil
 	}
@@ -110,7 +114,7 @@ func (s *Server) getPage(w http.ResponseWriter, r *http.Request, by *caller, t *
 	if pg.total {
 		w.Header().Set("Total-Count", strconv.Itoa(found.total))
 	}
-	if n := len(found.rows); n > 0 {
+	if n := len(found.rows); n > 0 && s.like.cursors {
 		w.Header().Set("Next-Page-Token", pageToken(found.rows[n-1]+1, pg.to))
 	}
 	return s.send(w, body), nil
@@ -138,7 +142,7 @@ func (s *Server) renderPage(body []byte, t *table, pg page) ([]byte, found) {
 
 // parsePage reads the query: paging by offset and limit or by page token, the total count, and filters on any scalar.
 func (s *Server) parsePage(r *http.Request, t *table) (page, *httpd.Problem) {
-	pg := page{limit: min(25, s.opts.PageLimit), to: math.MaxUint32, window: window{max: math.MaxInt64}}
+	pg := page{limit: min(s.like.pageSize(), s.opts.PageLimit), to: math.MaxUint32, window: window{max: math.MaxInt64}}
 	if r.URL.RawQuery == "" {
 		return pg, nil
 	}
@@ -162,7 +166,15 @@ func (s *Server) parsePage(r *http.Request, t *table) (page, *httpd.Problem) {
 	}
 	most := s.opts.PageLimit
 	hasOffset := number("offset", &pg.offset, math.MaxInt32, "Offset must be a numeric value greater than or equal to 0.")
-	hasLimit := number("limit", &pg.limit, most, fmt.Sprintf("Limit must be a value between 0 and %d.", most))
+	limitText := "Limit must be a value between 0 and %d."
+	if s.like.dms {
+		limitText = "Limit must be omitted or set to a numeric value between 0 and %d."
+	}
+	hasLimit := number("limit", &pg.limit, most, fmt.Sprintf(limitText, most))
+	if !s.like.cursors { // parameters nobody knows are ignored
+		delete(given, "pagesize")
+		delete(given, "pagetoken")
+	}
 	hasSize := number("pagesize", &pg.limit, most, fmt.Sprintf("PageSize must be a value between 0 and %d.", most))
 	errs = append(errs, pg.window.read(given)...)
 	token, hasToken := given["pagetoken"]

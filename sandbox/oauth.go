@@ -143,7 +143,7 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.store.tally.now.Load().tokens.Add(1)
-	answer := map[string]any{"access_token": token, "expires_in": int(s.tokens.lifetime.Seconds()), "token_type": "bearer"}
+	answer := map[string]any{"access_token": token, "expires_in": int(s.tokens.lifetime.Seconds()), "token_type": s.like.tokenType()}
 	if params["scope"] != "" {
 		answer["scope"] = params["scope"]
 	}

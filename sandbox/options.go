@@ -26,6 +26,9 @@ type Options struct {
 	Clients   []Client   // further API clients, each with its own claim set; ids must differ
 	ClaimSets []ClaimSet // claim sets beside, or in place of, the shipped ones
 
+	Personality Personality // the version of the API it passes for; "" means ODS73
+	Route       Route       // tenant and school year in its addresses
+
 	Store string // path of the SQLite file everything is kept in; "" keeps it in memory only
 
 	SchoolYears []int                    // school years that exist at start as schoolYearTypes; the last one is current

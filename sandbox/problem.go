@@ -79,7 +79,16 @@ func (f *refusal) problem(gone string) *httpd.Problem {
 	switch f.kind {
 	case refusedInvalid:
 		return invalidData(f.problems)
+	case refusedDescriptors:
+		p := problem(http.StatusBadRequest, "bad-request", "Bad Request", textReferences)
+		p.ValidationErrors = f.problems
+		return p
 	case refusedUnresolved:
+		if f.problems != nil {
+			p := conflict("unresolved-reference", "Unresolved Reference", textReferences)
+			p.ValidationErrors = f.problems
+			return p
+		}
 		return conflict("unresolved-reference", "Unresolved Reference", fmt.Sprintf("The referenced '%s' item does not exist.", f.name))
 	case refusedDependent:
 		return conflict("dependent-item-exists", "Dependent Item Exists",
@@ -97,6 +106,9 @@ func (f *refusal) problem(gone string) *httpd.Problem {
 	case refusedPrecondition:
 		return problem(http.StatusPreconditionFailed, "optimistic-lock-failed", "Optimistic Lock Failed",
 			"The item has been modified by another user.")
+	case refusedExists:
+		return problem(http.StatusPreconditionFailed, "precondition-failed:if-none-match", "Precondition Failed",
+			"The item exists already, and the request was to create it only.")
 	case refusedDenied:
 		return f.denial.problem()
 	case refusedConcurrent:
@@ -107,6 +119,7 @@ func (f *refusal) problem(gone string) *httpd.Problem {
 
 // Texts for records and collections that are not there or not to be written.
 const (
+	textReferences   = "One or more references could not be resolved. See 'validationErrors' for details."
 	textNoResource   = "The specified data could not be found."
 	textNoItem       = "The specified item could not be found."
 	textNoUpdate     = "Resource to update was not found."

@@ -97,11 +97,17 @@ func (d *draft) object(s *shape, block int32, at *where, depth int) error {
 		}
 		d.space()
 		name := d.body[lo:hi]
-		i, known := s.find(name, guess)
+		i, known := s.find(name, guess, d.exactNames)
 		switch {
 		case !known:
 			if at == nil && len(name) == 2 && strings.EqualFold(string(name), "id") && d.peek() != 'n' {
 				d.idSet = true
+				if d.peek() == '"' && string(name) == "id" {
+					from := d.pos + 1
+					err = d.skip(depth + 1)
+					d.id = string(d.body[from:max(from, d.pos-1)])
+					break
+				}
 			}
 			err = d.skip(depth + 1)
 		default:
@@ -123,12 +129,15 @@ func (d *draft) object(s *shape, block int32, at *where, depth int) error {
 }
 
 // find returns the ordinal of a member. Payloads mostly have their members in the shape's order, so the next one is tried first.
-func (s *shape) find(name []byte, guess int) (int, bool) {
+func (s *shape) find(name []byte, guess int, exact bool) (int, bool) {
 	if guess < len(s.props) && s.props[guess].Name == string(name) {
 		return guess, true
 	}
 	if i, ok := s.exact[string(name)]; ok {
 		return int(i), true
+	}
+	if exact {
+		return 0, false
 	}
 	if i, ok := s.fold[string(bytes.ToLower(name))]; ok {
 		return int(i), true

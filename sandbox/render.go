@@ -42,21 +42,23 @@ func (r renderer) record(dst []byte, a address) ([]byte, bool) {
 	}
 	if !r.bare {
 		dst = append(dst, `,"_etag":"`...)
-		dst = modified.appendETag(dst)
-		dst = append(dst, `","_lastModifiedDate":"`...)
-		dst = modified.appendTime(dst)
+		dst = r.st.like.appendETag(dst, modified)
+		if r.st.like.lastModified {
+			dst = append(dst, `","_lastModifiedDate":"`...)
+			dst = modified.appendTime(dst)
+		}
 		dst = append(dst, '"')
 	}
 	return append(dst, '}'), true
 }
 
-// members prints an object's members, empty collections included, as the ODS does.
+// members prints an object's members, empty collections included as the ODS does and a DMS does not.
 func (r renderer) members(dst []byte, s *shape, c *cursor) ([]byte, bool) {
 	ok := true
 	next := c.member()
 	for i := range s.props {
 		p := &s.props[i]
-		if i != next && (p.Kind != schema.Collection || r.bare) {
+		if i != next && (p.Kind != schema.Collection || r.bare || r.st.like.dms) {
 			continue
 		}
 		if last := dst[len(dst)-1]; last != '{' {

@@ -55,6 +55,9 @@ func (st *store) resolveDescriptor(d *draft, p *prop, s *slot, at *where) {
 		return
 	}
 	s.state = broken
+	if d.allMissing {
+		uri = bytes.ToLower(uri)
+	}
 	d.problem(at, fmt.Sprintf("%s value '%s' does not exist.", p.Target, uri))
 }
 
@@ -96,6 +99,12 @@ func (st *store) resolveReference(d *draft, p *prop, s *slot, at *where) (missin
 	}
 	entry, r := st.pin(p.ref.space, p.ref.ordinal, st.hash.sum(d.tmp))
 	if r == nil {
+		if d.allMissing {
+			if d.unresolved == nil {
+				d.unresolved = problems{}
+			}
+			d.unresolved[at.String()] = []string{"The referenced " + p.Target + " item does not exist."}
+		}
 		return p.Target
 	}
 	d.pins = append(d.pins, r)

@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
-
-	"github.com/edfisync/edfisync/internal/httpd"
 )
 
 const (
@@ -19,8 +17,10 @@ const (
 )
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	path := r.URL.Path
+	path, ok := s.routes.inner(r.URL.Path)
 	switch {
+	case !ok:
+		s.refuse(w, r, notFound(textNoResource))
 	case strings.HasPrefix(path, dataPrefix):
 		s.delay(r)
 		s.serveData(w, r, path[len(dataPrefix):])
@@ -33,7 +33,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	case strings.EqualFold(strings.TrimRight(path, "/"), changeQueriesPrefix+"availableChangeVersions"):
 		s.serveChangeVersions(w, r)
 	case path == "/" || path == "":
-		s.serveRoot(w, r)
+		s.serveRoot(w, r, false)
+	case path == rootTemplate:
+		s.serveRoot(w, r, true)
+	case path == metadataIndex && s.like.dms:
+		s.serveMetadataIndex(w, r)
 	case strings.HasPrefix(path, adminPrefix):
 		s.serveAdmin(w, r, path[len(adminPrefix):])
 	default:
@@ -69,12 +73,6 @@ func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request, path string)
 		return
 	}
 	s.refuse(w, r, unsupportedMethod(r.Method))
-}
-
-// refuse answers with a problem and the request's correlation id.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, p *httpd.Problem) {
-	p.CorrelationID = correlationID(r)
-	p.Write(w, problemMediaType)
 }
 
 // correlationID is the caller's, from the header or the query, else a new one.

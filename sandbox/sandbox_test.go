@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -20,6 +21,7 @@ type client struct {
 	t     *testing.T
 	s     *Server // nil for a real host
 	base  string
+	data  string // what comes before a resource; "" is that of an ODS
 	token string
 }
 
@@ -106,7 +108,7 @@ func (c *client) login(id, secret string) {
 // do sends a request under /data/v3/ed-fi/ with headers as "Name: value".
 func (c *client) do(method, path, body string, headers ...string) answer {
 	c.t.Helper()
-	return c.raw(method, "/data/v3/ed-fi/"+path, body, headers...)
+	return c.raw(method, cmp.Or(c.data, "/data/v3/ed-fi/")+path, body, headers...)
 }
 
 func (c *client) raw(method, path, body string, headers ...string) answer {

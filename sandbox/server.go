@@ -22,6 +22,8 @@ import (
 // Server is a sandbox. Make it with New; serve it with Start, or mount Handler. Close it when done.
 type Server struct {
 	opts   Options
+	like   *traits
+	routes *routes
 	cat    *catalog
 	store  *store
 	ids    *identifiers
@@ -43,11 +45,26 @@ func New(o Options) (*Server, error) {
 	if err := o.setDefaults(); err != nil {
 		return nil, err
 	}
+	like, err := o.Personality.traits()
+	if err == nil {
+		err = like.serves(o.Model)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("sandbox: %w", err)
+	}
+	routes, err := like.routes(o.Route)
+	if err != nil {
+		return nil, fmt.Errorf("sandbox: %w", err)
+	}
 	cat, err := compile(o.Model)
 	if err != nil {
 		return nil, fmt.Errorf("sandbox: %w", err)
 	}
-	s := &Server{opts: o, cat: cat, store: newStore(cat, o.CaseInsensitiveKeys, o.Now), tokens: newTokens(o), docs: newDocuments(cat)}
+	if like.dms {
+		cat.jsonNames()
+	}
+	s := &Server{opts: o, like: like, routes: routes, cat: cat, store: newStore(cat, o.CaseInsensitiveKeys, o.Now), tokens: newTokens(o), docs: newDocuments(cat)}
+	s.store.like = like
 	idKey := make([]byte, 16)
 	if _, err := rand.Read(idKey); err != nil {
 		return nil, fmt.Errorf("sandbox: make resource ids: %w", err)
@@ -107,9 +124,9 @@ func (s *Server) URL() string {
 	defer s.mu.Unlock()
 	switch {
 	case s.opts.BaseURL != "":
-		return s.opts.BaseURL
+		return s.opts.BaseURL + s.routes.root
 	case s.http != nil:
-		return s.http.URL()
+		return s.http.URL() + s.routes.root
 	}
 	return ""
 }

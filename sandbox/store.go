@@ -19,6 +19,7 @@ type store struct {
 	cat  *catalog
 	hash hasher
 	fold bool // Options.CaseInsensitiveKeys
+	like *traits
 	now  func() time.Time
 
 	world    sync.RWMutex
@@ -32,7 +33,7 @@ type store struct {
 }
 
 func newStore(cat *catalog, fold bool, now func() time.Time) *store {
-	st := &store{cat: cat, hash: newHasher(), fold: fold, now: now}
+	st := &store{like: &traits{lastModified: true, cursors: true}, cat: cat, hash: newHasher(), fold: fold, now: now}
 	for _, s := range cat.spaces {
 		s.index = map[keyHash]uint32{}
 	}
@@ -44,7 +45,7 @@ func newStore(cat *catalog, fold bool, now func() time.Time) *store {
 type refusal struct {
 	kind     refusalKind
 	name     string   // entity the message is about
-	problems problems // of refusedInvalid
+	problems problems // of refusedInvalid, refusedDescriptors, and of refusedUnresolved when all are told (DMS)
 	keys     string   // of refusedDuplicate: "(A, B) = (1, 2)"
 	denial   *denial  // of refusedDenied
 }
@@ -59,6 +60,8 @@ const (
 	refusedKeyChange                // the key of an item of entity name cannot be changed
 	refusedGone                     // there is no such record
 	refusedPrecondition             // If-Match does not match
+	refusedExists                   // it is there, and was only to be created (DMS)
+	refusedDescriptors              // descriptors do not exist, and maybe items referred to neither (DMS)
 	refusedDenied                   // the caller may not do it
 	refusedConcurrent               // another write came between authorization and this one
 	refusedInternal                 // no more row numbers, or a fault of ours
@@ -82,9 +85,11 @@ const (
 // match is an If-Match condition: the ETag a record must have; "" means none.
 type match string
 
+const anyVersion match = "*" // any version there is (DMS)
+
 func (m match) holds(t ticks) bool {
 	var buf [24]byte
-	return m == "" || string(m) == string(t.appendETag(buf[:0]))
+	return m == "" || m == anyVersion || string(m) == string(t.appendETag(buf[:0]))
 }
 
 // post creates the record of a checked payload or replaces the one with its natural key.
@@ -143,6 +148,12 @@ func (st *store) keepKeyText(d *draft, t *table, root int32) {
 func (st *store) prepare(d *draft, t *table, root int32) *refusal {
 	missing := st.resolve(d, t.shape, root, nil)
 	switch {
+	case len(d.problems) > 0 && d.allMissing:
+		d.unpin()
+		for path, texts := range d.unresolved {
+			d.problems[path] = append(d.problems[path], texts...)
+		}
+		return &refusal{kind: refusedDescriptors, name: t.res.Name, problems: d.problems}
 	case len(d.problems) > 0:
 		d.unpin()
 		return &refusal{kind: refusedInvalid, name: t.res.Name, problems: d.problems}
@@ -154,7 +165,7 @@ func (st *store) prepare(d *draft, t *table, root int32) *refusal {
 	}
 	if missing != "" {
 		d.unpin()
-		return &refusal{kind: refusedUnresolved, name: missing}
+		return &refusal{kind: refusedUnresolved, name: missing, problems: d.unresolved}
 	}
 	st.makeKey(d, t, root)
 	d.rec = d.rec[:0]
@@ -191,6 +202,11 @@ func (st *store) upsert(d *draft, t *table, m match) (change, *refusal) {
 		s.mu.Unlock()
 		d.unpin()
 		return change{}, st.duplicate(t, d)
+	}
+	if d.createOnly {
+		s.mu.Unlock()
+		d.unpin()
+		return change{}, &refusal{kind: refusedExists}
 	}
 	return st.replace(d, a, m)
 }
@@ -283,6 +299,9 @@ func (st *store) putSameKey(d *draft, a address, root int32, m match) (c change,
 	}
 	if !m.holds(modified) {
 		return c, &refusal{kind: refusedPrecondition}, false
+	}
+	if st.like.keepsKeys && !a.table.res.KeyUpdatable && !st.withOldKey(d, a, root) {
+		return c, &refusal{kind: refusedGone}, false
 	}
 	if f := st.prepare(d, a.table, root); f != nil {
 		return c, f, false

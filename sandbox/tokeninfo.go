@@ -33,11 +33,14 @@ func (s *Server) tokenInfo(by *caller) map[string]any {
 	if prefixes == nil {
 		prefixes = []string{}
 	}
-	return map[string]any{
+	info := map[string]any{
 		"active": true, "client_id": by.ID, "namespace_prefixes": prefixes,
 		"education_organizations": s.store.organizations(by), "assigned_profiles": []string{},
-		"claim_set": map[string]string{"name": by.claims.Name}, "resources": resources, "services": []string{},
 	}
+	if s.like.tellsClaims {
+		info["claim_set"], info["resources"], info["services"] = map[string]string{"name": by.claims.Name}, resources, []string{}
+	}
+	return info
 }
 
 // organizations lists a caller's education organizations as token_info does, each with the ids of those above it; with full access all

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,10 @@ const (
 
 type sandboxCmd struct {
 	Addr         string        `default:"127.0.0.1:8765" placeholder:"HOST:PORT" help:"Where to listen (default: 127.0.0.1:8765)."`
-	Standard     string        `default:"5.2" placeholder:"VERSION" help:"Data standard (default: 5.2)."`
+	Personality  string        `default:"ods-7.3" enum:"ods-5.3,ods-6.1,ods-7.3,dms" placeholder:"NAME" help:"Version of the API to pass for: ods-5.3, ods-6.1, ods-7.3 or dms (default: ods-7.3)."`
+	Standard     string        `placeholder:"VERSION" help:"Data standard (default: 5.2; 4.0 of ods-5.3 and ods-6.1)."`
+	Tenant       string        `placeholder:"NAME" help:"Tenant in the addresses (ods-7.3 and dms)."`
+	RouteYear    int           `placeholder:"YEAR" help:"School year in the addresses."`
 	DB           string        `name:"db" type:"path" placeholder:"FILE" help:"Keep the records in this SQLite file. Default: in memory only."`
 	ClientID     string        `default:"demo" placeholder:"ID" help:"API key (default: demo)."`
 	ClientSecret string        `default:"demo-secret" placeholder:"SECRET" help:"API secret (default: demo-secret)."`
@@ -48,6 +52,7 @@ Examples:
     edfisync sandbox --db records.sqlite --standard 4.0
     curl -s http://127.0.0.1:8765/                     what it says it is
     curl -s http://127.0.0.1:8765/sandbox/stats        what it was asked
+    edfisync sandbox --personality ods-6.1 --route-year 2026
     edfisync sandbox --claim-set 'SIS Vendor' --ed-org 255901
     edfisync sandbox --faults seed=7,rate=5%           break one call in twenty, the same ones each time
     edfisync sandbox --faults faults.yaml              break what a script says (docs/sandbox.md)`
@@ -55,7 +60,8 @@ Examples:
 
 // Run serves until it is interrupted, which is how a sandbox is meant to end.
 func (c *sandboxCmd) Run(ctx context.Context, a *app) (err error) {
-	model, err := schema.Bundled(c.Standard)
+	like := sandbox.Personality(c.Personality)
+	model, err := schema.Bundled(cmp.Or(c.Standard, like.Standard()))
 	if err != nil {
 		return usageError(err)
 	}
@@ -68,7 +74,7 @@ func (c *sandboxCmd) Run(ctx context.Context, a *app) (err error) {
 		return usageError(err)
 	}
 	server, err := sandbox.New(sandbox.Options{
-		Model: model, Clients: clients, Store: c.DB, SchoolYears: years, CaseInsensitiveKeys: c.FoldKeys, Latency: c.Latency,
+		Model: model, Personality: like, Route: sandbox.Route{Tenant: c.Tenant, SchoolYear: c.RouteYear}, Clients: clients, Store: c.DB, SchoolYears: years, CaseInsensitiveKeys: c.FoldKeys, Latency: c.Latency,
 		Logger: logger(a.err, config.Log{Level: slog.LevelWarn, Format: "text"}),
 	})
 	if err != nil {
@@ -86,9 +92,9 @@ func (c *sandboxCmd) Run(ctx context.Context, a *app) (err error) {
 		return err
 	}
 	if a.JSON {
-		a.printJSON(map[string]string{"url": server.URL(), "clientId": c.ClientID, "standard": model.Standard})
+		a.printJSON(map[string]string{"url": server.URL(), "clientId": c.ClientID, "standard": model.Standard, "personality": c.Personality})
 	} else {
-		fmt.Fprintf(a.out, "Ed-Fi API of data standard %s at %s\nclient id %s, Ctrl-C stops it\n", model.Standard, server.URL(), c.ClientID)
+		fmt.Fprintf(a.out, "Ed-Fi API (%s) of data standard %s at %s\nclient id %s, Ctrl-C stops it\n", c.Personality, model.Standard, server.URL(), c.ClientID)
 	}
 	<-ctx.Done()
 	return nil
