@@ -101,8 +101,7 @@ func (s *stepRun) commit() error {
 	}
 	failpoint.Reach(failpoint.IntentBefore, s.r.Path, method(s.st.Verb))
 	if err := s.x.e.Ledger.Append(s.x.ctx, s.x.keeper.current(), s.st.Position, intents, results); err != nil {
-		s.broken = true
-		return fmt.Errorf("write intents: %w", err)
+		return s.broke(fmt.Errorf("write intents: %w", err))
 	}
 	failpoint.Reach(failpoint.IntentAfter, s.r.Path, method(s.st.Verb))
 	if more := len(results) - len(b.ops); more > 0 {
@@ -148,12 +147,19 @@ func (s *stepRun) saveResults(ctx context.Context) (wrote bool, err error) {
 	}
 	failpoint.Reach(failpoint.ResultBefore, s.r.Path, method(s.st.Verb))
 	if err := s.x.e.Ledger.Append(ctx, s.x.keeper.current(), s.st.Position, nil, results); err != nil {
-		s.broken = true
-		return false, fmt.Errorf("write results: %w", err)
+		return false, s.broke(fmt.Errorf("write results: %w", err))
 	}
 	failpoint.Reach(failpoint.ResultAfter, s.r.Path, method(s.st.Verb))
 	s.x.budget.give(len(results))
 	return true, nil
+}
+
+// broke ends the run at once, for all steps: after a journal write that failed nothing more may be sent (I3), least of all when another process
+// has taken over (I7).
+func (s *stepRun) broke(err error) error {
+	s.broken = true
+	s.x.stop(s.named(err))
+	return err
 }
 
 // putBack keeps results for a later transaction.

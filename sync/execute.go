@@ -167,7 +167,7 @@ func (x *executor) step(st step) error {
 		return fmt.Errorf("write step totals: %w", err)
 	}
 	if failure != nil {
-		failure = fmt.Errorf("%s %s: %w", verbName(st.Verb), r.Path, failure)
+		failure = s.named(failure)
 	}
 	failpoint.Reach(failpoint.StepBefore, r.Path, method(st.Verb))
 	err = x.e.Ledger.SaveStep(context.WithoutCancel(x.ctx), x.keeper.current(), syncdb.Step{
@@ -253,6 +253,11 @@ func (s silent) ruling() ruling {
 type stoppedOp struct {
 	op  *op
 	err error
+}
+
+// named says which step an error is of.
+func (s *stepRun) named(err error) error {
+	return fmt.Errorf("%s %s: %w", verbName(s.st.Verb), s.r.Path, err)
 }
 
 func (s *stepRun) state(failure error) string {

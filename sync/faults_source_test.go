@@ -303,7 +303,7 @@ func TestF58PausedProcessIsFencedOut(t *testing.T) {
 	if err := expire.ExpireLease(t.Context(), w.conn.ID, "sleeper"); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(50 * time.Millisecond) // the grace of the test's ledger
+	time.Sleep(first.Options.LeaseTTL)
 	if _, _, err := w.run(); err != nil {
 		t.Fatalf("the second process: %v", err)
 	}

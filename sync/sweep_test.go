@@ -239,7 +239,7 @@ func TestSweepOfFaultsAtEachOperation(t *testing.T) {
 					for j, v := range violations {
 						failed[v[:min(len(v), 60)]]++
 						if j < 4 {
-							t.Errorf("%s: %s", cases[i], v)
+							t.Errorf("%s at %s: %s", cases[i], s.what, v)
 						}
 					}
 					mu.Unlock()

@@ -89,16 +89,20 @@ type script struct {
 	fault fault
 	runs  int // for how many runs of the engine it goes on after its first time; 0 = once
 	hit   bool
+	what  string // the operation that met it first
 	over  bool
 }
 
 // next counts an operation and returns the fault it meets, "" for none.
-func (s *script) next(k opKind) fault {
+func (s *script) next(k opKind, name string) fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.kinds = append(s.kinds, k)
 	if s.over || k != s.kind || len(s.kinds)-1 < s.at || s.hit && s.runs == 0 {
 		return ""
+	}
+	if !s.hit {
+		s.what = name
 	}
 	s.hit = true
 	return s.fault
@@ -162,6 +166,7 @@ type trial struct {
 	durable    map[string]int            // intents that were durable before their call: "PUT ed-fi/students/ID", "POST ed-fi/students"
 	posted     map[string]map[[32]byte]bool
 	fencedOut  bool // the ledger said so in this run
+	late       int  // write calls that left since
 }
 
 // sweepLedger is what the sweep needs of a ledger beside the engine's part.
@@ -215,7 +220,7 @@ func (tr *trial) run() (*sync.Summary, error) {
 	if tr.expected, err = tr.sis.Expected(ctx); err != nil {
 		tr.t.Fatal(err)
 	}
-	tr.fencedOut = false
+	tr.fencedOut, tr.late = false, 0
 	defer tr.script.nextRun()
 	client, err := edfi.Connect(ctx, edfi.Config{
 		BaseURL: "http://target.example", ClientID: "id", ClientSecret: "secret", MaxConcurrency: 2, MinConcurrency: 2,
@@ -290,7 +295,7 @@ func (s *sweepTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if kind == httpWrite {
 		s.tr.seen(r, body)
 	}
-	f := s.tr.script.next(kind)
+	f := s.tr.script.next(kind, r.Method+" "+r.URL.Path)
 	dropped := &net.OpError{Op: "read", Net: "tcp", Err: errors.New("connection reset by peer")}
 	switch f {
 	case lostBefore:
@@ -348,6 +353,9 @@ func (tr *trial) seen(r *http.Request, body []byte) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	if tr.fencedOut {
+		tr.late++
+	}
+	if tr.late > inFlight {
 		tr.violations = append(tr.violations, "I7: "+r.Method+" "+resource+" left after the ledger had fenced the run out")
 	}
 	if r.Method == http.MethodPost {
@@ -371,8 +379,15 @@ func (tr *trial) seen(r *http.Request, body []byte) {
 	}
 }
 
+// inFlight is how many calls may be on their way when a run learns that it is fenced out: what keeps two writers apart is the age of the lease,
+// which is checked before each call.
+const inFlight = 2 * 2 // two steps with two workers each
+
 // answered judges what the target itself says to a write: none of ours may be refused for want of order.
 func (tr *trial) answered(r *http.Request, w *httptest.ResponseRecorder) {
+	if tr.script.fault == noRows { // a parent that the source does not show is not at the target
+		return
+	}
 	if w.Code == http.StatusConflict || w.Code == http.StatusBadRequest {
 		tr.violation("I6: %s %s was answered %d: %s", r.Method, r.URL.Path, w.Code, w.Body)
 	}
@@ -385,7 +400,7 @@ type sweepSource struct {
 }
 
 func (s sweepSource) Begin(ctx context.Context) (sync.Snapshot, error) {
-	if s.tr.script.next(snapshot) != "" {
+	if s.tr.script.next(snapshot, "Begin") != "" {
 		return nil, errors.New("too many clients already")
 	}
 	inner, err := s.Source.Begin(ctx)
@@ -401,14 +416,14 @@ type sweepSnapshot struct {
 }
 
 func (s sweepSnapshot) Open(ctx context.Context, q *source.Bound) (sync.Rows, error) {
-	if s.tr.script.next(query) != "" {
+	if s.tr.script.next(query, q.Query.File) != "" {
 		return nil, errors.New("canceling statement due to conflict with recovery")
 	}
 	inner, err := s.Snapshot.Open(ctx, q)
 	if err != nil {
 		return nil, err
 	}
-	return &sweepRows{inner, s.tr.script.next(rows), 0}, nil
+	return &sweepRows{inner, s.tr.script.next(rows, q.Query.File), 0}, nil
 }
 
 type sweepRows struct {
@@ -437,8 +452,8 @@ type faultyLedger struct {
 var errLedger = errors.New("disk I/O error")
 
 // write carries out a write under the script.
-func (f faultyLedger) write(fn func() error) error {
-	switch f.tr.script.next(ledgerWrite) {
+func (f faultyLedger) write(name string, fn func() error) error {
+	switch f.tr.script.next(ledgerWrite, name) {
 	case fails:
 		return errLedger
 	case fenced:
@@ -455,33 +470,33 @@ func (f faultyLedger) write(fn func() error) error {
 	return fn()
 }
 
-func (f faultyLedger) read(fn func() error) error {
-	if f.tr.script.next(ledgerRead) != "" {
+func (f faultyLedger) read(name string, fn func() error) error {
+	if f.tr.script.next(ledgerRead, name) != "" {
 		return errLedger
 	}
 	return fn()
 }
 
 func (f faultyLedger) RequestRun(ctx context.Context, conn int64, reason string) (run syncdb.Run, joined bool, err error) {
-	err = f.write(func() (err error) { run, joined, err = f.sweepLedger.RequestRun(ctx, conn, reason); return err })
+	err = f.write("RequestRun", func() (err error) { run, joined, err = f.sweepLedger.RequestRun(ctx, conn, reason); return err })
 	return run, joined, err
 }
 
 func (f faultyLedger) StartRun(ctx context.Context, conn int64, holder string, ttl time.Duration) (run syncdb.Run, l syncdb.Lease, err error) {
-	err = f.write(func() (err error) { run, l, err = f.sweepLedger.StartRun(ctx, conn, holder, ttl); return err })
+	err = f.write("StartRun", func() (err error) { run, l, err = f.sweepLedger.StartRun(ctx, conn, holder, ttl); return err })
 	return run, l, err
 }
 
 func (f faultyLedger) SaveStep(ctx context.Context, l syncdb.Lease, s syncdb.Step) error {
-	return f.write(func() error { return f.sweepLedger.SaveStep(ctx, l, s) })
+	return f.write("SaveStep", func() error { return f.sweepLedger.SaveStep(ctx, l, s) })
 }
 
 func (f faultyLedger) FinishRun(ctx context.Context, l syncdb.Lease, state syncdb.RunState, totals json.RawMessage, text string) error {
-	return f.write(func() error { return f.sweepLedger.FinishRun(ctx, l, state, totals, text) })
+	return f.write("FinishRun", func() error { return f.sweepLedger.FinishRun(ctx, l, state, totals, text) })
 }
 
 func (f faultyLedger) Append(ctx context.Context, l syncdb.Lease, step int, intents []syncdb.Intent, results []syncdb.Result) error {
-	return f.write(func() error {
+	return f.write("Append", func() error {
 		if err := f.sweepLedger.Append(ctx, l, step, intents, results); err != nil {
 			return err
 		}
@@ -502,74 +517,74 @@ func (f faultyLedger) Append(ctx context.Context, l syncdb.Lease, step int, inte
 }
 
 func (f faultyLedger) Fold(ctx context.Context, l syncdb.Lease, step int) (n int, err error) {
-	err = f.write(func() (err error) { n, err = f.sweepLedger.Fold(ctx, l, step); return err })
+	err = f.write("Fold", func() (err error) { n, err = f.sweepLedger.Fold(ctx, l, step); return err })
 	return n, err
 }
 
 func (f faultyLedger) Recover(ctx context.Context, l syncdb.Lease) (s syncdb.RecoverStats, err error) {
-	err = f.write(func() (err error) { s, err = f.sweepLedger.Recover(ctx, l); return err })
+	err = f.write("Recover", func() (err error) { s, err = f.sweepLedger.Recover(ctx, l); return err })
 	return s, err
 }
 
 func (f faultyLedger) SetScope(ctx context.Context, l syncdb.Lease, s syncdb.Scope) error {
-	return f.write(func() error { return f.sweepLedger.SetScope(ctx, l, s) })
+	return f.write("SetScope", func() error { return f.sweepLedger.SetScope(ctx, l, s) })
 }
 
 func (f faultyLedger) Claim(ctx context.Context, l syncdb.Lease, resource string, updates []syncdb.Entry) error {
-	return f.write(func() error { return f.sweepLedger.Claim(ctx, l, resource, updates) })
+	return f.write("Claim", func() error { return f.sweepLedger.Claim(ctx, l, resource, updates) })
 }
 
 func (f faultyLedger) SaveProblems(ctx context.Context, l syncdb.Lease, problems []syncdb.Problem) error {
-	return f.write(func() error { return f.sweepLedger.SaveProblems(ctx, l, problems) })
+	return f.write("SaveProblems", func() error { return f.sweepLedger.SaveProblems(ctx, l, problems) })
 }
 
 func (f faultyLedger) CloseProblems(ctx context.Context, l syncdb.Lease, resources []string) (n int, err error) {
-	err = f.write(func() (err error) { n, err = f.sweepLedger.CloseProblems(ctx, l, resources); return err })
+	err = f.write("CloseProblems", func() (err error) { n, err = f.sweepLedger.CloseProblems(ctx, l, resources); return err })
 	return n, err
 }
 
 func (f faultyLedger) KeepProblems(ctx context.Context, l syncdb.Lease, resource string, sources []syncdb.Hash) error {
-	return f.write(func() error { return f.sweepLedger.KeepProblems(ctx, l, resource, sources) })
+	return f.write("KeepProblems", func() error { return f.sweepLedger.KeepProblems(ctx, l, resource, sources) })
 }
 
 func (f faultyLedger) Count(ctx context.Context, conn int64, resource string) (n int64, err error) {
-	err = f.read(func() (err error) { n, err = f.sweepLedger.Count(ctx, conn, resource); return err })
+	err = f.read("Count", func() (err error) { n, err = f.sweepLedger.Count(ctx, conn, resource); return err })
 	return n, err
 }
 
 func (f faultyLedger) Hashes(ctx context.Context, conn int64, resource string, fn func(key, record, source syncdb.Hash, state syncdb.State) error) error {
-	return f.read(func() error { return f.sweepLedger.Hashes(ctx, conn, resource, fn) })
+	return f.read("Hashes", func() error { return f.sweepLedger.Hashes(ctx, conn, resource, fn) })
 }
 
 func (f faultyLedger) Each(ctx context.Context, conn int64, resource string, fn func(*syncdb.Entry) error) error {
-	return f.read(func() error { return f.sweepLedger.Each(ctx, conn, resource, fn) })
+	return f.read("Each", func() error { return f.sweepLedger.Each(ctx, conn, resource, fn) })
 }
 
 func (f faultyLedger) Lookup(ctx context.Context, conn int64, resource string, keys []syncdb.Hash) (found map[syncdb.Hash]syncdb.Entry, err error) {
-	err = f.read(func() (err error) { found, err = f.sweepLedger.Lookup(ctx, conn, resource, keys); return err })
+	err = f.read("Lookup", func() (err error) { found, err = f.sweepLedger.Lookup(ctx, conn, resource, keys); return err })
 	return found, err
 }
 
 func (f faultyLedger) Resources(ctx context.Context, conn int64) (paths []string, err error) {
-	err = f.read(func() (err error) { paths, err = f.sweepLedger.Resources(ctx, conn); return err })
+	err = f.read("Resources", func() (err error) { paths, err = f.sweepLedger.Resources(ctx, conn); return err })
 	return paths, err
 }
 
 func (f faultyLedger) Scope(ctx context.Context, conn int64, resource string) (s syncdb.Scope, err error) {
-	err = f.read(func() (err error) { s, err = f.sweepLedger.Scope(ctx, conn, resource); return err })
+	err = f.read("Scope", func() (err error) { s, err = f.sweepLedger.Scope(ctx, conn, resource); return err })
 	return s, err
 }
 
 func (f faultyLedger) Rejected(ctx context.Context, conn int64, resource string) (m map[syncdb.Hash]syncdb.Hash, err error) {
-	err = f.read(func() (err error) { m, err = f.sweepLedger.Rejected(ctx, conn, resource); return err })
+	err = f.read("Rejected", func() (err error) { m, err = f.sweepLedger.Rejected(ctx, conn, resource); return err })
 	return m, err
 }
 
 func (f faultyLedger) SaveAttempts(ctx context.Context, l syncdb.Lease, attempts []syncdb.Attempt) error {
-	return f.write(func() error { return f.sweepLedger.SaveAttempts(ctx, l, attempts) })
+	return f.write("SaveAttempts", func() error { return f.sweepLedger.SaveAttempts(ctx, l, attempts) })
 }
 
 func (f faultyLedger) PurgeAttempts(ctx context.Context, conn int64, before time.Time) (n int64, err error) {
-	err = f.write(func() (err error) { n, err = f.sweepLedger.PurgeAttempts(ctx, conn, before); return err })
+	err = f.write("PurgeAttempts", func() (err error) { n, err = f.sweepLedger.PurgeAttempts(ctx, conn, before); return err })
 	return n, err
 }
