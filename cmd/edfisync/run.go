@@ -71,6 +71,11 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 	if err := contradicts(witnessFile(a.Config), state); err != nil && !c.AcceptLedger {
 		return fmt.Errorf("%w\n  If this is meant: edfisync run --accept-ledger. docs/operations.md says what to expect", err)
 	}
+	if len(approved) > 0 { // I16
+		if err := a.audit(ctx, o.ledger, o.engine.Connection, "run.approve-deletes", "deletes", map[string]any{"resources": approved}); err != nil {
+			return err
+		}
+	}
 	o.engine.Options.Safeguards.ApproveDeletes = approved
 	o.engine.Options.Resync = c.Resync
 	shown := a.newProgress()
@@ -246,8 +251,8 @@ func writeSummary(out io.Writer, s *sync.Summary) {
 	}
 	for _, h := range s.HeldBack {
 		fmt.Fprintf(out, "held: %s (%s): %s\n", h.What(), counted(h.Ops, "call"), h.Reason)
-		if h.Resource != "" && h.Verb == "delete" {
-			fmt.Fprintf(out, "  let them through with: edfisync run --approve-deletes %s\n", h.Resource)
+		if h.Hold != 0 {
+			fmt.Fprintf(out, "  look: edfisync holds show %d; then approve or discard it\n", h.Hold)
 		}
 	}
 	if s.Totals.Met > 0 {

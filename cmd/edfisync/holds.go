@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+type holdsCmd struct {
+	List    holdsListCmd    `cmd:"" default:"withargs" help:"List what safeguards hold back (the default)."`
+	Show    holdsShowCmd    `cmd:"" help:"Show one hold; with --ops, some of its calls."`
+	Approve holdsApproveCmd `cmd:"" help:"Let the next run make exactly the calls of a hold."`
+	Discard holdsDiscardCmd `cmd:"" help:"Never make exactly the calls of a hold."`
+	Reopen  holdsReopenCmd  `cmd:"" help:"Take a decision back that no run has carried out yet."`
+}
+
+// Help is the long help of the command.
+func (holdsCmd) Help() string {
+	return `A safeguard that is exceeded keeps calls back and opens a hold. It waits until somebody approves or discards it. A decision covers exactly the
+calls that are in the hold: a record that changes afterwards is judged anew. Rows that come back in the source leave the hold by themselves.
+
+Examples:
+
+    edfisync holds
+    edfisync holds show 3 --ops 20
+    edfisync holds approve 3 --why "school 12 closed"
+    edfisync holds discard 3 --why "the export was cut off"`
+}
+
+type holdsListCmd struct {
+	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
+	All        bool   `help:"List holds that are settled too."`
+}
+
+// Run lists holds, the newest first.
+func (c *holdsListCmd) Run(ctx context.Context, a *app) error {
+	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, conn syncdb.Connection) error {
+		filter := syncdb.PlanFilter{Kind: syncdb.PlanHold}
+		if !c.All {
+			filter.States = []syncdb.PlanState{syncdb.PlanOpen, syncdb.PlanApproved}
+		}
+		holds, err := ledger.Plans(ctx, conn.ID, filter)
+		if err != nil {
+			return err
+		}
+		if a.JSON {
+			a.printJSON(append([]syncdb.Plan{}, holds...))
+			return nil
+		}
+		if len(holds) == 0 {
+			fmt.Fprintln(a.out, "nothing is held")
+			return nil
+		}
+		w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "HOLD\tSTATE\tRULE\tCALLS\tWHAT\tSINCE\tWHY")
+		for _, h := range holds {
+			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", h.ID, h.State, h.Rule, grouped(h.Ops), whatIsHeld(h), when(h.CreatedAt), h.Reason)
+		}
+		flush(w)
+		return nil
+	})
+}
+
+// whatIsHeld names the calls of a hold: "deletes of ed-fi/students".
+func whatIsHeld(h syncdb.Plan) string {
+	verb := verbWord(h.Verb) + "s"
+	if h.Resource == "" {
+		return "all " + verb
+	}
+	return verb + " of " + h.Resource
+}
+
+func verbWord(v syncdb.Verb) string {
+	switch v {
+	case syncdb.Create:
+		return "create"
+	case syncdb.Update:
+		return "update"
+	case syncdb.Delete:
+		return "delete"
+	default:
+		return "call"
+	}
+}
+
+type holdsShowCmd struct {
+	ID         int64  `arg:"" help:"Number of the hold."`
+	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
+	Ops        int    `default:"0" placeholder:"N" help:"Show N of its calls with natural and source keys. They are student data; the look is noted in the audit trail."`
+}
+
+// holdShown is one hold as show prints it.
+type holdShown struct {
+	syncdb.Plan
+	Calls []heldCall `json:"calls,omitempty"`
+}
+
+// heldCall is one call of a hold. It holds student data.
+type heldCall struct {
+	Verb      string          `json:"verb"`
+	Resource  string          `json:"resource"`
+	Key       json.RawMessage `json:"naturalKey,omitempty"`
+	SourceKey string          `json:"sourceKey,omitempty"` // of updates; the row of a delete is gone
+}
+
+// Run shows one hold.
+func (c *holdsShowCmd) Run(ctx context.Context, a *app) error {
+	if c.Ops < 0 {
+		return usageError(errors.New("--ops: want 0 or more"))
+	}
+	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, conn syncdb.Connection) error {
+		h, err := holdByID(ctx, ledger, conn.ID, c.ID)
+		if err != nil {
+			return err
+		}
+		shown := holdShown{Plan: h}
+		if c.Ops > 0 {
+			if err := a.audit(ctx, ledger, conn, "hold.show", fmt.Sprintf("hold %d", h.ID), map[string]any{"ops": c.Ops}); err != nil {
+				return err
+			}
+			if shown.Calls, err = callsOf(ctx, ledger, conn.ID, h, c.Ops); err != nil {
+				return err
+			}
+		}
+		if a.JSON {
+			a.printJSON(shown)
+			return nil
+		}
+		shown.print(a.out)
+		return nil
+	})
+}
+
+// callsOf reads the first calls of a hold with the keys of their records.
+func callsOf(ctx context.Context, ledger *syncdb.DB, conn int64, h syncdb.Plan, limit int) ([]heldCall, error) {
+	enough := errors.New("enough")
+	var ops []syncdb.PlanOp
+	err := ledger.PlanOps(ctx, conn, h.ID, func(o syncdb.PlanOp) error {
+		if len(ops) == limit {
+			return enough
+		}
+		ops = append(ops, o)
+		return nil
+	})
+	if err != nil && !errors.Is(err, enough) {
+		return nil, err
+	}
+	calls := make([]heldCall, len(ops))
+	for i, o := range ops {
+		calls[i] = heldCall{Verb: verbWord(o.Verb), Resource: o.Resource}
+		at := o.KeyHash
+		if !o.OldKeyHash.IsZero() {
+			at = o.OldKeyHash
+		}
+		entries, err := ledger.Lookup(ctx, conn, o.Resource, []syncdb.Hash{at})
+		if err != nil {
+			return nil, err
+		}
+		calls[i].Key = entries[at].Key
+		if o.Verb == syncdb.Delete {
+			continue
+		}
+		before := o.SourceHash
+		for b := len(before) - 1; b >= 0; b-- { // the hash before it: problems are paged by it
+			before[b]--
+			if before[b] != 0xff {
+				break
+			}
+		}
+		problems, err := ledger.Problems(ctx, conn, syncdb.ProblemFilter{Resource: o.Resource, After: before, Limit: 1})
+		if err != nil {
+			return nil, err
+		}
+		if len(problems) == 1 && problems[0].SourceHash == o.SourceHash {
+			calls[i].SourceKey = problems[0].SourceKey
+		}
+	}
+	return calls, nil
+}
+
+func (h holdShown) print(out io.Writer) {
+	fmt.Fprintf(out, "hold %d: %s, %s\n  rule: %s\n  why: %s\n  state: %s\n  opened by run %d, last looked at %s\n",
+		h.ID, whatIsHeld(h.Plan), counted(h.Ops, "call"), h.Rule, h.Reason, h.State, h.RunID, when(h.UpdatedAt))
+	if h.DecidedBy != "" {
+		fmt.Fprintf(out, "  decided by %s on %s: %s\n", h.DecidedBy, when(h.DecidedAt), h.Why)
+	}
+	if h.AppliedRun != 0 {
+		fmt.Fprintf(out, "  applied by run %d\n", h.AppliedRun)
+	}
+	var counts map[string]map[string]int64
+	if json.Unmarshal(h.Counts, &counts) == nil && len(counts) > 1 {
+		resources := make([]string, 0, len(counts))
+		for r := range counts {
+			resources = append(resources, r)
+		}
+		slices.Sort(resources)
+		for _, r := range resources {
+			for verb, n := range counts[r] {
+				fmt.Fprintf(out, "  %s of %s\n", counted(n, verb), r)
+			}
+		}
+	}
+	for _, c := range h.Calls {
+		fmt.Fprintf(out, "%s %s %s", c.Verb, c.Resource, c.Key)
+		if c.SourceKey != "" {
+			fmt.Fprintf(out, " (source row %s)", c.SourceKey)
+		}
+		fmt.Fprintln(out)
+	}
+}
+
+// decision is what approve, discard and reopen take.
+type decision struct {
+	ID         int64  `arg:"" help:"Number of the hold."`
+	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
+	Why        string `required:"" placeholder:"TEXT" help:"Why. It is kept with the hold and in the audit trail; no student data, please."`
+}
+
+type (
+	holdsApproveCmd struct{ decision }
+	holdsDiscardCmd struct{ decision }
+	holdsReopenCmd  struct{ decision }
+)
+
+// Run approves a hold.
+func (c *holdsApproveCmd) Run(ctx context.Context, a *app) error {
+	return c.decide(ctx, a, []syncdb.PlanState{syncdb.PlanOpen}, syncdb.PlanApproved, "the next run makes %s")
+}
+
+// Run discards a hold.
+func (c *holdsDiscardCmd) Run(ctx context.Context, a *app) error {
+	return c.decide(ctx, a, []syncdb.PlanState{syncdb.PlanOpen}, syncdb.PlanDiscarded, "no run makes %s")
+}
+
+// Run reopens a hold.
+func (c *holdsReopenCmd) Run(ctx context.Context, a *app) error {
+	return c.decide(ctx, a, []syncdb.PlanState{syncdb.PlanApproved, syncdb.PlanDiscarded}, syncdb.PlanOpen, "the next run asks again about %s")
+}
+
+// decide writes a decision with who made it, when and why. A hold that somebody else decided about meanwhile stays as it is (F63).
+func (c *decision) decide(ctx context.Context, a *app, from []syncdb.PlanState, to syncdb.PlanState, text string) error {
+	if strings.TrimSpace(c.Why) == "" {
+		return usageError(errors.New("--why: say why"))
+	}
+	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, conn syncdb.Connection) error {
+		if _, err := holdByID(ctx, ledger, conn.ID, c.ID); err != nil {
+			return err
+		}
+		h, err := ledger.DecidePlan(ctx, conn.ID, c.ID, from, to, operator(), c.Why)
+		var state *syncdb.PlanStateError
+		switch {
+		case errors.As(err, &state):
+			return usageError(fmt.Errorf("hold %d is %s: nothing was changed", c.ID, state.State))
+		case errors.Is(err, syncdb.ErrHoldOpen):
+			return usageError(fmt.Errorf("hold %d cannot be reopened: a newer one of the same kind is open", c.ID))
+		case err != nil:
+			return err
+		}
+		if a.JSON {
+			a.printJSON(h)
+			return nil
+		}
+		fmt.Fprintf(a.out, "hold %d is %s: "+text+"\n", h.ID, h.State, whatIsHeld(h)+" ("+counted(h.Ops, "call")+")")
+		return nil
+	})
+}
+
+func holdByID(ctx context.Context, ledger *syncdb.DB, conn, id int64) (syncdb.Plan, error) {
+	h, err := ledger.PlanByID(ctx, conn, id)
+	if errors.Is(err, syncdb.ErrNotFound) || err == nil && h.Kind != syncdb.PlanHold {
+		return h, usageError(fmt.Errorf("there is no hold %d; edfisync holds --all lists them", id))
+	}
+	return h, err
+}
