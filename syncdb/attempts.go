@@ -2,23 +2,22 @@ package syncdb
 
 import (
 	"bytes"
-	"cmp"
-	"compress/flate"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/edfisync/edfisync/internal/keys"
 )
 
 // Bounds of one history segment. A segment is compressed, sealed and opened as a whole.
 const (
-	maxAttempts     = 8192
-	maxAttemptBytes = 8 << 20 // of payloads, answers and keys in clear
+	maxAttempts    = 8192
+	maxAttemptText = 8 << 20 // bytes of keys, payloads and answers; the last may go past it
 )
 
 // keyPrefix is how many bytes of a natural key hash stand in clear beside a segment.
@@ -76,7 +75,7 @@ func (d *DB) SaveAttempts(ctx context.Context, l Lease, attempts []Attempt) erro
 	return nil
 }
 
-// segments encodes, compresses and seals the attempts, before the transaction: it is most of the work.
+// segments packs and seals the attempts, before the transaction: it is most of the work.
 func (d *DB) segments(ctx context.Context, l Lease, attempts []Attempt) ([]segment, error) {
 	if err := CheckAttempts(attempts); err != nil {
 		return nil, err
@@ -89,19 +88,21 @@ func (d *DB) segments(ctx context.Context, l Lease, attempts []Attempt) ([]segme
 	for i := range attempts {
 		order[i] = &attempts[i]
 	}
-	slices.SortStableFunc(order, func(a, b *Attempt) int { return cmp.Compare(a.Resource, b.Resource) })
+	slices.SortStableFunc(order, func(a, b *Attempt) int { return strings.Compare(a.Resource, b.Resource) })
+	p := d.packers.Get().(*packer)
+	defer d.packers.Put(p)
+	defer p.clear()
 	var out []segment
-	var plain []byte
 	for len(order) > 0 {
 		s := segment{run: l.RunID}
-		if s.resource, err = d.ensureResource(ctx, order[0].Resource); err != nil {
+		resource := order[0].Resource
+		if s.resource, err = d.ensureResource(ctx, resource); err != nil {
 			return nil, err
 		}
-		plain = append(plain[:0], attemptVersion)
-		resource := order[0].Resource
-		for len(order) > 0 && order[0].Resource == resource && s.attempts < maxAttempts && len(plain) < maxAttemptBytes {
+		p.clear()
+		for len(order) > 0 && order[0].Resource == resource && s.attempts < maxAttempts && len(p.text) < maxAttemptText {
 			a := order[0]
-			plain = appendAttempt(plain, a)
+			p.add(a)
 			s.prefixes = append(s.prefixes, a.KeyHash[:keyPrefix]...)
 			if !a.OldKeyHash.IsZero() {
 				s.prefixes = append(s.prefixes, a.OldKeyHash[:keyPrefix]...)
@@ -112,11 +113,11 @@ func (d *DB) segments(ctx context.Context, l Lease, attempts []Attempt) ([]segme
 			s.attempts++
 			order = order[1:]
 		}
-		packed, err := compress(plain)
+		packed, err := p.pack()
 		if err != nil {
 			return nil, err
 		}
-		s.sealed = c.ring.Seal(nil, packed, c.historyAAD(s.resource, s.run))
+		s.sealed = c.ring.Seal(make([]byte, 0, len(packed)+keys.Overhead), packed, c.historyAAD(s.resource, s.run))
 		out = append(out, s)
 	}
 	return out, nil
@@ -126,86 +127,6 @@ func (d *DB) segments(ctx context.Context, l Lease, attempts []Attempt) ([]segme
 func (c connection) historyAAD(resourceID, runID int64) []byte {
 	place := binary.BigEndian.AppendUint64(nil, uint64(resourceID))
 	return c.aad("history", binary.BigEndian.AppendUint64(place, uint64(runID))...)
-}
-
-// compress is flate at its fastest: payloads of one resource are alike, so that is enough.
-func compress(plain []byte) ([]byte, error) {
-	var b bytes.Buffer
-	w, err := flate.NewWriter(&b, flate.BestSpeed)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := w.Write(plain); err != nil {
-		return nil, err
-	}
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
-}
-
-// An encoded segment, before it is compressed: version, 1 byte, 1; then the attempts until the end, each: op, verb and flags, status, effect,
-// milliseconds, key hash, the hashes the flags name, id, key, payload, answer. Numbers are uvarints but for the single bytes.
-const attemptVersion = 1
-
-func (a *Attempt) hashes() [3]flaggedHash {
-	return [...]flaggedHash{{hasRecord, &a.RecordHash}, {hasSource, &a.SourceHash}, {hasOldKey, &a.OldKeyHash}}
-}
-
-func appendAttempt(dst []byte, a *Attempt) []byte {
-	dst = binary.AppendUvarint(dst, a.Op)
-	at := len(dst)
-	dst = append(dst, byte(a.Verb))
-	dst = binary.AppendUvarint(dst, uint64(a.Status))
-	dst = append(dst, byte(a.Effect))
-	dst = binary.AppendUvarint(dst, uint64(a.At.UnixMilli()))
-	dst = append(dst, a.KeyHash[:]...)
-	for _, h := range a.hashes() {
-		if !h.hash.IsZero() {
-			dst[at] |= h.flag
-			dst = append(dst, h.hash[:]...)
-		}
-	}
-	dst = appendBytes(dst, a.EdfiID)
-	for _, b := range [...][]byte{a.Key, a.Payload, a.Answer} {
-		dst = appendBytes(dst, b)
-	}
-	return dst
-}
-
-var errHistory = errors.New("history segment is malformed")
-
-// readAttempts decodes a segment. What fn gets aliases plain.
-func readAttempts(plain []byte, resource string, run int64, fn func(*Attempt) error) error {
-	r := frameReader{b: plain}
-	if v := r.byte(); v != attemptVersion {
-		return fmt.Errorf("%w: version %d", errHistory, v)
-	}
-	for r.at < len(plain) {
-		a := &Attempt{RunID: run, Resource: resource, Op: r.uvarint()}
-		flags := r.byte()
-		a.Verb, a.Status = Verb(flags&verbMask), int(r.uvarint())
-		a.Effect, a.At = Effect(r.byte()), time.UnixMilli(int64(r.uvarint())).UTC()
-		r.hash(&a.KeyHash)
-		for _, h := range a.hashes() {
-			if flags&h.flag != 0 {
-				r.hash(h.hash)
-			}
-		}
-		a.EdfiID = string(r.bytes())
-		for _, b := range [...]*[]byte{&a.Key, &a.Payload, &a.Answer} {
-			if v := r.bytes(); len(v) > 0 {
-				*b = v
-			}
-		}
-		if r.err != nil {
-			return errHistory
-		}
-		if err := fn(a); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Attempts calls fn with what is kept of the calls about one record, oldest first; a call that changed the natural key is found under both
@@ -285,11 +206,7 @@ func (d *DB) readHistory(ctx context.Context, connID, id int64, fn func(*Attempt
 	if err != nil {
 		return fmt.Errorf("open segment: %w", err)
 	}
-	plain, err := io.ReadAll(flate.NewReader(bytes.NewReader(packed)))
-	if err != nil {
-		return fmt.Errorf("unpack segment: %w", err)
-	}
-	return readAttempts(plain, row.Path, row.Run, fn)
+	return readAttempts(packed, row.Path, row.Run, fn)
 }
 
 // AttemptsOfRun calls fn with what is kept of the calls of one run, in the order they were saved. The attempt is fn's to keep. An error of

@@ -25,6 +25,8 @@ type DB struct {
 	ledger []byte // meta.ledger_id
 	fold   int    // results per transaction of a fold: maxFold, less in tests
 
+	packers sync.Pool // of *packer: a compressor takes a megabyte
+
 	mu          sync.Mutex
 	connections map[int64]connection // opened so far
 	resources   map[string]int64     // dictionary, as far as we have seen it; ids never change
@@ -75,6 +77,7 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, err
 	}
 	d := &DB{cfg: cfg, store: s, fold: maxFold, connections: map[int64]connection{}, resources: map[string]int64{}}
+	d.packers.New = func() any { return newPacker() }
 	if err := d.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", s.name(), errors.Join(err, s.close()))
 	}

@@ -28,8 +28,14 @@ func AppendPlanOps(dst []byte, ops []PlanOp) []byte { return appendPlanOps(dst, 
 // ReadPlanOps decodes a segment.
 func ReadPlanOps(b []byte) ([]PlanOp, error) { return readPlanOps(b) }
 
-// AppendAttempt and ReadAttempts are the encoding of history, after its first byte.
-func AppendAttempt(dst []byte, a *Attempt) []byte { return appendAttempt(dst, a) }
+// PackAttempts and ReadAttempts are the encoding of history.
+func PackAttempts(attempts []Attempt) ([]byte, error) {
+	p := newPacker()
+	for i := range attempts {
+		p.add(&attempts[i])
+	}
+	return p.pack()
+}
 
 // ReadAttempts decodes a segment.
 func ReadAttempts(b []byte, fn func(*Attempt) error) error {

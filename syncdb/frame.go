@@ -163,6 +163,16 @@ func (f *frameReader) uvarint() uint64 {
 	return v
 }
 
+func (f *frameReader) varint() int64 {
+	v, n := binary.Varint(f.b[f.at:])
+	if n <= 0 {
+		f.fail()
+		return 0
+	}
+	f.at += n
+	return v
+}
+
 // count reads a number of things that take at least one byte each, so that a malformed frame cannot ask for endless work.
 func (f *frameReader) count() int {
 	n := f.uvarint()

@@ -20,16 +20,15 @@ func planOps() []syncdb.PlanOp {
 
 func attempts() []syncdb.Attempt {
 	return []syncdb.Attempt{
-		{Op: 1, Verb: syncdb.Create, KeyHash: mixed(1), RecordHash: mixed(2), SourceHash: mixed(3), EdfiID: "id", At: time.UnixMilli(1_790_000_000_123).UTC(), Status: 201, Effect: syncdb.EffectLive, Key: []byte(`["1"]`), Payload: []byte(`{}`)},
-		{Op: 1 << 60, Verb: syncdb.Delete, KeyHash: mixed(4), OldKeyHash: mixed(5), Effect: syncdb.EffectUnknown, Answer: []byte("no")},
+		{Op: 1, Verb: syncdb.Create, KeyHash: mixed(1), RecordHash: mixed(2), SourceHash: mixed(3), EdfiID: "0123456789abcdef0123456789abcdef", At: time.UnixMilli(1_790_000_000_123).UTC(), Status: 201, Effect: syncdb.EffectLive, Key: []byte(`["1"]`), Payload: []byte(`{}`)},
+		{Op: 2, Verb: syncdb.Update, KeyHash: mixed(1), EdfiID: "0123456789ABCDEF0123456789abcdef", At: time.UnixMilli(1_790_000_000_100).UTC()},
+		{Op: 1 << 63, Verb: syncdb.Delete, KeyHash: mixed(4), OldKeyHash: mixed(5), EdfiID: "a", Effect: syncdb.EffectUnknown, Answer: []byte("no")},
 	}
 }
 
-func encoded(attempts []syncdb.Attempt) []byte {
-	b := []byte{1}
-	for i := range attempts {
-		b = syncdb.AppendAttempt(b, &attempts[i])
-	}
+func encoded(t testing.TB, attempts []syncdb.Attempt) []byte {
+	b, err := syncdb.PackAttempts(attempts)
+	ok(t, err)
 	return b
 }
 
@@ -54,7 +53,7 @@ func TestSegmentsGiveBackWhatWentIn(t *testing.T) {
 			t.Fatalf("ops cut to %d of %d bytes were read", n, len(b))
 		}
 	}
-	got, err := decoded(encoded(attempts()))
+	got, err := decoded(encoded(t, attempts()))
 	ok(t, err)
 	if d := cmp.Diff(attempts(), got, cmpopts.IgnoreFields(syncdb.Attempt{}, "RunID", "Resource")); d != "" {
 		t.Errorf("attempts (-want +got):\n%s", d)
@@ -80,15 +79,16 @@ func FuzzPlanOps(f *testing.F) {
 
 // FuzzAttempts does the same for history.
 func FuzzAttempts(f *testing.F) {
-	f.Add(encoded(nil))
-	f.Add(encoded(attempts()))
+	f.Add(encoded(f, nil))
+	f.Add(encoded(f, attempts()))
 	f.Add([]byte{1, 1, 1, 1, 1, 1})
+	f.Add(append(append([]byte{1, 24, 1, 1, 0, 0, 0}, make([]byte, 16)...), 0, 0xff, 0xff, 3))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got, err := decoded(b)
 		if err != nil {
 			return
 		}
-		again, err := decoded(encoded(got))
+		again, err := decoded(encoded(t, got))
 		if d := cmp.Diff(got, again, cmpopts.EquateEmpty()); d != "" || err != nil {
 			t.Errorf("reading again gives %v (-first +again):\n%s", err, d)
 		}

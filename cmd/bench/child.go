@@ -67,7 +67,7 @@ func child(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	r.PeakMiB = peakMiB()
+	r.PeakMiB, r.Processor = peakMiB(), processorSeconds()
 	if r.Seconds > 0 {
 		r.PerSecond = float64(r.Count) / r.Seconds
 	}
@@ -241,13 +241,17 @@ func tokenOf(ctx context.Context, base string) (string, error) {
 }
 
 // load is one run of the real engine, from SQL to folded ledger. args: url, driver, source, ledger DSN, connections, scope (all or
-// attendance). Run twice, the second one has nothing to write.
+// attendance), and for how long history is kept. Run twice, the second one has nothing to write.
 func load(ctx context.Context, args []string) (result, error) {
 	connections, err := strconv.Atoi(args[4])
 	if err != nil {
 		return result{}, err
 	}
 	m, err := schema.Bundled("5.2")
+	if err != nil {
+		return result{}, err
+	}
+	history, err := time.ParseDuration(args[6])
 	if err != nil {
 		return result{}, err
 	}
@@ -283,7 +287,7 @@ func load(ctx context.Context, args []string) (result, error) {
 	e := &sync.Engine{
 		Model: m, Dependencies: deps, Source: sync.FromSource(db, bound), Ledger: ledger, Keys: ring, Connection: connection,
 		Target:  func(check func() error) sync.Target { return client.Guarded(check) },
-		Options: sync.Options{Workers: connections, Rules: schema.Rules{Version: 1}},
+		Options: sync.Options{Workers: connections, Rules: schema.Rules{Version: 1}, History: history},
 	}
 	begun := time.Now()
 	s, err := e.Run(ctx)

@@ -27,6 +27,8 @@ type Report struct {
 	SandboxRatio         float64 `json:"sandbox_pipeline_ratio"`     // the same against the sandbox
 	SandboxPerSecond     float64 `json:"sandbox_posts_per_s"`        // ours
 	SandboxBarePerSecond float64 `json:"sandbox_bare_posts_per_s"`   // the loop's
+	HistoryRatio         float64 `json:"history_ratio"`              // POST/s of the pipeline with history kept, as everywhere here ÷ without
+	HistoryProcessor     float64 `json:"history_cpu_us"`             // processor time of our process that keeping it adds to a record
 	LatencyRatio         float64 `json:"latency_ratio"`              // 64 connections, 20 ms per answer
 	NochangeRows         float64 `json:"nochange_rows_per_s"`        // PostgreSQL source and ledger
 	NochangeRatio        float64 `json:"nochange_ratio"`             // ÷ bare loop over the same query with both hashes
@@ -104,6 +106,7 @@ type result struct {
 	Allocs    float64 `json:"allocs"`
 	Calls     int64   `json:"calls"`
 	PeakMiB   float64 `json:"peakMiB"`
+	Processor float64 `json:"processor"` // seconds of processor time this process took
 
 	Calibration float64 `json:"calibration"`
 }
@@ -195,7 +198,7 @@ func (b *bench) all(rows, posts int, postgres string) (*Report, error) {
 		if bare, err = b.child("bare", url, fmt.Sprint(n), connections); err != nil {
 			return ours, bare, err
 		}
-		ours, err = b.child("load", url, "sqlite", path("load.db"), "sqlite:"+path(ledger), connections, latency)
+		ours, err = b.child("load", url, "sqlite", path("load.db"), "sqlite:"+path(ledger), connections, latency, kept)
 		return ours, bare, err
 	}
 	ours, bare, err := pair("pipeline.ledger", posts, "32", "all", "201", "0s")
@@ -203,6 +206,9 @@ func (b *bench) all(rows, posts int, postgres string) (*Report, error) {
 		return nil, err
 	}
 	r.PipelineRatio, r.PipelinePerSecond, r.BarePerSecond = ours.PerSecond/bare.PerSecond, ours.PerSecond, bare.PerSecond
+	if err := b.history(r, path); err != nil {
+		return nil, err
+	}
 	if ours, bare, err = pair("sandbox.ledger", posts, "32", "all", "sandbox", "0s"); err != nil {
 		return nil, err
 	}
@@ -221,13 +227,13 @@ func (b *bench) all(rows, posts int, postgres string) (*Report, error) {
 		if _, err = b.child("generate", driver, source, fmt.Sprint(rows/97), "110"); err != nil {
 			return ours, bare, err
 		}
-		if _, err = b.child("load", url, driver, source, ledger, "32", "attendance"); err != nil {
+		if _, err = b.child("load", url, driver, source, ledger, "32", "attendance", kept); err != nil {
 			return ours, bare, err
 		}
 		if bare, err = b.child("bare-rows", driver, source); err != nil {
 			return ours, bare, err
 		}
-		ours, err = b.child("load", url, driver, source, ledger, "32", "attendance")
+		ours, err = b.child("load", url, driver, source, ledger, "32", "attendance", kept)
 		return ours, bare, err
 	}
 	if ours, bare, err = nochange("sqlite", path("nochange.db"), "sqlite:"+path("nochange.ledger")); err != nil {
@@ -249,6 +255,55 @@ func (b *bench) all(rows, posts int, postgres string) (*Report, error) {
 	}
 	r.PeakRSSMiB = b.peak
 	return r, nil
+}
+
+// kept is for how long the scenarios keep history, as the product does when nobody says otherwise.
+const kept = "720h"
+
+// history loads the same records with and without history, by turns, each time into a new ledger and a new target.
+func (b *bench) history(r *Report, path func(string) string) error {
+	const rounds = 3
+	var with, without result
+	for round := range rounds {
+		for _, c := range []struct {
+			keep string
+			sum  *result
+		}{{"0", &without}, {kept, &with}} {
+			url, stop, err := b.server("201", "0s")
+			if err != nil {
+				return err
+			}
+			ledger := path(fmt.Sprintf("history-%s-%d.ledger", c.keep, round))
+			one, err := b.child("load", url, "sqlite", path("load.db"), "sqlite:"+ledger, "32", "all", c.keep)
+			stop()
+			if err != nil {
+				return err
+			}
+			c.sum.Count, c.sum.Seconds, c.sum.Processor = c.sum.Count+one.Count, c.sum.Seconds+one.Seconds, c.sum.Processor+one.Processor
+		}
+	}
+	r.HistoryRatio = without.Seconds / with.Seconds
+	r.HistoryProcessor = (with.Processor - without.Processor) / float64(with.Count) * 1e6
+	return nil
+}
+
+// processorSeconds is the processor time this process has taken, from /proc.
+func processorSeconds() float64 {
+	const ticks = 100 // per second, on every Linux there is
+	stat, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := bytes.Cut(stat, []byte(") ")) // the name before may hold spaces
+	fields := strings.Fields(string(rest))
+	if len(fields) < 13 {
+		return 0
+	}
+	var user, system float64
+	if _, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &system); err != nil {
+		return 0
+	}
+	return (user + system) / ticks
 }
 
 // peakMiB is this process's largest resident set so far; 0 where the system does not tell.
@@ -289,7 +344,7 @@ func (b *bench) scale(postgres string) error {
 	}
 	b.peak = 0
 	run := func(what string, want int64) error {
-		r, err := b.child("load", url, "postgres", source, ledger, "32", "all")
+		r, err := b.child("load", url, "postgres", source, ledger, "32", "all", kept)
 		if err != nil {
 			return err
 		}
