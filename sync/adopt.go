@@ -109,14 +109,26 @@ func (e *Engine) errand(ctx context.Context, o Options, p *progress, fn func(ctx
 	return e.close(t.ctx, t.keeper, s, err)
 }
 
+// errandDir makes a directory for spools. Under the lease it also removes what killed processes left.
+func (e *Engine) errandDir(workDir string, k *keeper) (string, error) {
+	if k != nil {
+		return e.spoolDir(workDir)
+	}
+	dir, err := os.MkdirTemp(workDir, "plan-*")
+	if err != nil {
+		return "", fmt.Errorf("make a directory for spools: %w", err)
+	}
+	return dir, nil
+}
+
 func (e *Engine) adopt(ctx context.Context, o Options, ao AdoptOptions, k *keeper, p *progress) (*Adoption, error) {
 	sc, err := newScope(e.Model, e.Source.Queries(), e.Dependencies)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(o.WorkDir, "adopt-*")
+	dir, err := e.errandDir(o.WorkDir, k)
 	if err != nil {
-		return nil, fmt.Errorf("make a directory for spools: %w", err)
+		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	newest, err := e.newestChange(ctx)

@@ -118,6 +118,13 @@ type Holds interface {
 	ClosePlan(ctx context.Context, lease syncdb.Lease, id int64, to syncdb.PlanState) error
 }
 
+// Past is what undo needs of the ledger: the sealed history, and a place for what must not be done again.
+type Past interface {
+	// AttemptsOfRun calls fn with what is kept of the calls of a run, in the order they were saved.
+	AttemptsOfRun(ctx context.Context, connection, run int64, fn func(*syncdb.Attempt) error) error
+	SavePlan(ctx context.Context, connection int64, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (syncdb.Plan, error)
+}
+
 // Ledger is all of it. *syncdb.DB and *memdb.DB are ledgers.
 type Ledger interface {
 	Runs
@@ -128,6 +135,7 @@ type Ledger interface {
 	Bulk
 	TargetMemory
 	Receipts
+	Past
 	Holds
 }
 

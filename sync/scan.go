@@ -140,7 +140,8 @@ func closeAll(rs []*scanned) {
 	}
 }
 
-func (s *scanner) resource(ctx context.Context, snapshot Snapshot, index int, r *scoped) (*scanned, error) {
+// entries opens a resource with what the ledger has of it, and no row yet.
+func (s *scanner) entries(ctx context.Context, index int, r *scoped) (*scanned, error) {
 	res := &scanned{
 		scoped: r, index: index,
 		fresh:   newSpool(s.dir, r.Path+"#fresh", s.e.Keys),
@@ -170,6 +171,14 @@ func (s *scanner) resource(ctx context.Context, snapshot Snapshot, index int, r 
 	})
 	if err != nil {
 		return res, fmt.Errorf("read entries: %w", err)
+	}
+	return res, nil
+}
+
+func (s *scanner) resource(ctx context.Context, snapshot Snapshot, index int, r *scoped) (*scanned, error) {
+	res, err := s.entries(ctx, index, r)
+	if err != nil {
+		return res, err
 	}
 	for _, q := range r.Queries {
 		if err := s.query(ctx, snapshot, res, q); err != nil {

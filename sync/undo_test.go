@@ -1,0 +1,277 @@
+package sync_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/sync"
+)
+
+// newWorldWithHistory is a world that keeps what it sends.
+func newWorldWithHistory(t *testing.T, students int) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.options.History = time.Hour
+	w.options.Safeguards = lenient()
+	w.fill(students)
+	w.mustRun()
+	return w
+}
+
+// undo undoes a run and returns what it came to and the calls it made.
+func (w *world) undo(o sync.UndoOptions) (*sync.Undo, []string) {
+	w.t.Helper()
+	e, closeAll := w.engine()
+	defer closeAll()
+	w.front.take()
+	u, err := e.Undo(w.t.Context(), o)
+	if err != nil {
+		w.t.Fatalf("undo: %v", err)
+	}
+	return u, w.front.take()
+}
+
+func TestUndoBringsBackWhatWasBeforeTheRun(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name  string
+		edit  []string // of the source, before the run that is undone
+		calls []string // of the undo
+		left  map[sync.LeftOut]int64
+	}{
+		{
+			"an update gets its previous content",
+			[]string{`update demographic set login = 'other' where id = 1`},
+			[]string{"PUT ed-fi/studentEducationOrganizationAssociations"}, nil,
+		},
+		{
+			"a created record is deleted",
+			[]string{`insert into period values (3, 'P3', 11)`},
+			[]string{"DELETE ed-fi/classPeriods"}, nil,
+		},
+		{
+			"a deleted record is created again",
+			[]string{`delete from demographic where id = 2`},
+			[]string{"POST ed-fi/studentEducationOrganizationAssociations"}, nil,
+		},
+		{
+			"a natural key changed by PUT is changed back",
+			[]string{`update period set name = 'P1 new' where id = 1`},
+			[]string{"PUT ed-fi/classPeriods"}, nil,
+		},
+		{
+			"an enrolment's entry date is changed back by PUT",
+			[]string{`update enrolment set entry = '2025-09-01' where id = 1`},
+			[]string{"PUT ed-fi/studentSchoolAssociations"}, nil,
+		},
+		{
+			"a natural key changed by delete and create is changed back the same way",
+			[]string{`update demographic set agency = 2 where id = 1`},
+			[]string{"POST ed-fi/studentEducationOrganizationAssociations", "DELETE ed-fi/studentEducationOrganizationAssociations"}, nil,
+		},
+		{
+			"a person comes back before what refers to it, and goes after it",
+			[]string{
+				`insert into student values (100, 'S0100', 'New', 'Pupil', '2011-01-01')`, `insert into enrolment values (100, 100, 10, '2025-08-18', '10')`,
+				`delete from demographic where id = 3`, `delete from enrolment where id = 3`, `delete from student where id = 3`,
+			},
+			[]string{
+				"POST ed-fi/students", "POST ed-fi/studentSchoolAssociations", "POST ed-fi/studentEducationOrganizationAssociations",
+				"DELETE ed-fi/studentSchoolAssociations", "DELETE ed-fi/students",
+			}, nil,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldWithHistory(t, 5)
+			w.exec(`insert into agency values (2, 'Other', null)`)
+			w.mustRun()
+			before := w.everything()
+			for _, statement := range tt.edit {
+				w.exec(statement)
+			}
+			s, _ := w.mustRun()
+			planned, calls := w.undo(sync.UndoOptions{Run: s.RunID, Plan: true})
+			if len(calls) != 0 || planned.Writes() != int64(len(tt.calls)) {
+				t.Errorf("planning made calls %v and counts %d, want none made and %d counted", calls, planned.Writes(), len(tt.calls))
+			}
+			u, calls := w.undo(sync.UndoOptions{Run: s.RunID, Who: "ada", Why: "wrong file"})
+			if diff := cmp.Diff(tally(calls), tally(tt.calls)); diff != "" {
+				t.Errorf("calls (-got +want):\n%s", diff)
+			}
+			if first, last := index(calls, "POST ed-fi/students"), index(calls, "POST ed-fi/studentSchoolAssociations"); first > last {
+				t.Errorf("got %v: the enrolment came before its student (I6)", calls)
+			}
+			if diff := cmp.Diff(w.everything(), before); diff != "" {
+				t.Errorf("the target after the undo (-got +before):\n%s", diff)
+			}
+			if u.LeftOut() != 0 || u.Summary.Failed != 0 {
+				t.Errorf("got %+v, want nothing left out and nothing failed", u)
+			}
+			s, calls = w.mustRun()
+			if len(calls) != 0 || s.Totals.Decided == 0 {
+				t.Errorf("the next run made calls %v, totals %+v: want what was undone kept back", calls, s.Totals)
+			}
+			if v, _ := w.verify(sync.VerifyOptions{}); v.Wrong() != 0 {
+				t.Errorf("got %+v, want a ledger that says what the target holds (I2)", v)
+			}
+		})
+	}
+}
+
+func index(calls []string, call string) int {
+	for i, c := range calls {
+		if c == call {
+			return i
+		}
+	}
+	return -1
+}
+
+// everything is what the target holds, by resource and id-free canonical payload.
+func (w *world) everything() map[string]map[string]bool {
+	w.t.Helper()
+	out := map[string]map[string]bool{}
+	w.other(func(ctx context.Context, c *edfi.Client) {
+		for _, resource := range []string{
+			"ed-fi/localEducationAgencies", "ed-fi/schools", "ed-fi/classPeriods", "ed-fi/students", "ed-fi/studentSchoolAssociations",
+			"ed-fi/studentEducationOrganizationAssociations",
+		} {
+			r, ok := w.model.Resource(resource)
+			if !ok {
+				w.t.Fatal(resource)
+			}
+			out[resource] = map[string]bool{}
+			err := c.Each(ctx, resource, edfi.PageOptions{}, func(item json.RawMessage) error {
+				text, err := r.Canonical(nil, item)
+				out[resource][string(text)] = true
+				return err
+			})
+			if err != nil {
+				w.t.Fatal(err)
+			}
+		}
+	})
+	return out
+}
+
+func TestUndoneRowIsSentAgainOnceItChanges(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithHistory(t, 3)
+	w.exec(`update demographic set login = 'wrong' where id = 1`)
+	s, _ := w.mustRun()
+	w.undo(sync.UndoOptions{Run: s.RunID, Who: "ada"})
+	w.exec(`update demographic set login = 'right' where id = 1`)
+	if _, calls := w.mustRun(); cmp.Diff(calls, []string{"PUT ed-fi/studentEducationOrganizationAssociations"}) != "" {
+		t.Errorf("got calls %v, want the changed row sent", calls)
+	}
+	w.converged()
+}
+
+func TestUndoLeavesAloneWhatItCannotBringBack(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		do   func(t *testing.T, w *world) int64 // returns the run to undo
+		want sync.LeftOut
+	}{
+		{
+			"a record that a later run wrote again",
+			func(t *testing.T, w *world) int64 {
+				w.exec(`update demographic set login = 'one' where id = 1`)
+				s, _ := w.mustRun()
+				w.exec(`update demographic set login = 'two' where id = 1`)
+				w.mustRun()
+				return s.RunID
+			},
+			sync.LeftChanged,
+		},
+		{
+			"a record whose earlier content was not kept",
+			func(t *testing.T, w *world) int64 {
+				w.options.History = 0
+				w.mustRun() // drops what was kept
+				w.options.History = time.Hour
+				w.exec(`update demographic set login = 'one' where id = 1`)
+				s, _ := w.mustRun()
+				return s.RunID
+			},
+			sync.LeftNoPrevious,
+		},
+		{
+			"a call that had no usable answer",
+			func(t *testing.T, w *world) int64 {
+				w.exec(`update demographic set login = 'one' where id = 1`)
+				w.front.intercept(func(rw http.ResponseWriter, r *http.Request) bool {
+					if r.Method == http.MethodPut {
+						panic(http.ErrAbortHandler)
+					}
+					return false
+				})
+				s, _, err := w.run()
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.front.intercept(nil)
+				return s.RunID
+			},
+			sync.LeftUnsettled,
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldWithHistory(t, 3)
+			run := tt.do(t, w)
+			u, calls := w.undo(sync.UndoOptions{Run: run, Who: "ada"})
+			got := map[sync.LeftOut]int64{}
+			for _, r := range u.Resources {
+				for why, n := range r.Left {
+					got[why] += n
+				}
+			}
+			if diff := cmp.Diff(got, map[sync.LeftOut]int64{tt.want: 1}); diff != "" || len(calls) > 0 {
+				t.Errorf("got calls %v, left out (-got +want):\n%s", calls, diff)
+			}
+		})
+	}
+}
+
+func TestUndoOfARunWithoutHistoryIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(2)
+	s, _ := w.mustRun()
+	e, closeAll := w.engine()
+	defer closeAll()
+	if _, err := e.Undo(t.Context(), sync.UndoOptions{Run: s.RunID, Plan: true}); !errors.Is(err, sync.ErrNothingKept) {
+		t.Errorf("got %v, want ErrNothingKept", err)
+	}
+	if _, err := e.Undo(t.Context(), sync.UndoOptions{Run: 4711, Plan: true}); err == nil || !strings.Contains(err.Error(), "no run 4711") {
+		t.Errorf("got %v, want the run named", err)
+	}
+}
+
+func TestUndoOfAnUndoBringsTheRunBack(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithHistory(t, 3)
+	w.exec(`update demographic set login = 'new' where id = 1`)
+	w.exec(`delete from demographic where id = 2`)
+	s, _ := w.mustRun()
+	after := w.everything()
+	u, _ := w.undo(sync.UndoOptions{Run: s.RunID, Who: "ada"})
+	again, _ := w.undo(sync.UndoOptions{Run: u.By, Who: "ada", Why: "it was right after all"})
+	if diff := cmp.Diff(w.everything(), after); diff != "" || again.LeftOut() != 0 {
+		t.Errorf("left out %d; target (-got +want):\n%s", again.LeftOut(), diff)
+	}
+	w.converged()
+}
