@@ -61,6 +61,10 @@ func (c *adoptCmd) Run(ctx context.Context, a *app) error {
 	if c.Plan {
 		adopted, err = o.engine.Adopt(ctx, options)
 	} else {
+		detail := map[string]any{"extra": c.Extra}
+		if err := a.audit(ctx, o.ledger, o.engine.Connection, "adopt", "", detail); err != nil {
+			return err
+		}
 		err = a.exclusively(ctx, cfg, o, c.Wait, func() (err error) {
 			adopted, err = o.engine.Adopt(ctx, options)
 			return err

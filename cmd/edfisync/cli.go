@@ -25,6 +25,7 @@ type commands struct {
 	Plan       planCmd       `cmd:"" group:"sync" help:"Show what a run would send; send nothing."`
 	Run        runCmd        `cmd:"" group:"sync" help:"Run one connection: make the target equal to the source."`
 	Adopt      adoptCmd      `cmd:"" group:"sync" help:"Take over what the target already holds; send nothing."`
+	Undo       undoCmd       `cmd:"" group:"sync" help:"Bring the records a run wrote back to what they were before it."`
 	Verify     verifyCmd     `cmd:"" group:"look" help:"Re-read the target and compare it with the ledger, or with a receipt."`
 	Receipts   receiptsCmd   `cmd:"" group:"look" help:"List, show and check the signed statements of runs."`
 	Runs       runsCmd       `cmd:"" group:"look" help:"List past runs."`

@@ -77,7 +77,11 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 		}
 	}
 	o.engine.Options.Safeguards.ApproveDeletes = approved
-	o.engine.Options.Resync = c.Resync
+	if o.engine.Options.Resync = c.Resync; c.Resync {
+		if err := a.audit(ctx, o.ledger, o.engine.Connection, "run.resync", "", nil); err != nil {
+			return err
+		}
+	}
 	shown := a.newProgress()
 	if shown != nil {
 		o.engine.Progress = shown.event
