@@ -32,6 +32,9 @@ func (s *stepRun) call(o *op) {
 		return
 	}
 	r := judge(o.verb, s.r.twoPhase() && s.st.Verb == syncdb.Create, err)
+	if r.outcome == Rejected && s.respelled(o, err) {
+		r = ruling{next: nextCreate}
+	}
 	if o.silent != notSilent {
 		r = o.silent.ruling()
 	}
@@ -85,6 +88,13 @@ func (s *stepRun) call(o *op) {
 	if r.next == nextStop {
 		s.x.stop(fmt.Errorf("the target accepts no more calls: %w", err))
 	}
+}
+
+// respelled reports whether a PUT was refused only because its key is spelled in another way than the target's: the target compares keys without case when
+// it looks records up, and letter by letter when it looks for key changes. A POST finds the record in any spelling, and leaves the target's (F32).
+func (s *stepRun) respelled(o *op, err error) bool {
+	var e *edfi.Error
+	return s.x.o.Rules.FoldKeys && o.verb == syncdb.Update && o.oldKey.IsZero() && errors.As(err, &e) && e.Code == "key-change-not-supported"
 }
 
 // file books the outcome of a call.

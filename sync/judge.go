@@ -19,7 +19,7 @@ type next uint8
 
 const (
 	nextNothing next = iota
-	nextCreate       // PUT met 404: create it again in this step
+	nextCreate       // PUT met 404, or another spelling of the key: POST it in this step
 	nextLater        // people only: exists, no relationship yet; again in the update step
 	nextStop         // nothing more can succeed in this run
 )
@@ -30,9 +30,11 @@ const (
 //	2xx               | created / met    | updated            | deleted
 //	NotFound          | rejected (route) | missing, then POST | deleted: it is gone
 //	Blocked           | blocked          | blocked            | blocked: something refers to it
-//	Invalid, Rejected | rejected         | rejected           | rejected
+//	Invalid, Rejected | rejected         | rejected (*)       | rejected
 //	Transient         | failed           | failed             | failed
 //	Stop              | failed, run ends | failed, run ends   | failed, run ends
+//
+// (*) A PUT refused because the target spells the key in another way is sent as a POST when the connection folds keys (respelled).
 //
 // 403 on creating one of the people means "exists, no relationship yet": again in the update step (engine.md §3). The effect is unknown
 // whenever nobody can say whether the call took place, so that the next run settles it (I3): also when a
