@@ -100,8 +100,12 @@ func (w *world) as(client, method, path, body string) (status int, id string) {
 	w.t.Helper()
 	srv := httptest.NewServer(w.sandbox.Handler())
 	defer srv.Close()
+	base, data := srv.URL, "/data/v3/ed-fi/"
+	if w.api == sandbox.DMS {
+		base, data = srv.URL+"/api", "/data/ed-fi/"
+	}
 	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {client}, "client_secret": {"secret"}}
-	r, err := http.PostForm(srv.URL+"/oauth/token", form)
+	r, err := http.PostForm(base+"/oauth/token", form)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -112,7 +116,7 @@ func (w *world) as(client, method, path, body string) (status int, id string) {
 	}
 	_, rest, _ := strings.Cut(string(text), `"access_token":"`)
 	token, _, _ := strings.Cut(rest, `"`)
-	req, err := http.NewRequestWithContext(w.t.Context(), method, srv.URL+"/data/v3/ed-fi/"+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(w.t.Context(), method, base+data+path, strings.NewReader(body))
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	gosync "sync"
 	"testing"
 	"testing/fstest"
@@ -32,6 +33,7 @@ type world struct {
 	sis      *sqlx.DB
 	sisPath  string
 	model    *schema.Model
+	api      sandbox.Personality
 	sandbox  *sandbox.Server
 	front    *front
 	ledger   ledger
@@ -69,9 +71,9 @@ type front struct {
 func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	before := f.before
-	if path, ok := bytes.CutPrefix([]byte(r.URL.Path), []byte("/data/v3/")); ok && r.Method != http.MethodGet {
-		resource := bytes.SplitN(path, []byte("/"), 3)
-		f.log = append(f.log, r.Method+" "+string(resource[0])+"/"+string(resource[1]))
+	if _, path, ok := strings.Cut(r.URL.Path, "/ed-fi/"); ok && r.Method != http.MethodGet {
+		resource, _, _ := strings.Cut(path, "/")
+		f.log = append(f.log, r.Method+" ed-fi/"+resource)
 	}
 	f.mu.Unlock()
 	if before != nil && before(w, r) {
@@ -105,7 +107,7 @@ create table demographic (id integer primary key, student integer, agency intege
 `
 
 var sisPack = map[string]string{
-	"pack.yaml": "name: tiny\ndescription: a tiny SIS\nedfi: [\"5.2\"]\n",
+	"pack.yaml": "name: tiny\ndescription: a tiny SIS\nedfi: [\"4.0\", \"5.2\"]\n",
 	"localEducationAgencies.sql": `select id as "_key", id as "localEducationAgencyId", name as "nameOfInstitution",
 		parent as "parentLocalEducationAgencyReference.localEducationAgencyId",
 		'Independent' as "localEducationAgencyCategoryDescriptor",
@@ -133,8 +135,14 @@ LocalEducationAgencyCategoryDescriptor:
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOn(t, sandbox.ODS73, "5.2")
+}
+
+// newWorldOn is newWorld against another version of the API and data standard.
+func newWorldOn(t *testing.T, api sandbox.Personality, standard string) *world {
+	t.Helper()
 	dir := t.TempDir()
-	w := &world{t: t, sisPath: filepath.Join(dir, "sis.db"), pack: fstest.MapFS{}}
+	w := &world{t: t, api: api, sisPath: filepath.Join(dir, "sis.db"), pack: fstest.MapFS{}}
 	var err error
 	if w.sis, err = sqlx.Open("sqlite", w.sisPath); err != nil {
 		t.Fatal(err)
@@ -144,11 +152,16 @@ func newWorld(t *testing.T) *world {
 	for name, text := range sisPack {
 		w.pack[name] = &fstest.MapFile{Data: []byte(text)}
 	}
-	if w.model, err = schema.Bundled("5.2"); err != nil {
+	if standard == "4.0" { // where demographics must name the sex
+		demographics, descriptors := w.pack["studentEducationOrganizationAssociations.sql"], w.pack["descriptors.yaml"]
+		demographics.Data = bytes.Replace(demographics.Data, []byte("d.login as"), []byte(`'F' as "sexDescriptor", d.login as`), 1)
+		descriptors.Data = append(descriptors.Data, "SexDescriptor:\n  F: Female\n"...)
+	}
+	if w.model, err = schema.Bundled(standard); err != nil {
 		t.Fatal(err)
 	}
 	if w.sandbox, err = sandbox.New(sandbox.Options{
-		Model: w.model, ClientID: "id", ClientSecret: "secret", SchoolYears: []int{2026}, MaxTokens: 1000, // each run logs in
+		Model: w.model, Personality: api, ClientID: "id", ClientSecret: "secret", SchoolYears: []int{2026}, MaxTokens: 1000, // each run logs in
 	}); err != nil {
 		t.Fatal(err)
 	}
