@@ -46,10 +46,10 @@ type Receipt struct {
 type AuditRow struct {
 	ID         int64           `json:"id"`
 	At         time.Time       `json:"at"`
-	Who        string          `json:"who"`    // operating system user, or later the API key's name
-	Action     string          `json:"action"` // "hold.approve", "trace.show", "adopt", a stable name
-	Connection string          `json:"connection,omitempty"`
-	Object     string          `json:"object,omitempty"` // "hold 12", "run 7"; never a natural key
-	Detail     json.RawMessage `json:"detail,omitempty"` // counts and names; no student values
+	Who        string          `json:"who"`                  // operating system user, or later the API key's name
+	Action     string          `json:"action"`               // "hold.approve", "trace.show", "adopt", a stable name
+	Connection string          `json:"connection,omitempty"` // "tenant/name"
+	Object     string          `json:"object,omitempty"`     // "hold 12", "run 7"; never a natural key
+	Detail     json.RawMessage `json:"detail,omitempty"`     // counts and names; no student values
 	Hash       []byte          `json:"hash"`
 }

@@ -361,7 +361,7 @@ func (d *DB) DecidePlan(ctx context.Context, connID, id int64, from []PlanState,
 				RETURNING `+planColumns), string(after.State), now.UnixMilli(), after.DecidedBy, after.Why, id); err != nil {
 				return err
 			}
-			audit.Connection = c.Name
+			audit.Connection = c.Tenant + "/" + c.Name
 			return d.audit(ctx, tx, audit) // I16
 		})
 	}

@@ -32,6 +32,7 @@ type commands struct {
 	Holds      holdsCmd      `cmd:"" group:"look" help:"List what safeguards hold back; approve or discard it."`
 	Issues     issuesCmd     `cmd:"" group:"look" help:"List what keeps records out of the target, by cause; show the rows of one."`
 	Retry      retryCmd      `cmd:"" group:"sync" help:"Let the next run send refused records again."`
+	Audit      auditCmd      `cmd:"" group:"look" help:"List what people did; check that the list was not changed."`
 	Version    versionCmd    `cmd:"" group:"other" help:"Print version and build."`
 	Completion completionCmd `cmd:"" group:"other" help:"Print a completion script for a shell."`
 }

@@ -17,7 +17,7 @@ const (
 	exitUsage       exitCode = 2   // wrong flags or configuration: nothing was done
 	exitProblems    exitCode = 3   // finished, with invalid, blocked, rejected or failed records
 	exitHeld        exitCode = 4   // a safeguard held something for a person to judge
-	exitDiffers     exitCode = 5   // verify: the target is not as the ledger or the receipt says
+	exitDiffers     exitCode = 5   // verify: the target is not as the ledger or the receipt says; audit verify: the trail was changed
 	exitInterrupted exitCode = 130 // stopped by Ctrl-C or SIGTERM, in good order
 )
 
@@ -35,7 +35,7 @@ func meanings() []struct {
 		{exitUsage, "wrong usage or configuration; nothing was done"},
 		{exitProblems, "finished, with invalid, blocked, rejected or failed records"},
 		{exitHeld, "a safeguard held something back"},
-		{exitDiffers, "verify: the target is not as the ledger, or the receipt, says"},
+		{exitDiffers, "verify: the target is not as the ledger, or the receipt, says; or the audit trail was changed"},
 		{exitInterrupted, "interrupted"},
 	}
 }

@@ -90,6 +90,19 @@ func (a *app) lookWithKeys(ctx context.Context, name string, fn func(ledger *syn
 	return errors.Join(fn(ledger, id, ring), ledger.Close())
 }
 
+// lookAtLedger calls fn with the ledger, whatever the connections.
+func (a *app) lookAtLedger(ctx context.Context, fn func(ledger *syncdb.DB) error) error {
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	ledger, err := existingLedger(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(ledger), ledger.Close())
+}
+
 func when(t time.Time) string {
 	if t.IsZero() {
 		return ""

@@ -185,7 +185,7 @@ func (d *DB) DecidePlan(ctx context.Context, connID, id int64, from []syncdb.Pla
 			}
 		}
 	}
-	audit.Connection = c.Name
+	audit.Connection = c.Tenant + "/" + c.Name
 	if err := d.audit(audit); err != nil {
 		return syncdb.Plan{}, err
 	}

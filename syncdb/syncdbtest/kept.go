@@ -407,12 +407,12 @@ func (w *world) lastAct() int64 {
 	return rows[len(rows)-1].ID
 }
 
-// acts are the audit rows of this test's connection or user after that one.
+// acts are the audit rows of this test's connection after that one.
 func (w *world) acts(after int64) []syncdb.AuditRow {
 	w.t.Helper()
 	rows, err := w.AuditRows(w.t.Context(), after, 0)
 	must(w.t, err)
-	return slices.DeleteFunc(rows, func(a syncdb.AuditRow) bool { return a.Connection != "connection" })
+	return slices.DeleteFunc(rows, func(a syncdb.AuditRow) bool { return a.Connection != w.t.Name()+"/connection" })
 }
 
 func audit(t *testing.T, w *world) {

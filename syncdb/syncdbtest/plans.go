@@ -320,7 +320,7 @@ func decisions(t *testing.T, w *world) {
 	}
 	verb := map[syncdb.PlanState]string{syncdb.PlanApproved: "approve", syncdb.PlanDiscarded: "discard"}[got.State]
 	diff(t, "audit row of the decision", acts[0], syncdb.AuditRow{
-		At: w.clock.Now(), Who: got.DecidedBy, Action: "hold." + verb, Connection: "connection", Object: name2("hold", p.ID),
+		At: w.clock.Now(), Who: got.DecidedBy, Action: "hold." + verb, Connection: t.Name() + "/connection", Object: name2("hold", p.ID),
 		Detail: json.RawMessage(`{"from":"open","ops":1,"resource":"ed-fi/students","rule":"delete-percent","why":"because"}`),
 	}, cmpopts.IgnoreFields(syncdb.AuditRow{}, "ID", "Hash"))
 
