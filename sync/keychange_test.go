@@ -13,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/sandbox"
+	"github.com/edfisync/edfisync/schema"
 )
 
 // courseTables are what keys hang on four deep: session ← course offering ← section ← student in section ← grade; and program participations,
@@ -351,6 +353,70 @@ func TestKeyChangeOfAParentAndTrouble(t *testing.T) {
 			w.mustRun()
 			w.converged()
 			w.sameAsFresh()
+		})
+	}
+}
+
+// targetOf puts an API of another version in the target's place. It drops what the tiny pack has that the version's data standard names differently.
+func (w *world) targetOf(p sandbox.Personality, standard string) {
+	w.t.Helper()
+	var err error
+	if w.model, err = schema.Bundled(standard); err != nil {
+		w.t.Fatal(err)
+	}
+	if w.sandbox, err = sandbox.New(sandbox.Options{
+		Model: w.model, ClientID: "id", ClientSecret: "secret", SchoolYears: []int{2026}, MaxTokens: 1000, Personality: p,
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+	w.front.next = w.sandbox.Handler()
+	w.pack["pack.yaml"] = &fstest.MapFile{Data: []byte("name: tiny\ndescription: a tiny SIS\nedfi: [\"4.0\", \"5.2\"]\n")}
+	if standard == "4.0" { // other natural keys and required elements
+		delete(w.pack, "studentEducationOrganizationAssociations.sql")
+		delete(w.pack, "gradingPeriods.sql")
+		delete(w.pack, "grades.sql")
+	}
+}
+
+// The three certification scenarios in which a natural key changes, on every version of the API: old ones take a PUT with another key for a
+// success and ignore the key, the DMS has its own error bodies.
+func TestNaturalKeyChangesOnEveryVersionOfTheAPI(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		like     sandbox.Personality
+		standard string
+	}{
+		{sandbox.ODS53, "4.0"}, {sandbox.ODS61, "4.0"}, {sandbox.ODS73, "4.0"}, {sandbox.ODS73, "5.2"}, {sandbox.DMS, "5.2"},
+	} {
+		t.Run(string(c.like)+" with data standard "+c.standard, func(t *testing.T) {
+			t.Parallel()
+			w := newCourses(t, 3)
+			w.targetOf(c.like, c.standard)
+			w.mustRun()
+			w.exec(`update period set name = 'P1 renamed' where id = 1`)
+			w.exec(`update participation set begins = '2025-09-01' where id = 1`)
+			w.exec(`update enrolment set entry = '2025-09-01' where id = 2`)
+			w.exec(`update session set name = 'Autumn' where id = 1`)
+			s, calls := w.mustRun()
+			want := map[string]int{
+				"PUT ed-fi/classPeriods": 1, "PUT ed-fi/studentSchoolAssociations": 1, "PUT ed-fi/sessions": 1,
+				"POST ed-fi/studentProgramAssociations": 1, "DELETE ed-fi/studentProgramAssociations": 1,
+			}
+			if diff := cmp.Diff(tally(calls), want); diff != "" {
+				t.Errorf("totals %+v, calls (-got +want):\n%s", s.Totals, diff)
+			}
+			w.converged()
+			for resource, holds := range map[string]string{
+				"ed-fi/classPeriods": "P1 renamed", "ed-fi/studentProgramAssociations": "2025-09-01", "ed-fi/studentSchoolAssociations": "2025-09-01",
+				"ed-fi/studentSectionAssociations": "Autumn",
+			} {
+				if got := strings.Join(w.records(resource), "\n"); !strings.Contains(got, holds) {
+					t.Errorf("%s: the target does not have %s: %s", resource, holds, got)
+				}
+			}
+			if got := w.count("ed-fi/studentProgramAssociations"); got != 3 {
+				t.Errorf("got %d participations, want 3", got)
+			}
 		})
 	}
 }
