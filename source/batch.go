@@ -46,6 +46,27 @@ func (b *Batch) reset(width int) {
 	b.arena, b.ends = b.arena[:0], b.ends[:0]
 }
 
+// Fill makes the batch hold copies of these rows, each of width cells, nil for NULL: for rows that come from no database (simulations). It
+// is what Next does, and ends what was read from the batch before.
+func (b *Batch) Fill(width int, rows [][][]byte) {
+	if n := width * len(rows); cap(b.cells) < n { // as many as there are: finish would make room for a whole batch
+		b.cells, b.arena = make([][]byte, 0, n), make([]byte, 0, 32*n)
+	}
+	b.reset(width)
+	for _, row := range rows {
+		for _, cell := range row[:width] {
+			if cell == nil {
+				b.ends = append(b.ends, null)
+				continue
+			}
+			b.arena = append(b.arena, cell...)
+			b.ends = append(b.ends, int32(len(b.arena))) //nolint:gosec // far below maxArena
+		}
+	}
+	b.rows = len(rows)
+	b.finish()
+}
+
 func (b *Batch) full() bool { return b.rows == BatchRows || len(b.arena) >= batchBytes }
 
 // finish makes the cells, when the arena no longer moves.
