@@ -35,6 +35,7 @@ func (s *stepRun) call(o *op) {
 	if r.outcome == Rejected && s.respelled(o, err) {
 		r = ruling{next: nextCreate}
 	}
+	r = o.refine(r, err)
 	if o.silent != notSilent {
 		r = o.silent.ruling()
 	}
@@ -55,6 +56,9 @@ func (s *stepRun) call(o *op) {
 		case o.was != nil && o.was.edfiID == answer.ID:
 			// The target had re-keyed our own record already: it stays what it was.
 			result.Origin, met = o.was.origin, false
+		case !o.known && s.r.unseenIDs[answer.ID] != 0:
+			// So it had, and the row was made again under another source key.
+			result.Origin, met = s.r.unseenIDs[answer.ID], false
 		case o.lastID != "" && o.lastID != answer.ID && !answer.Repeated:
 			result.Origin = syncdb.Met // I9: ours is gone, another client has made its own
 		case answer.Repeated:

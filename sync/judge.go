@@ -78,6 +78,16 @@ func judge(verb syncdb.Verb, twoPhase bool, err error) ruling {
 	return ruling{effect: openEffect(e), outcome: Failed}
 }
 
+// refine corrects the ruling on a PUT to a key that another record still has: one the run deletes later, or one that is to give it up. It is
+// blocked, and sent again in the next run; a rejected one would wait for a change that never comes (I1).
+func (o *op) refine(r ruling, err error) ruling {
+	var e *edfi.Error
+	if r.outcome == Rejected && o.verb == syncdb.Update && !o.oldKey.IsZero() && errors.As(err, &e) && e.Code == "identity-conflict" {
+		return ruling{outcome: Blocked}
+	}
+	return r
+}
+
 // openEffect says what a call without a final answer did to the record: nothing only when no attempt can have taken effect.
 func openEffect(e *edfi.Error) syncdb.Effect {
 	if !e.Sent {

@@ -33,6 +33,7 @@ type scanned struct {
 	heldKey    map[syncdb.Hash]struct{} // natural keys of invalid rows
 	dups       map[syncdb.Hash]struct{} // keys several rows have with different payloads: none of them is sent (F42)
 	usedIDs    map[string]struct{}      // ids that both a gone entry and one in use have: the record is not deleted (I5d)
+	unseenIDs  map[string]syncdb.Origin // ids of entries whose keys no row had, at most maxMoves: a POST that meets one of them meets our own record
 
 	moves     map[syncdb.Hash]move        // new key → natural-key change
 	movedFrom map[syncdb.Hash]syncdb.Hash // old key → new key
@@ -150,7 +151,7 @@ func (s *scanner) entries(ctx context.Context, index int, r *scoped) (*scanned, 
 		gone:    newSpool(s.dir, r.Path+"#gone", s.e.Keys),
 
 		heldSource: map[syncdb.Hash]struct{}{}, heldKey: map[syncdb.Hash]struct{}{},
-		dups: map[syncdb.Hash]struct{}{}, usedIDs: map[string]struct{}{},
+		dups: map[syncdb.Hash]struct{}{}, usedIDs: map[string]struct{}{}, unseenIDs: map[string]syncdb.Origin{},
 	}
 	if err := s.checkRules(ctx, res); err != nil {
 		return res, err
@@ -286,6 +287,9 @@ func (s *scanner) collectGone(ctx context.Context, r *scanned) error {
 	err := s.e.Ledger.Each(ctx, s.e.Connection.ID, r.Path, func(e *syncdb.Entry) error {
 		if inUse(e) {
 			return nil
+		}
+		if e.EdfiID != "" && len(r.unseenIDs) < maxMoves {
+			r.unseenIDs[e.EdfiID] = e.Origin
 		}
 		_, bySource := r.heldSource[e.SourceHash]
 		_, byKey := r.heldKey[e.KeyHash]
