@@ -12,13 +12,14 @@ DATE     ?= $(shell git log -1 --format=%cI 2>/dev/null)
 LDFLAGS  := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.date=$(DATE)
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 FUZZTIME ?= 5s
+SEEDS    ?= 10000
 KILLS    ?= 2000
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Our binaries are pure Go: one static file, cross-compiled anywhere. Only the race detector of `make test` needs a C compiler.
 export CGO_ENABLED := 0
 
-.PHONY: help build demo test lint generate bench scale fuzz kills sweep release clean
+.PHONY: help build demo test lint generate bench scale fuzz kills sweep simulate release clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +65,10 @@ kills: ## kill -9 the program at every named point, and KILLS (2000) times at ra
 
 sweep: ## every fault at every operation (calls, ledger, source) of a reference scenario, once and going on; then everything must be right
 	EDFISYNC_TEST_SWEEP=all $(GO) test -count 1 -timeout 6h -v -run '^TestSweepOfFaultsAtEachOperation$$' ./sync
+
+simulate: ## play SEEDS (10000) simulated districts with faults, crashes and edits; ends with seeds=… violations=…
+	$(GO) test -c -trimpath -o $(BIN)/simulate.test ./sync/simulate
+	cd sync/simulate && ../../$(BIN)/simulate.test -test.timeout 0 -test.run '^TestSimulate$$' -seeds $(SEEDS) | grep -vx PASS
 
 release: ## cross-compile for linux, darwin and windows on amd64 and arm64 into dist/, with checksums
 	@rm -rf dist; mkdir -p dist

@@ -1,0 +1,479 @@
+package simulate
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+)
+
+// row is one row of a source. Rows that were deleted stay, so that they can come back as they were.
+type row struct {
+	id      int // source key
+	kind    int
+	own     []string // by column; "" = NULL; empty for columns that are not the row's own
+	parents []*row   // by slot; nil = none
+	gone    bool
+	before  []string // own values before the last edit
+	hurt    int      // column that was made invalid, -1 = none
+	healed  string   // what it was
+	empties bool     // gone because its whole table is
+}
+
+// district is the source of one connection.
+type district struct {
+	u       *universe
+	tag     string // keeps its keys apart from other connections'
+	number  int
+	kinds   []int // in load order
+	has     map[int]bool
+	rows    [][]*row // by kind
+	next    int
+	version int // changes with every edit
+
+	brokenAt int // 1-based count of queries after which the next scan breaks; 0 = it does not
+	seen     *scan
+}
+
+func newDistrict(u *universe, number int, kinds []int) *district {
+	d := &district{u: u, number: number, tag: string(rune('a' + number)), kinds: kinds, has: map[int]bool{}, rows: make([][]*row, len(u.kinds))}
+	for _, k := range kinds {
+		d.has[k] = true
+	}
+	return d
+}
+
+// live returns the rows of a kind that are there.
+func (d *district) live(k int) []*row {
+	return slices.DeleteFunc(slices.Clone(d.rows[k]), func(r *row) bool { return r.gone })
+}
+
+// all returns all rows that are there.
+func (d *district) all() []*row {
+	var out []*row
+	for _, k := range d.kinds {
+		out = append(out, d.live(k)...)
+	}
+	return out
+}
+
+// fresh makes a value for a row's own column.
+func (d *district) fresh(rng *rand.Rand, c *column, desc string) string {
+	switch c.sort {
+	case ownID:
+		d.next++
+		return fmt.Sprint(100_000*(d.number+1) + d.next)
+	case ownName:
+		d.next++
+		return fmt.Sprintf("%s%c%d", d.tag, "kK"[rng.IntN(2)], d.next)
+	case ownText:
+		if !c.key && rng.IntN(6) == 0 {
+			return "" // optional texts may be missing; required ones are made again below
+		}
+		return fmt.Sprintf("v%d", rng.IntN(3))
+	case ownDate:
+		return fmt.Sprintf("2025-%02d-%02d", 8+rng.IntN(3), 1+rng.IntN(3))
+	case ownCount:
+		return fmt.Sprint(1 + rng.IntN(3))
+	default:
+		return c.values[rng.IntN(len(c.values))]
+	}
+}
+
+// insert adds a row of a kind, with parents when there are none.
+func (d *district) insert(rng *rand.Rand, k, depth int) *row {
+	c := d.u.kinds[k]
+	d.next++
+	r := &row{id: d.next, kind: k, own: make([]string, len(c.columns)), parents: make([]*row, len(c.parent)), hurt: -1}
+	for slot, parent := range c.parent {
+		candidates := d.live(parent)
+		switch {
+		case c.optional[slot] && (rng.IntN(2) == 0 || len(candidates) == 0):
+		case len(candidates) == 0:
+			r.parents[slot] = d.insert(rng, parent, depth+1)
+		default:
+			r.parents[slot] = candidates[rng.IntN(len(candidates))]
+		}
+	}
+	for _, i := range c.owns {
+		r.own[i] = d.fresh(rng, &c.columns[i], c.desc[i])
+		for r.own[i] == "" && c.required[i] {
+			r.own[i] = d.fresh(rng, &c.columns[i], c.desc[i])
+		}
+	}
+	r.before = slices.Clone(r.own)
+	d.rows[k] = append(d.rows[k], r)
+	d.version++
+	return r
+}
+
+// value is what a mapping query gives for a column of a row.
+func (d *district) value(r *row, column int) string {
+	c := &d.u.kinds[r.kind].columns[column]
+	switch c.sort {
+	case fixed:
+		return c.values[0]
+	case inherited:
+		p := r.parents[c.parent]
+		if p == nil {
+			return ""
+		}
+		return d.value(p, d.u.kinds[p.kind].column[c.of])
+	case inPeriod:
+		p := r.parents[0]
+		cols := d.u.kinds[p.kind].column
+		return fmt.Sprintf(`[{"classPeriodReference":{"classPeriodName":%q,"schoolId":%s}}]`,
+			d.value(p, cols["classPeriodName"]), orZero(d.value(p, cols["schoolReference.schoolId"])))
+	}
+	return r.own[column]
+}
+
+func orZero(s string) string {
+	if s == "" {
+		return "0"
+	}
+	return s
+}
+
+// children returns the live rows that refer to a row, directly.
+func (d *district) children(r *row) []*row {
+	var out []*row
+	for _, k := range d.kinds {
+		for _, c := range d.rows[k] {
+			if !c.gone && slices.Contains(c.parents, r) {
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
+// edit is one thing people do to a SIS.
+type edit uint8
+
+const (
+	editInsert edit = iota
+	editDelete
+	editDeleteAlone // children stay and refer to nothing
+	editBack        // a deleted row comes back
+	editChange
+	editRevert // values as before the last edit
+	editHurt   // a value that breaks a rule
+	editHeal
+	editKey
+	editSwap
+	editCase
+	editTwin   // a second row with the same key
+	editMove   // to another parent
+	editRemade // the row is made again under another source key
+	editEmpty  // a whole table is empty
+	editRefill
+	edits
+)
+
+func (e edit) String() string {
+	return [edits]string{
+		"insert", "delete", "delete alone", "bring back", "change", "revert", "make invalid", "heal", "change key", "swap keys", "change case of key",
+		"add twin", "move", "make again", "empty table", "refill tables",
+	}[e]
+}
+
+// apply makes one edit; what it touches depends on rng and the rows there are. It says what it did, "" when there was nothing to do.
+func (d *district) apply(e edit, rng *rand.Rand) string {
+	d.version++
+	pick := func(want func(*row) bool) *row {
+		found := slices.DeleteFunc(d.all(), func(r *row) bool { return !want(r) })
+		if len(found) == 0 {
+			return nil
+		}
+		return found[rng.IntN(len(found))]
+	}
+	anyRow := func(*row) bool { return true }
+	switch e {
+	case editInsert:
+		return d.label(d.insert(rng, d.kinds[rng.IntN(len(d.kinds))], 0))
+	case editDelete, editDeleteAlone:
+		r := pick(anyRow)
+		if r == nil {
+			return ""
+		}
+		d.remove(r, e == editDelete)
+		return d.label(r)
+	case editBack:
+		var gone []*row
+		for _, k := range d.kinds {
+			for _, r := range d.rows[k] {
+				if r.gone {
+					gone = append(gone, r)
+				}
+			}
+		}
+		if len(gone) == 0 {
+			return ""
+		}
+		r := gone[rng.IntN(len(gone))]
+		d.bringBack(r)
+		return d.label(r)
+	case editChange:
+		return d.change(pick(func(r *row) bool { return len(d.plain(r)) > 0 }), rng)
+	case editRevert:
+		r := pick(func(r *row) bool { return !slices.Equal(r.own, r.before) && r.hurt < 0 })
+		if r == nil {
+			return ""
+		}
+		r.own, r.before = r.before, r.own
+		return d.label(r)
+	case editHurt:
+		return d.hurt(pick(func(r *row) bool { return r.hurt < 0 }), rng)
+	case editHeal:
+		return d.heal(pick(func(r *row) bool { return r.hurt >= 0 }))
+	case editKey:
+		return d.rekey(pick(func(r *row) bool { return len(d.keyed(r)) > 0 && r.hurt < 0 }), rng)
+	case editSwap:
+		return d.swap(pick(func(r *row) bool { return len(d.keyed(r)) > 0 && r.hurt < 0 }), rng)
+	case editCase:
+		return d.changeCase(pick(func(r *row) bool { return len(d.named(r)) > 0 && r.hurt < 0 }))
+	case editTwin:
+		return d.twin(pick(anyRow), rng)
+	case editMove:
+		return d.move(pick(func(r *row) bool { return len(r.parents) > 0 }), rng)
+	case editRemade:
+		r := pick(func(r *row) bool { return len(d.children(r)) == 0 })
+		if r == nil {
+			return ""
+		}
+		again := *r
+		d.next++
+		again.id, again.own, again.before = d.next, slices.Clone(r.own), slices.Clone(r.before)
+		r.gone = true
+		d.rows[r.kind] = append(d.rows[r.kind], &again)
+		return d.label(r) + " as " + fmt.Sprint(again.id)
+	case editEmpty:
+		k := d.kinds[rng.IntN(len(d.kinds))]
+		for _, r := range d.live(k) {
+			r.gone, r.empties = true, true
+		}
+		return d.u.kinds[k].path
+	case editRefill:
+		return d.refill()
+	}
+	return ""
+}
+
+func (d *district) refill() string {
+	n := 0
+	for _, k := range d.kinds {
+		for _, r := range d.rows[k] {
+			if r.empties {
+				r.gone, r.empties = false, false
+				n++
+			}
+		}
+	}
+	d.version++
+	return fmt.Sprint(n, " rows")
+}
+
+func (d *district) label(r *row) string {
+	return fmt.Sprintf("%s row %d", strings.TrimPrefix(d.u.kinds[r.kind].path, "ed-fi/"), r.id)
+}
+
+func (d *district) remove(r *row, children bool) {
+	if r.gone {
+		return
+	}
+	r.gone = true
+	if children {
+		for _, c := range d.children(r) {
+			d.remove(c, true)
+		}
+	}
+}
+
+func (d *district) bringBack(r *row) {
+	r.gone, r.empties = false, false
+	for _, p := range r.parents {
+		if p != nil && p.gone {
+			d.bringBack(p)
+		}
+	}
+}
+
+// plain lists the row's own columns that are not in its key; keyed those that are; named those of them that hold letters.
+func (d *district) plain(r *row) []int {
+	c := d.u.kinds[r.kind]
+	return slices.DeleteFunc(slices.Clone(c.owns), func(i int) bool { return c.columns[i].key })
+}
+
+func (d *district) keyed(r *row) []int {
+	c := d.u.kinds[r.kind]
+	return slices.DeleteFunc(slices.Clone(c.owns), func(i int) bool { return !c.columns[i].key })
+}
+
+func (d *district) named(r *row) []int {
+	c := d.u.kinds[r.kind]
+	return slices.DeleteFunc(slices.Clone(c.owns), func(i int) bool { return c.columns[i].sort != ownName })
+}
+
+func (d *district) change(r *row, rng *rand.Rand) string {
+	if r == nil {
+		return ""
+	}
+	c, columns := d.u.kinds[r.kind], d.plain(r)
+	if len(columns) == 0 {
+		return ""
+	}
+	i := columns[rng.IntN(len(columns))]
+	if i == r.hurt {
+		return ""
+	}
+	r.before = slices.Clone(r.own)
+	was := r.own[i]
+	for try := 0; r.own[i] == was || r.own[i] == "" && c.required[i]; try++ {
+		if r.own[i] = d.fresh(rng, &c.columns[i], c.desc[i]); try == 20 {
+			r.own[i] = was
+			break
+		}
+	}
+	return fmt.Sprintf("%s %s %q → %q", d.label(r), c.columns[i].path, was, r.own[i])
+}
+
+func (d *district) hurt(r *row, rng *rand.Rand) string {
+	if r == nil {
+		return ""
+	}
+	c := d.u.kinds[r.kind]
+	var can []int
+	for _, i := range c.owns {
+		if c.required[i] || c.columns[i].sort == ownDate || c.columns[i].sort == ownCode {
+			can = append(can, i)
+		}
+	}
+	if len(can) == 0 {
+		return ""
+	}
+	i := can[rng.IntN(len(can))]
+	r.hurt, r.healed = i, r.own[i]
+	switch {
+	case c.columns[i].sort == ownDate && rng.IntN(2) == 0, c.columns[i].sort == ownDate && !c.required[i]:
+		r.own[i] = "never"
+	case c.columns[i].sort == ownCode && rng.IntN(2) == 0, c.columns[i].sort == ownCode && !c.required[i]:
+		r.own[i] = "no such code"
+	default:
+		r.own[i] = ""
+	}
+	return fmt.Sprintf("%s %s %q", d.label(r), c.columns[i].path, r.own[i])
+}
+
+func (d *district) heal(r *row) string {
+	if r == nil {
+		return ""
+	}
+	r.own[r.hurt] = r.healed
+	r.hurt = -1
+	return d.label(r)
+}
+
+func (d *district) rekey(r *row, rng *rand.Rand) string {
+	if r == nil {
+		return ""
+	}
+	c, columns := d.u.kinds[r.kind], d.keyed(r)
+	i := columns[rng.IntN(len(columns))]
+	r.before = slices.Clone(r.own)
+	was := r.own[i]
+	for try := 0; r.own[i] == was && try < 20; try++ {
+		r.own[i] = d.fresh(rng, &c.columns[i], "")
+	}
+	return fmt.Sprintf("%s %s %q → %q", d.label(r), c.columns[i].path, was, r.own[i])
+}
+
+func (d *district) swap(r *row, rng *rand.Rand) string {
+	if r == nil {
+		return ""
+	}
+	others := slices.DeleteFunc(d.live(r.kind), func(o *row) bool { return o == r || o.hurt >= 0 })
+	if len(others) == 0 {
+		return ""
+	}
+	o := others[rng.IntN(len(others))]
+	r.before, o.before = slices.Clone(r.own), slices.Clone(o.own)
+	for _, i := range d.keyed(r) {
+		r.own[i], o.own[i] = o.own[i], r.own[i]
+	}
+	return d.label(r) + " and " + d.label(o)
+}
+
+func (d *district) changeCase(r *row) string {
+	if r == nil {
+		return ""
+	}
+	i := d.named(r)[0]
+	r.before = slices.Clone(r.own)
+	was := r.own[i]
+	if r.own[i] = strings.ToUpper(was); r.own[i] == was {
+		r.own[i] = strings.ToLower(was)
+	}
+	return fmt.Sprintf("%s %q → %q", d.label(r), was, r.own[i])
+}
+
+func (d *district) twin(r *row, rng *rand.Rand) string {
+	if r == nil {
+		return ""
+	}
+	again := *r
+	d.next++
+	again.id, again.own, again.before = d.next, slices.Clone(r.own), slices.Clone(r.before)
+	d.rows[r.kind] = append(d.rows[r.kind], &again)
+	what := "the same"
+	if rng.IntN(3) > 0 {
+		what = d.change(&again, rng)
+	}
+	return d.label(r) + " by " + fmt.Sprint(again.id) + ", " + what
+}
+
+func (d *district) move(r *row, rng *rand.Rand) string {
+	if r == nil {
+		return ""
+	}
+	slot := rng.IntN(len(r.parents))
+	candidates := slices.DeleteFunc(d.live(d.u.kinds[r.kind].parent[slot]), func(p *row) bool { return p == r.parents[slot] || d.above(r, p) })
+	if len(candidates) == 0 {
+		return ""
+	}
+	r.parents[slot] = candidates[rng.IntN(len(candidates))]
+	return d.label(r) + " to " + d.label(r.parents[slot])
+}
+
+// above reports whether r is p or an ancestor of p: moving r below p would close a circle.
+func (d *district) above(r, p *row) bool {
+	return p != nil && (p == r || slices.ContainsFunc(p.parents, func(q *row) bool { return d.above(r, q) }))
+}
+
+// healAll makes every row valid, every key the key of one row, and lets every row refer to rows that are there.
+func (d *district) healAll(fold bool) {
+	d.refill()
+	for again := true; again; {
+		again = false
+		for _, r := range d.all() {
+			if r.hurt >= 0 {
+				d.heal(r)
+			}
+			if slices.ContainsFunc(r.parents, func(p *row) bool { return p != nil && p.gone }) {
+				d.remove(r, true)
+				again = true
+			}
+		}
+		d.version++
+		s := d.scan(fold)
+		for _, k := range d.kinds {
+			for _, group := range s.keys[k] {
+				for _, rec := range group[min(1, len(group)):] {
+					d.remove(rec.row, true)
+					again = true
+				}
+			}
+		}
+	}
+	d.version++
+}

@@ -1,0 +1,318 @@
+package simulate
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/edfisync/edfisync/schema"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// end lets the faults stop: after at most two more runs of each connection the target must hold what the sources say (I1), the ledger must
+// say so too (I2), and a third run has nothing to do (I22).
+func (w *world) end(ctx context.Context) {
+	w.note("the faults stop")
+	for i, c := range w.conns {
+		c.d.refill()
+		if w.plan.heal {
+			c.d.healAll(w.fold)
+		}
+		for n := range 2 {
+			w.attempt(ctx, c, event{id: -1 - n, conn: i, approved: true}, c.d.tag, nil)
+			time.Sleep(time.Minute)
+		}
+	}
+	if len(w.violations) > 0 {
+		return
+	}
+	w.judge(ctx)
+	for i, c := range w.conns {
+		before := w.changes()
+		p, _ := w.attempt(ctx, c, event{id: -3, conn: i, approved: true}, c.d.tag, nil)
+		if w.plan.heal && !w.meddled && p.writes > 0 {
+			w.violate("I22", "%s makes %d write calls though nothing changed", p, p.writes)
+		}
+		if n := w.changes() - before; n > 0 {
+			w.violate("I22", "%s changes %d records though nothing changed", p, n)
+		}
+		if p.tokens > 1 {
+			w.violate("I22", "%s asks for %d tokens", p, p.tokens)
+		}
+	}
+}
+
+// changes counts records written or deleted since the world began.
+func (w *world) changes() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.changed
+}
+
+// expectation is what the target may and must hold of one kind.
+type expectation struct {
+	must  map[string]*rec
+	loose map[string]bool // keys of rows that cannot be sent: what they produced before stays
+	all   []*held
+}
+
+// judge compares the target and the ledger with the sources.
+func (w *world) judge(ctx context.Context) {
+	expect := make([]*expectation, len(w.u.kinds))
+	for k := range w.u.kinds {
+		expect[k] = &expectation{must: map[string]*rec{}, loose: map[string]bool{}}
+	}
+	for _, c := range w.conns {
+		w.expect(c, expect)
+	}
+	byKey := make([]map[string]*held, len(w.u.kinds))
+	for k, e := range expect {
+		if !slices.ContainsFunc(w.conns, func(c *connection) bool { return c.d.has[k] }) {
+			continue
+		}
+		e.all = w.contents(w.u.kinds[k])
+		byKey[k] = map[string]*held{}
+		for _, h := range e.all {
+			if byKey[k][h.key] != nil {
+				w.violate("I1", "%s has two records of key %s", w.u.kinds[k].path, h.key)
+			}
+			byKey[k][h.key] = h
+		}
+	}
+	w.judgeExtra(expect)
+	for k, e := range expect {
+		kind := w.u.kinds[k]
+		for _, key := range slices.Sorted(maps.Keys(e.must)) {
+			h, x := byKey[k][key], e.must[key]
+			if w.tainted[kind.path+" "+key] {
+				continue
+			}
+			if h == nil {
+				w.violate("I1", "%s %s (row %d) is not at the target", kind.path, key, x.row.id)
+				continue
+			}
+			if want := kind.payload(x, w.fold); !maps.Equal(want, h.flat) {
+				w.violate("I1", "%s %s (row %d) is\n    %v, want\n    %v", kind.path, key, x.row.id, h.flat, want)
+			}
+		}
+	}
+	for _, c := range w.conns {
+		w.judgeLedger(ctx, c, expect)
+	}
+}
+
+// expect adds what one district says. Parents come before children in the list of kinds; the one kind that refers to itself takes several
+// passes.
+func (w *world) expect(c *connection, expect []*expectation) {
+	s := c.d.scan(w.fold)
+	for _, k := range c.d.kinds {
+		kind, e := w.u.kinds[k], expect[k]
+		loosen := func(x *rec) {
+			e.loose[x.key] = true
+			for key, rows := range c.ever[k] {
+				if rows[x.row.id] {
+					e.loose[key] = true
+				}
+			}
+		}
+		for _, x := range s.records[k] {
+			if !x.valid {
+				loosen(x)
+			}
+		}
+		for _, key := range slices.Sorted(maps.Keys(s.keys[k])) {
+			group := s.keys[k][key]
+			if !w.alike(kind, group) {
+				for _, x := range group {
+					loosen(x)
+				}
+				continue
+			}
+			e.must[key] = group[0]
+			for _, x := range group[min(1, len(group)-1):] {
+				if len(group) > 1 {
+					loosen(x) // what the twins produced under other keys stays
+				}
+			}
+		}
+		for again := true; again; {
+			again = false
+			for _, key := range slices.Sorted(maps.Keys(e.must)) {
+				x := e.must[key]
+				if !c.owns(x) || w.refersToMust(c.d, x, expect) {
+					continue
+				}
+				delete(e.must, key)
+				for _, y := range s.keys[k][key] {
+					loosen(y)
+				}
+				again = true
+			}
+		}
+	}
+}
+
+func (c *connection) owns(x *rec) bool { return slices.Contains(c.d.rows[x.row.kind], x.row) }
+
+// alike reports whether rows with one key say the same.
+func (w *world) alike(k *compiledKind, group []*rec) bool {
+	for _, x := range group[1:] {
+		if !maps.Equal(k.payload(group[0], w.fold), k.payload(x, w.fold)) {
+			return false
+		}
+	}
+	return true
+}
+
+// refersToMust reports whether all a row refers to will be there.
+func (w *world) refersToMust(d *district, x *rec, expect []*expectation) bool {
+	for slot, p := range x.row.parents {
+		if p == nil {
+			continue
+		}
+		kind := w.u.kinds[x.row.kind].parent[slot]
+		key := d.record(p, w.fold).key
+		if expect[kind].must[key] == nil || w.tainted[w.u.kinds[kind].path+" "+key] {
+			return false
+		}
+	}
+	return true
+}
+
+// judgeExtra finds records nobody may have left behind. What a record that may stay refers to may stay too.
+func (w *world) judgeExtra(expect []*expectation) {
+	type place struct {
+		kind int
+		key  string
+	}
+	may := map[place]bool{}
+	var stay func(k int, h *held)
+	byKey := map[place]*held{}
+	for k, e := range expect {
+		for _, h := range e.all {
+			byKey[place{k, h.key}] = h
+		}
+	}
+	stay = func(k int, h *held) {
+		kind := w.u.kinds[k]
+		for slot, parent := range kind.parent {
+			at := place{parent, w.refKey(kind, slot, h)}
+			if byKey[at] != nil && !may[at] {
+				may[at] = true
+				stay(parent, byKey[at])
+			}
+		}
+	}
+	excused := func(k int, id string) bool { // another client's, or one that was re-keyed with its parent while its row could not be sent
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		r := w.records[id]
+		return r == nil || r.creator == "" || r.was(w.u.kinds[k], expect[k].loose, w.fold)
+	}
+	for k, e := range expect {
+		for _, h := range e.all {
+			if at := (place{k, h.key}); e.loose[h.key] || e.must[h.key] == nil && excused(k, h.id) || w.tainted[w.u.kinds[k].path+" "+h.key] {
+				may[at] = true
+				stay(k, h)
+			}
+		}
+	}
+	for k, e := range expect {
+		for _, h := range e.all {
+			if e.must[h.key] == nil && !may[place{k, h.key}] {
+				w.violate("I1", "%s %s is at the target, and no row asks for it", w.u.kinds[k].path, h.key)
+			}
+		}
+	}
+}
+
+// refKey is the key of what a record of the target refers to.
+func (w *world) refKey(k *compiledKind, slot int, h *held) string {
+	parent := w.u.kinds[k.parent[slot]]
+	key := ""
+	for i, col := range parent.columns {
+		if !parent.keyPart[i] {
+			continue
+		}
+		v := ""
+		if col.sort == fixed {
+			v = col.values[0]
+		}
+		for _, own := range k.columns {
+			if own.sort == inherited && own.parent == slot && own.of == col.path {
+				v = h.flat[own.path]
+			}
+		}
+		if k.path == "ed-fi/bellSchedules" && col.path == "classPeriodName" {
+			v = between(h.flat["classPeriods"], "classPeriodReference.classPeriodName:", " ")
+		}
+		if _, value, ok := strings.Cut(v, "#"); ok && parent.desc[i] != "" {
+			v = value
+		}
+		key += v + "|"
+	}
+	return key
+}
+
+func between(s, from, to string) string {
+	_, s, _ = strings.Cut(s, from)
+	s, _, _ = strings.Cut(s, to)
+	return s
+}
+
+// judgeLedger compares the entries with the target (I2).
+func (w *world) judgeLedger(ctx context.Context, c *connection, expect []*expectation) {
+	hasher := schema.NewHasher(c.ring.HashMAC())
+	for _, k := range c.d.kinds {
+		kind := w.u.kinds[k]
+		byHash, there := map[syncdb.Hash]*held{}, map[string]bool{}
+		for _, h := range expect[k].all {
+			key, err := kind.resource.CanonicalKey(nil, h.body, w.rules)
+			if err != nil {
+				w.violate("I2", "%s: %v", kind.path, err)
+			}
+			byHash[hasher.Sum(key)], there[h.id] = h, true
+		}
+		entries := map[string]syncdb.Entry{}
+		err := w.ledger.Each(ctx, c.ID, kind.path, func(e *syncdb.Entry) error {
+			h := byHash[e.KeyHash]
+			switch {
+			case h != nil && w.tainted[kind.path+" "+h.key], h == nil && w.meddled:
+				return nil
+			case h == nil && !w.plan.heal && (e.State != syncdb.Live || there[e.EdfiID]):
+				return nil
+			case h == nil:
+				w.violate("I2", "the ledger of %s has %s %s (%s, state %d), the target has not", c.d.tag, kind.path, e.Key, e.EdfiID, e.State)
+				return nil
+			case expect[k].must[h.key] == nil && e.State != syncdb.Live:
+				return nil // of a row that cannot be sent: nothing settles it
+			}
+			entries[h.key] = *e
+			body, err := kind.resource.CanonicalBody(nil, h.body, w.rules)
+			switch {
+			case err != nil:
+				w.violate("I2", "%s: %v", kind.path, err)
+			case e.State != syncdb.Live:
+				w.violate("I3", "the ledger of %s does not know about %s %s after two runs without faults (state %d)", c.d.tag, kind.path, h.key, e.State)
+			case e.EdfiID != h.id:
+				w.violate("I2", "the ledger of %s calls %s %s %s, the target %s", c.d.tag, kind.path, h.key, e.EdfiID, h.id)
+			case e.RecordHash != hasher.Sum(body):
+				w.violate("I2", "the ledger of %s has another hash for %s %s than what the target holds", c.d.tag, kind.path, h.key)
+			}
+			return nil
+		})
+		if err != nil {
+			w.violate("I2", "read the ledger: %v", err)
+		}
+		for key, x := range expect[k].must {
+			if _, ok := entries[key]; !ok && c.owns(x) && !w.tainted[kind.path+" "+key] {
+				w.violate("I2", "the ledger of %s does not have %s %s", c.d.tag, kind.path, key)
+			}
+		}
+	}
+	if n, err := w.ledger.Open(ctx, c.ID); n > 0 || err != nil {
+		w.violate("I3", "%d intents of %s are open in the end: %v", n, c.d.tag, err)
+	}
+}

@@ -1,0 +1,186 @@
+package simulate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	gosync "sync"
+	"time"
+
+	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/sync"
+)
+
+// process is one life of a program that syncs one connection: it has its own client, its own way to the ledger, and it may die.
+type process struct {
+	w    *world
+	conn *connection
+	name string // "3.0": event and process of it; faults are drawn from it
+	trouble
+	approved bool // an operator lets all deletes through
+
+	cancel context.CancelCauseFunc // what a death does to the program's goroutines
+
+	mu       gosync.Mutex
+	ops      int // calls and transactions so far
+	dead     bool
+	attempts map[string]int
+	intents  map[string]int    // durable and without a result, by what they announce
+	byOp     map[uint64]string // the same by op
+	scan     *scan             // snapshot of the run
+	broken   bool              // its scan broke
+	stopAt   time.Time         // when somebody asked for the end of the run
+	writes   int               // that arrived at the target
+	tokens   int
+	troubled bool // something was done to it
+}
+
+// trouble is what one run has to expect. The zero value is none.
+type trouble struct {
+	calls    float64 // share of calls that go wrong
+	database float64 // share of transactions that fail
+	dieAt    int     // dies at this call or transaction; 0 = does not
+	dieLate  bool    // after it took effect
+	cutFrom  time.Duration
+	cutFor   time.Duration // cannot reach the ledger for so long
+	eventual bool          // the target shows new records late
+}
+
+var (
+	errDead = errors.New("the process is dead")
+	errCut  = errors.New("ledger: connection refused")
+)
+
+// enter counts an operation of the process. It fails when the process is dead, or dies before the operation takes effect; late reports
+// that it dies right after.
+func (p *process) enter() (late bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dead {
+		return false, errDead
+	}
+	p.ops++
+	if p.dieAt == 0 || p.ops != p.dieAt {
+		return false, nil
+	}
+	p.troubled = true
+	if p.dieLate {
+		return true, nil
+	}
+	p.die()
+	return false, errDead
+}
+
+// die is called with p.mu held. Nothing the process does has an effect from now on.
+func (p *process) die() {
+	p.dead = true
+	p.w.note("%s dies at operation %d", p.name, p.ops)
+	p.cancel(errDead)
+}
+
+func (p *process) dieNow() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.die()
+}
+
+func (p *process) isDead() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.dead
+}
+
+// attempt counts how often the process did something.
+func (p *process) attempt(what string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.attempts[what]++
+	return p.attempts[what]
+}
+
+func (p *process) hit() {
+	p.mu.Lock()
+	p.troubled = true
+	p.mu.Unlock()
+}
+
+func newProcess(w *world, c *connection, name string, t trouble) *process {
+	return &process{w: w, conn: c, name: name, trouble: t, attempts: map[string]int{}, intents: map[string]int{}, byOp: map[uint64]string{}}
+}
+
+// run does one run of the connection, as a program would from its start. It returns what the program could tell: nothing when it died.
+func (p *process) run(parent context.Context, approve []string) (*sync.Summary, error) {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	p.cancel = cancel
+	c := p.conn
+	// The client's own limit is out of the way: who gets a place first would be a race.
+	client, err := edfi.Connect(ctx, edfi.Config{
+		BaseURL: "http://target.example", ClientID: "id", ClientSecret: "secret", Timeout: 30 * time.Second,
+		MaxConcurrency: 256, MinConcurrency: 256, MaxRetries: p.w.retries, Transport: p,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	began := time.Now()
+	if p.cutFor > 0 {
+		p.cutFrom += time.Duration(began.UnixNano()) // an instant from here on
+	}
+	e := &sync.Engine{
+		Model: p.w.u.model, Dependencies: p.w.u.order, Source: &reader{p: p}, Ledger: &ledger{Ledger: p.w.ledger, p: p}, Keys: c.ring, Connection: c.Connection,
+		Options: sync.Options{
+			WorkDir: p.w.dir, Holder: p.name, Workers: p.w.workers, Mappers: 1, Rules: p.w.rules, FoldEvery: p.w.foldEvery,
+			Safeguards: sync.Safeguards{ApproveDeletes: approve},
+		},
+		Target: func(check func() error) sync.Target { return turns{client.Guarded(check), p} },
+	}
+	s, err := e.Run(ctx)
+	if p.isDead() {
+		return nil, errDead
+	}
+	return s, err
+}
+
+// check compares what a run says with what it did.
+func (p *process) check(s *sync.Summary, err error) {
+	p.mu.Lock()
+	scan, broken, writes := p.scan, p.broken, p.writes
+	p.mu.Unlock()
+	if broken && writes > 0 {
+		p.w.violate("I5", "%s made %d write calls after a scan that broke", p.name, writes)
+	}
+	if s == nil || scan == nil || broken {
+		return
+	}
+	rows, invalid, twins := 0, 0, 0
+	for k, records := range scan.records {
+		rows += len(records)
+		for _, x := range records {
+			if !x.valid {
+				invalid++
+			}
+		}
+		for _, group := range scan.keys[k] {
+			if len(group) > 1 {
+				twins += len(group)
+				invalid += len(group) - 1
+			}
+		}
+	}
+	t := s.Totals
+	if len(s.Resources) == 0 {
+		return // it ended before the scan was complete
+	}
+	if t.Rows != int64(rows) {
+		p.w.violate("I11", "%s read %d rows, there are %d", p.name, t.Rows, rows)
+	}
+	if t.WithRow != t.Rows {
+		p.w.violate("I11", "%s gave %d outcomes to %d rows: %+v", p.name, t.WithRow, t.Rows, t)
+	}
+	if err == nil && (t.Invalid < int64(invalid) || t.Invalid > int64(invalid+twins)) {
+		p.w.violate("I11", "%s says %d rows are invalid, there are %d (and %d with keys of others)", p.name, t.Invalid, invalid, twins)
+	}
+}
+
+func (p *process) String() string { return fmt.Sprintf("%s of connection %s", p.name, p.conn.d.tag) }

@@ -1,0 +1,204 @@
+package simulate
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// scan is what a snapshot of a district holds, and what it means, worked out without the code under test.
+type scan struct {
+	version int
+	records [][]*rec            // by kind
+	keys    []map[string][]*rec // by kind: canonical key → valid rows
+}
+
+// rec is one row as the mapping query gives it.
+type rec struct {
+	row   *row
+	cells [][]byte // with the source key last
+	valid bool
+	key   string            // canonical; "" when a part is missing
+	want  map[string]string // the payload, flat; made when asked for
+}
+
+// scan reads the district. The result is shared until the next edit.
+func (d *district) scan(fold bool) *scan {
+	if d.seen != nil && d.seen.version == d.version {
+		return d.seen
+	}
+	s := &scan{version: d.version, records: make([][]*rec, len(d.rows)), keys: make([]map[string][]*rec, len(d.rows))}
+	for _, k := range d.kinds {
+		s.keys[k] = map[string][]*rec{}
+		for _, r := range d.rows[k] {
+			if r.gone {
+				continue
+			}
+			x := d.record(r, fold)
+			s.records[k] = append(s.records[k], x)
+			if x.valid {
+				s.keys[k][x.key] = append(s.keys[k][x.key], x)
+			}
+		}
+	}
+	d.seen = s
+	return s
+}
+
+func (d *district) record(r *row, fold bool) *rec {
+	c := d.u.kinds[r.kind]
+	x := &rec{row: r, cells: make([][]byte, len(c.columns)+1), valid: true}
+	var key strings.Builder
+	complete := true
+	for i := range c.columns {
+		v := d.value(r, i)
+		if v != "" {
+			x.cells[i] = []byte(v)
+		}
+		if !c.fits(i, v) {
+			x.valid = false
+		}
+		if c.keyPart[i] {
+			complete = complete && v != ""
+			key.WriteString(foldIf(fold && c.folds[i], v))
+			key.WriteByte('|')
+		}
+	}
+	x.cells[len(c.columns)] = strconv.AppendInt(nil, int64(r.id), 10)
+	if complete {
+		x.key = key.String()
+	}
+	return x
+}
+
+// fits is the model's rules as far as the simulation breaks them.
+func (c *compiledKind) fits(column int, v string) bool {
+	path := c.columns[column].path
+	switch {
+	case v == "":
+		return !c.required[column]
+	case c.columns[column].sort == inPeriod:
+		return !strings.Contains(v, `""`)
+	case strings.HasSuffix(strings.ToLower(path), "date"):
+		_, err := time.Parse(time.DateOnly, v)
+		return err == nil
+	case c.desc[column] != "":
+		return slices.Contains(descriptorsUsed()[c.desc[column]], v)
+	}
+	return true
+}
+
+func foldIf(fold bool, v string) string {
+	if fold {
+		return strings.TrimRight(strings.ToLower(v), " ")
+	}
+	return v
+}
+
+// payload is what the target must hold for a row, flat.
+func (c *compiledKind) payload(x *rec, fold bool) map[string]string {
+	if x.want != nil {
+		return x.want
+	}
+	out := map[string]string{}
+	for i, col := range c.columns {
+		v := string(x.cells[i])
+		if v == "" {
+			continue
+		}
+		switch {
+		case strings.HasSuffix(col.path, "[]"):
+			var items any
+			d := json.NewDecoder(strings.NewReader(v))
+			d.UseNumber()
+			if err := d.Decode(&items); err != nil {
+				out[col.path] = err.Error()
+				continue
+			}
+			flatten(out, strings.TrimSuffix(col.path, "[]"), items)
+			if fold && c.folds[i] {
+				p := strings.TrimSuffix(col.path, "[]")
+				out[p] = foldIf(true, out[p])
+			}
+		case c.desc[i] != "":
+			out[col.path] = uri(c.desc[i], v)
+		default:
+			out[col.path] = foldIf(fold && c.folds[i], v)
+		}
+	}
+	x.want = out
+	return out
+}
+
+// held is one record of the target, flat.
+type held struct {
+	id   string
+	key  string
+	flat map[string]string
+	body json.RawMessage
+}
+
+// read flattens a record of the target.
+func (c *compiledKind) read(body json.RawMessage, fold bool) (*held, error) {
+	var v map[string]any
+	d := json.NewDecoder(strings.NewReader(string(body)))
+	d.UseNumber()
+	if err := d.Decode(&v); err != nil {
+		return nil, fmt.Errorf("read a record of %s: %w", c.path, err)
+	}
+	h := &held{flat: map[string]string{}, body: body}
+	h.id, _ = v["id"].(string)
+	flatten(h.flat, "", v)
+	var key strings.Builder
+	for i, col := range c.columns {
+		path := strings.TrimSuffix(col.path, "[]")
+		if c.folds[i] {
+			if t, ok := h.flat[path]; ok {
+				h.flat[path] = foldIf(fold, t)
+			}
+		}
+		if c.keyPart[i] {
+			t := h.flat[path]
+			if c.desc[i] != "" {
+				_, t, _ = strings.Cut(t, "#")
+			}
+			key.WriteString(t)
+			key.WriteByte('|')
+		}
+	}
+	h.key = key.String()
+	return h, nil
+}
+
+// flatten lists the leaves of a JSON value by path, without what a server adds; the items of a collection become one sorted text.
+func flatten(out map[string]string, path string, v any) {
+	switch v := v.(type) {
+	case nil:
+	case map[string]any:
+		for name, member := range v {
+			if name == "id" || name == "_etag" || name == "_lastModifiedDate" || name == "link" {
+				continue
+			}
+			p := name
+			if path != "" {
+				p = path + "." + name
+			}
+			flatten(out, p, member)
+		}
+	case []any:
+		items := make([]string, len(v))
+		for i, item := range v {
+			leaves := map[string]string{}
+			flatten(leaves, "", item)
+			items[i] = fmt.Sprint(leaves) // fmt sorts maps
+		}
+		if slices.Sort(items); len(items) > 0 {
+			out[path] = strings.Join(items, ";")
+		}
+	default:
+		out[path] = fmt.Sprint(v)
+	}
+}

@@ -1,0 +1,256 @@
+package simulate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// known is what the simulation remembers of a record of the target.
+type known struct {
+	kind    int
+	name    string // the same in every replay
+	creator string // tag of the connection that created it; "" = another client
+	claims  map[string]bool
+	sent    [][]byte // what it was sent as
+	born    time.Time
+}
+
+// serve lets the target answer at once.
+func (w *world) serve(method, path string, header http.Header, body []byte) answer {
+	a := answer{status: http.StatusOK, header: http.Header{}}
+	w.handler.ServeHTTP(&a, request(method, path, header, body))
+	return a
+}
+
+func request(method, path string, header http.Header, body []byte) *http.Request {
+	r, err := http.NewRequest(method, "http://target.example"+path, bytes.NewReader(body)) //nolint:noctx // answered in place
+	if err != nil {
+		panic(err) // the paths are the simulation's own
+	}
+	r.Header = header
+	r.RequestURI = path
+	return r
+}
+
+// other makes a call as another client of the target, or as the judge.
+func (w *world) other(method, path string, body []byte) answer {
+	if w.token == "" || time.Since(w.tokenBorn) > 20*time.Minute {
+		a := w.serve(http.MethodPost, "/oauth/token", http.Header{"Content-Type": {"application/x-www-form-urlencoded"}},
+			[]byte("grant_type=client_credentials&client_id=id&client_secret=secret"))
+		var t struct {
+			AccessToken string `json:"access_token"`
+		}
+		if err := json.Unmarshal(a.body.Bytes(), &t); err != nil || t.AccessToken == "" {
+			panic(fmt.Sprintf("the judge gets no token: %d %s", a.status, a.body.String()))
+		}
+		w.token, w.tokenBorn = t.AccessToken, time.Now()
+	}
+	h := http.Header{"Authorization": {"Bearer " + w.token}, "Content-Type": {"application/json"}, "Accept": {"application/json"}}
+	return w.serve(method, dataPath+path, h, body)
+}
+
+// commit is the moment a call takes effect. What must hold then is checked here, under one lock.
+func (w *world) commit(p *process, c *callInfo, body []byte, f fault) answer {
+	w.committing.Lock()
+	defer w.committing.Unlock()
+	if c.write && c.kind >= 0 {
+		w.judgeWrite(p, c)
+	}
+	path := c.url.Path
+	if c.url.RawQuery != "" {
+		path += "?" + c.url.RawQuery
+	}
+	a := answer{status: http.StatusOK, header: http.Header{}}
+	r := request(c.method, path, c.header, body)
+	if body == nil {
+		r.Body, r.ContentLength = http.NoBody, 0
+	} else {
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	}
+	w.handler.ServeHTTP(&a, r)
+	if c.kind < 0 {
+		return a
+	}
+	w.remember(p, c, body, &a, f)
+	if !c.write && c.id == "" && p.eventual && w.hides(c.kind) {
+		a.body.Reset()
+		a.body.WriteString("[]")
+	}
+	return a
+}
+
+// hides reports whether the target, being slow to show new records, has one of the kind that it does not show yet (F36).
+func (w *world) hides(kind int) bool {
+	for _, k := range w.records {
+		if k.kind == kind && time.Since(k.born) < 2*time.Second {
+			return true
+		}
+	}
+	return false
+}
+
+// remember notes what a write did.
+func (w *world) remember(p *process, c *callInfo, body []byte, a *answer, f fault) {
+	if !c.write {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.writes++
+	if a.status < 300 {
+		w.changed++
+	}
+	if c.method == http.MethodPut && a.status < 300 && w.records[c.id] != nil {
+		w.records[c.id].sent = append(w.records[c.id].sent, body)
+	}
+	switch {
+	case c.method == http.MethodPost && (a.status == 200 || a.status == 201):
+		at := a.header.Get("Location")
+		id := at[strings.LastIndexByte(at, '/')+1:]
+		k := w.records[id]
+		if k == nil || a.status == 201 {
+			w.names[c.key]++
+			k = &known{kind: c.kind, name: fmt.Sprintf("%s#%d", c.key, w.names[c.key]), claims: map[string]bool{}, born: time.Now()}
+			w.records[id] = k
+			if a.status == 201 {
+				k.creator = p.conn.d.tag
+			}
+		}
+		k.sent = append(k.sent, body)
+		if a.status == 200 && f != noFault && f != slow {
+			k.claims[p.conn.d.tag] = true // nobody can tell this answer from that of a create
+		}
+	case a.status == http.StatusConflict && strings.Contains(a.body.String(), "unresolved-reference"):
+		// An abstract reference of which the connection syncs only some kinds is for the target to judge.
+		outside := strings.Contains(a.body.String(), "'EducationOrganization'") && !p.conn.d.has[w.u.byPath["ed-fi/schools"]]
+		if !w.meddled && !outside {
+			w.violateLocked("I6", "%s sends %s before what it refers to is there: %s", p.name, c.label, a.body.String())
+		}
+	}
+}
+
+// was reports whether the record was ever sent under one of these keys.
+func (k *known) was(kind *compiledKind, keys map[string]bool, fold bool) bool {
+	for _, body := range k.sent {
+		if h, err := kind.read(body, fold); err == nil && keys[h.key] {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *world) nameOf(id string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if k := w.records[id]; k != nil {
+		return k.name
+	}
+	return "unknown id"
+}
+
+// judgeWrite checks what must hold when a write takes effect.
+func (w *world) judgeWrite(p *process, c *callInfo) {
+	p.mu.Lock()
+	p.writes++
+	scan := p.scan
+	what := c.method + " " + w.u.kinds[c.kind].path + " " + c.id
+	if c.method == http.MethodPost {
+		what = fmt.Sprintf("POST %s %x", w.u.kinds[c.kind].path, p.conn.hash([]byte(c.key)))
+	}
+	_, announced := p.intents[what]
+	p.mu.Unlock()
+	if !announced {
+		w.violate("I3", "%s makes the call %s without a durable intent", p.name, c.label)
+	}
+	w.mu.Lock()
+	holder := p.conn.holder
+	w.mu.Unlock()
+	if holder != p {
+		w.violate("I7", "%s writes (%s) after %s took over", p.name, c.label, holder.name)
+	}
+	if scan == nil {
+		w.violate("I5", "%s writes (%s) without having scanned", p.name, c.label)
+		return
+	}
+	if c.method == http.MethodDelete {
+		w.judgeDelete(p, c, scan)
+	}
+}
+
+// judgeDelete checks that a DELETE has the evidence of I5.
+func (w *world) judgeDelete(p *process, c *callInfo, s *scan) {
+	k := w.u.kinds[c.kind]
+	a := w.other(http.MethodGet, k.path+"/"+c.id, nil)
+	if a.status != http.StatusOK {
+		return // gone already
+	}
+	h, err := k.read(a.body.Bytes(), w.fold)
+	if err != nil {
+		w.violate("target", "%v", err)
+		return
+	}
+	tag := p.conn.d.tag
+	w.mu.Lock()
+	r := w.records[c.id]
+	owned := r != nil && (r.creator == tag || r.claims[tag])
+	w.mu.Unlock()
+	if !owned {
+		w.violate("I9", "%s deletes %s, which it did not create", p.name, c.label)
+	}
+	if rows := s.keys[c.kind][h.key]; len(rows) > 0 && w.entryHas(p.conn, k, h) {
+		w.violate("I5", "%s deletes %s, and %s has its key %s", p.name, c.label, p.conn.d.label(rows[0].row), h.key)
+	}
+	if len(s.records[c.kind]) == 0 && !p.approved {
+		w.violate("I5", "%s deletes %s, and the source has no row at all (F38)", p.name, c.label)
+	}
+	ever := p.conn.ever[c.kind][h.key]
+	for _, x := range s.records[c.kind] {
+		if !x.valid && (x.key == h.key || len(ever) == 1 && ever[x.row.id]) {
+			w.violate("I5", "%s deletes %s, whose %s is invalid, not absent", p.name, c.label, p.conn.d.label(x.row))
+		}
+	}
+}
+
+// entryHas reports whether the ledger's entry under a record's key is of this record: a record may also have the key because the target
+// re-keyed it with its parent.
+func (w *world) entryHas(c *connection, k *compiledKind, h *held) bool {
+	key, err := k.resource.CanonicalKey(nil, h.body, w.rules)
+	if err != nil {
+		return true
+	}
+	hash := syncdb.Hash(c.hash(key))
+	found, err := w.ledger.Lookup(context.Background(), c.ID, k.path, []syncdb.Hash{hash})
+	return err != nil || found[hash].EdfiID == h.id
+}
+
+// contents reads all records of a kind.
+func (w *world) contents(k *compiledKind) []*held {
+	var out []*held
+	for {
+		a := w.other(http.MethodGet, fmt.Sprintf("%s?limit=500&offset=%d", k.path, len(out)), nil)
+		var items []json.RawMessage
+		if err := json.Unmarshal(a.body.Bytes(), &items); err != nil {
+			w.violate("target", "read %s: %d %v", k.path, a.status, err)
+			return out
+		}
+		for _, item := range items {
+			h, err := k.read(item, w.fold)
+			if err != nil {
+				w.violate("target", "%v", err)
+				continue
+			}
+			out = append(out, h)
+		}
+		if len(items) < 500 {
+			return out
+		}
+	}
+}

@@ -1,0 +1,49 @@
+package simulate
+
+import (
+	"context"
+	"net/url"
+
+	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/sync"
+)
+
+// turns lets calls enter the client one after the other in a replay: there they would race for a place among the calls in flight, and for
+// who asks for a token.
+type turns struct {
+	sync.Target
+	p *process
+}
+
+var _ sync.Target = turns{}
+
+func (t turns) wait(what string) {
+	if t.p.w.gate.on() {
+		t.p.w.gate.pass(t.p.name, "enter", what, t.p.attempt("enter "+what))
+	}
+}
+
+func (t turns) Post(ctx context.Context, resource string, body []byte) (edfi.Answer, error) {
+	t.wait("POST " + resource + string(body))
+	return t.Target.Post(ctx, resource, body)
+}
+
+func (t turns) Put(ctx context.Context, resource, id string, body []byte) (edfi.Answer, error) {
+	t.wait("PUT " + resource + t.p.w.nameOf(id))
+	return t.Target.Put(ctx, resource, id, body)
+}
+
+func (t turns) Delete(ctx context.Context, resource, id string) (edfi.Answer, error) {
+	t.wait("DELETE " + resource + t.p.w.nameOf(id))
+	return t.Target.Delete(ctx, resource, id)
+}
+
+func (t turns) Get(ctx context.Context, resource, id string) ([]byte, string, error) {
+	t.wait("GET " + resource + t.p.w.nameOf(id))
+	return t.Target.Get(ctx, resource, id)
+}
+
+func (t turns) FindByKey(ctx context.Context, resource string, key url.Values) (string, []byte, bool, error) {
+	t.wait("GET " + resource + key.Encode())
+	return t.Target.FindByKey(ctx, resource, key)
+}

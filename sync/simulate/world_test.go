@@ -1,0 +1,236 @@
+package simulate
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	gosync "sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/edfisync/edfisync/internal/keys"
+	"github.com/edfisync/edfisync/sandbox"
+	"github.com/edfisync/edfisync/schema"
+	"github.com/edfisync/edfisync/source"
+	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
+	"github.com/edfisync/edfisync/syncdb/memdb"
+)
+
+// world is everything a seed makes: districts, their connections, one target and one ledger.
+type world struct {
+	u    *universe
+	plan *plan
+	gate *gate
+	dir  string
+
+	fold      bool
+	rules     schema.Rules
+	workers   int
+	retries   int
+	foldEvery int
+
+	ledger  sync.Ledger
+	handler http.Handler
+	conns   []*connection
+
+	committing gosync.Mutex // one call takes effect at a time
+	token      string
+	tokenBorn  time.Time
+
+	mu         gosync.Mutex
+	records    map[string]*known // by id
+	names      map[string]int
+	writes     int             // that arrived
+	changed    int             // that the target took
+	meddled    bool            // other clients deleted records
+	tainted    map[string]bool // keys of records that other clients changed or deleted
+	violations []violation
+	notes      []string
+	hash       uint64 // of the trace
+	traced     int
+	syncs      int
+}
+
+// violation is one broken promise.
+type violation struct {
+	promise string
+	text    string
+}
+
+func (v violation) String() string { return v.promise + ": " + v.text }
+
+// connection is one district with its connection and the process that may write for it.
+type connection struct {
+	syncdb.Connection
+	d      *district
+	ring   *keys.Ring
+	hasher *schema.Hasher
+	holder *process
+	ever   []map[string]map[int]bool // by kind: key → rows that had it in a scan
+}
+
+// hash is what the engine calls a key by.
+func (c *connection) hash(key []byte) schema.Hash {
+	return schema.NewHasher(c.ring.HashMAC()).Sum(key)
+}
+
+// snapshot gives a process the rows of the district.
+func (c *connection) snapshot(p *process) *scan {
+	s := c.d.scan(p.w.fold)
+	p.mu.Lock()
+	p.scan = s
+	p.mu.Unlock()
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	for _, k := range c.d.kinds {
+		if c.ever[k] == nil {
+			c.ever[k] = map[string]map[int]bool{}
+		}
+		for key, group := range s.keys[k] {
+			if c.ever[k][key] == nil {
+				c.ever[k][key] = map[int]bool{}
+			}
+			for _, x := range group {
+				c.ever[k][key][x.row.id] = true
+			}
+		}
+	}
+	return s
+}
+
+const masterKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+
+// play makes the world of a plan and lives through it, in virtual time. gated pins the order of events.
+func play(t *testing.T, p *plan, gateSeed uint64, dir string) *world {
+	var w *world
+	synctest.Test(t, func(t *testing.T) {
+		u, err := loadUniverse()
+		if err == nil {
+			w, err = newWorld(t, u, p, dir)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.gate = newGate(w, gateSeed)
+		w.live(t.Context())
+		w.gate.close()
+	})
+	return w
+}
+
+func newWorld(t *testing.T, u *universe, p *plan, dir string) (*world, error) {
+	w := &world{
+		u: u, plan: p, dir: dir, fold: p.fold, rules: schema.Rules{Version: 1, FoldKeys: p.fold}, workers: p.workers, retries: p.retries, foldEvery: p.foldEvery,
+		records: map[string]*known{}, names: map[string]int{}, tainted: map[string]bool{}, hash: 14695981039346656037,
+	}
+	target, err := sandbox.New(sandbox.Options{
+		Model: u.model, ClientID: "id", ClientSecret: "secret", SchoolYears: []int{2026}, Descriptors: u.seeds, CaseInsensitiveKeys: p.fold, MaxTokens: 1000,
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() { _ = target.Close() })
+	w.handler = target.Handler()
+	master, err := keys.ParseMaster(masterKey)
+	if err != nil {
+		return nil, err
+	}
+	db := memdb.Open(syncdb.Config{Master: master})
+	w.ledger = db
+	for i, kinds := range p.kinds {
+		c := &connection{d: newDistrict(u, i, kinds), ever: make([]map[string]map[int]bool, len(u.kinds))}
+		if c.Connection, c.ring, err = db.Connection(t.Context(), "default", c.d.tag); err != nil {
+			return nil, err
+		}
+		if c.ring, err = master.Ring(dataKey(i), nil, 1); err != nil {
+			return nil, err
+		}
+		w.conns = append(w.conns, c)
+	}
+	return w, nil
+}
+
+func (w *world) bound(k int) *source.Bound {
+	if w.fold {
+		return w.u.compile[1][k]
+	}
+	return w.u.compile[0][k]
+}
+
+// roll makes the random numbers of one decision: a function of the seed and of what the decision is about.
+func (w *world) roll(about ...any) *rand.Rand {
+	h := fnv.New64a()
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], w.plan.seed)
+	_, _ = h.Write(b[:])
+	for _, a := range about {
+		switch a := a.(type) {
+		case string:
+			_, _ = h.Write([]byte(a))
+		case int:
+			binary.LittleEndian.PutUint64(b[:], uint64(a))
+			_, _ = h.Write(b[:])
+		default:
+			_, _ = fmt.Fprint(h, a)
+		}
+		_, _ = h.Write([]byte{0})
+	}
+	return rand.New(rand.NewPCG(h.Sum64(), w.plan.seed))
+}
+
+func (w *world) violate(promise, format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.violateLocked(promise, format, args...)
+}
+
+func (w *world) violateLocked(promise, format string, args ...any) {
+	v := violation{promise, fmt.Sprintf(format, args...)}
+	w.violations = append(w.violations, v)
+	w.noteLocked("VIOLATION %s", v)
+}
+
+// note adds a line to the story of the world.
+func (w *world) note(format string, args ...any) {
+	if !w.plan.verbose {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.noteLocked(format, args...)
+}
+
+func (w *world) noteLocked(format string, args ...any) {
+	if w.plan.verbose {
+		w.notes = append(w.notes, time.Now().UTC().Format("02 15:04:05.000 ")+fmt.Sprintf(format, args...))
+	}
+}
+
+// trace adds an operation to the hash two replays of a seed must have in common.
+func (w *world) trace(parts ...string) {
+	if !w.gate.on() {
+		return
+	}
+	line := strings.Join(parts, " ")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range len(line) {
+		w.hash = (w.hash ^ uint64(line[i])) * 1099511628211
+	}
+	w.traced++
+	if w.plan.tracing {
+		w.notes = append(w.notes, time.Now().UTC().Format("02 15:04:05.000000 ")+line)
+	}
+}
+
+// hold notes which process may write for a connection from now on.
+func (w *world) hold(p *process) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p.conn.holder = p
+}
