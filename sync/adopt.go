@@ -39,6 +39,7 @@ type ResourceAdoption struct {
 	Gone      int64  `json:"gone"`      // entries without a record at the target, dropped
 	Extra     int64  `json:"extra"`     // records no source row has, left alone
 	Duplicate int64  `json:"duplicate"` // second and further records with one natural key, left alone
+	Hidden    int64  `json:"hidden"`    // entries whose record the target does not show to these credentials: they stay as they are
 	Unread    int64  `json:"unread"`    // records that are no payload of the resource, left alone
 	// What the next run will find to do, before its safeguards.
 	ToCreate int64 `json:"toCreate"`
@@ -238,6 +239,9 @@ func (a *adopter) decide(s *sighting, had *syncdb.Entry, taken bool) correction 
 	case foundUnread:
 		a.out.Unread++
 		a.issues.file(a, s, codeUnreadableAtTarget, "the record is no payload of this resource as the data standard has it: it is left alone")
+		return correction{}
+	case foundHidden:
+		a.out.Hidden++
 		return correction{}
 	case foundGone:
 		if had == nil {

@@ -20,10 +20,16 @@ type adoptIssues struct {
 	waiting []syncdb.Problem
 }
 
+// maxAdoptIssues bounds the issues one adoption files per resource. When fold_keys is wrong every record can be a duplicate; they are all counted.
+const maxAdoptIssues = 10_000
+
 // file notes a record. It is called while pages are read, so it does not write.
 func (is *adoptIssues) file(a *adopter, s *sighting, code, cause string) {
 	if s.ID != "" {
 		a.note(map[string]string{codeDuplicateAtTarget: "duplicate", codeUnreadableAtTarget: "unread"}[code], s.ID)
+	}
+	if len(is.waiting) >= maxAdoptIssues {
+		return
 	}
 	d := map[string]any{"hint": "the record's id at the target is " + s.ID}
 	if len(s.Key) > 0 {

@@ -409,6 +409,12 @@ func (w *world) alarm() string {
 
 func (w *world) raiseAlarm() {
 	w.t.Helper()
+	w.setTarget(syncdb.TargetState{Alarm: "most records are gone", AlarmRun: 1})
+}
+
+// setTarget writes what the ledger remembers of the target.
+func (w *world) setTarget(state syncdb.TargetState) {
+	w.t.Helper()
 	ctx := w.t.Context()
 	if _, _, err := w.ledger.RequestRun(ctx, w.conn.ID, "test"); err != nil {
 		w.t.Fatal(err)
@@ -417,7 +423,7 @@ func (w *world) raiseAlarm() {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if err := w.ledger.SetTarget(ctx, lease, syncdb.TargetState{Alarm: "most records are gone", AlarmRun: lease.RunID}); err != nil {
+	if err := w.ledger.SetTarget(ctx, lease, state); err != nil {
 		w.t.Fatal(err)
 	}
 	if err := w.ledger.FinishRun(ctx, lease, syncdb.RunDone, nil, ""); err != nil {

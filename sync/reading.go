@@ -33,6 +33,7 @@ const (
 	foundDuplicate                // another record of the target has the same natural key
 	foundGone                     // an entry, and the target has no record of its id or key
 	foundUnread                   // a record that is no payload of its resource, so that it has no key
+	foundHidden                   // an entry whose record the target does not show to these credentials: nothing is known of it
 )
 
 // sighting is one record of the target, or the lack of one.
@@ -56,28 +57,29 @@ type readCounts struct {
 	Duplicate int64
 	Gone      int64
 	Unread    int64
+	Hidden    int64
 }
 
 func (c *readCounts) add(f finding) {
-	*[...]*int64{&c.Same, &c.Different, &c.Moved, &c.Extra, &c.Duplicate, &c.Gone, &c.Unread}[f]++
+	*[...]*int64{&c.Same, &c.Different, &c.Moved, &c.Extra, &c.Duplicate, &c.Gone, &c.Unread, &c.Hidden}[f]++
 }
 
-// confirmGone is how many entries a reading did not meet are looked up by id: records written meanwhile can push others out of a page counted
-// by offset. Above it they are believed to be gone; after a wipe, all of them are.
+// confirmGone is how many entries a reading did not meet are looked up by id at once. Pages may not have them although the target does: records
+// written meanwhile push others out of a page counted by offset, and people without an enrolment are shown in none. Only when none of so many is
+// there, as after a wipe, the rest is believed to be gone too. They come in the order of keyed hashes, which is as good as by lot.
 const confirmGone = 1000
 
 // reading reads resources of the target and compares each record with the ledger. It keeps no payload.
 type reading struct {
-	reader  Reader
-	model   *schema.Model
-	rules   schema.Rules
-	keys    hasherSource
-	dir     string // for what the ledger does not have, sealed
-	seal    Sealer
-	lookup  func(ctx context.Context, resource string, keys []syncdb.Hash) (map[syncdb.Hash]syncdb.Entry, error)
-	calls   int                                  // in flight at most
-	report  func(resource string, done int64)    // may be nil
-	skipped func(resource string, reading error) // may be nil
+	reader Reader
+	model  *schema.Model
+	rules  schema.Rules
+	keys   hasherSource
+	dir    string // for what the ledger does not have, sealed
+	seal   Sealer
+	lookup func(ctx context.Context, resource string, keys []syncdb.Hash) (map[syncdb.Hash]syncdb.Entry, error)
+	calls  int // in flight at most
+	report func(resource string, done int64)
 }
 
 // hasherSource makes hashers with the connection's key.
@@ -176,9 +178,7 @@ func (w *walk) emit(s *sighting) error {
 func (w *walk) item(item json.RawMessage) error {
 	s := &sighting{Entry: -1}
 	w.counts.Found++
-	if w.report != nil {
-		w.report(w.r.Path, w.counts.Found)
-	}
+	w.report(w.r.Path, w.counts.Found)
 	if err := w.identify(w.r, w.hasher, item, s); err != nil {
 		s.Finding = foundUnread
 		return w.emit(s)
@@ -212,7 +212,7 @@ func (w *walk) known(s *sighting, i int, id uint64) error {
 		case other && w.held.ids[i] == id:
 			delete(w.others, i)
 			w.counts.Different, w.counts.Duplicate = w.counts.Different-1, w.counts.Duplicate+1 // the first one was the duplicate
-			s.Finding = w.held.compare(i, id, s.Record)
+			s.Finding = foundDifferent                                                          // from what was told of the entry a moment ago
 			return w.emit(s)
 		}
 		s.Finding = foundDuplicate
@@ -228,6 +228,9 @@ func (w *walk) known(s *sighting, i int, id uint64) error {
 
 // pair tells records whose key changed at the target from those the ledger does not know: an entry that was not met has their id.
 func (w *walk) pair() error {
+	if w.unknown.count == 0 {
+		return nil
+	}
 	lost := w.held.unseenIDs()
 	return w.unknown.each(func(rec *record) error {
 		s := &sighting{
@@ -241,50 +244,80 @@ func (w *walk) pair() error {
 	})
 }
 
-// confirm looks entries that were not met up by id, at most confirmGone of them.
+// confirm looks entries that were not met up by id, until confirmGone of them in a row are gone.
 func (w *walk) confirm(ctx context.Context) error {
-	var index []int
-	var hashes []syncdb.Hash
-	for i, flags := range w.held.flags {
-		if flags&(heldSeen|heldHasID) == heldHasID && len(index) < confirmGone {
-			index, hashes = append(index, i), append(hashes, w.held.keys[i])
+	for from := 0; from < len(w.held.keys); {
+		var index []int
+		var hashes []syncdb.Hash
+		for ; from < len(w.held.keys) && len(index) < confirmGone; from++ {
+			if w.held.flags[from]&(heldSeen|heldHasID) == heldHasID {
+				index, hashes = append(index, from), append(hashes, w.held.keys[from])
+			}
 		}
-	}
-	if len(index) == 0 {
-		return nil
-	}
-	entries, err := w.lookup(ctx, w.r.Path, hashes)
-	if err != nil {
-		return err
-	}
-	bodies, err := w.getAll(ctx, index, entries)
-	if err != nil {
-		return err
-	}
-	for n, i := range index {
-		if bodies[n] == nil {
-			continue
+		if len(index) == 0 {
+			return nil
 		}
-		s := &sighting{Entry: i}
-		w.counts.Found++
-		w.held.flags[i] |= heldSeen
-		if err := w.identify(w.r, w.hasher, bodies[n], s); err != nil {
-			s.Finding = foundUnread
-		} else if s.KeyHash != w.held.keys[i] {
-			s.Finding = foundMoved
-		} else {
-			s.Finding = w.held.compare(i, w.held.cutID(s.ID), s.Record)
+		entries, err := w.lookup(ctx, w.r.Path, hashes)
+		if err != nil {
+			return fmt.Errorf("look up entries: %w", err)
 		}
-		if err := w.emit(s); err != nil {
+		ids := make([]string, len(index))
+		for n, i := range index {
+			ids[n] = entries[w.held.keys[i]].EdfiID
+		}
+		there, err := w.confirmed(ctx, index, ids)
+		if err != nil {
 			return err
+		}
+		if there == 0 && len(index) == confirmGone {
+			return nil
 		}
 	}
 	return nil
 }
 
-// getAll reads entries by id, several at a time. The body of one that is not there is nil.
-func (rd *reading) get(ctx context.Context, resource string, ids []string) ([][]byte, error) {
-	bodies, errs := make([][]byte, len(ids)), make([]error, len(ids))
+// confirmed takes entries by id and returns how many are not gone.
+func (w *walk) confirmed(ctx context.Context, index []int, ids []string) (there int, err error) {
+	copies, err := w.get(ctx, w.r.Path, ids)
+	if err != nil {
+		return 0, err
+	}
+	for n, i := range index {
+		if copies[n].body == nil && !copies[n].hidden {
+			continue
+		}
+		there++
+		w.held.flags[i] |= heldSeen
+		s := &sighting{Entry: i, KeyHash: w.held.keys[i]}
+		switch {
+		case copies[n].hidden:
+			s.Finding = foundHidden
+		case w.identify(w.r, w.hasher, copies[n].body, s) != nil:
+			s.Finding = foundUnread
+		case s.KeyHash != w.held.keys[i]:
+			s.Finding = foundMoved
+		default:
+			s.Finding = w.held.compare(i, w.held.cutID(s.ID), s.Record)
+		}
+		if !copies[n].hidden {
+			w.counts.Found++
+		}
+		if err := w.emit(s); err != nil {
+			return there, err
+		}
+	}
+	return there, nil
+}
+
+// copied is the target's copy of one record. Without a body and not hidden it is not there.
+type copied struct {
+	body   []byte
+	hidden bool
+}
+
+// get reads records by id, several at a time. An empty id gives an empty copy.
+func (rd *reading) get(ctx context.Context, resource string, ids []string) ([]copied, error) {
+	copies, errs := make([]copied, len(ids)), make([]error, len(ids))
 	slots := make(chan struct{}, max(1, rd.calls))
 	var wg gosync.WaitGroup
 	for n, id := range ids {
@@ -295,22 +328,19 @@ func (rd *reading) get(ctx context.Context, resource string, ids []string) ([][]
 		wg.Go(func() {
 			defer func() { <-slots }()
 			body, _, err := rd.reader.Get(ctx, resource, id)
-			if err != nil && edfi.ClassOf(err) != edfi.NotFound {
+			switch class := edfi.ClassOf(err); {
+			case err == nil:
+				copies[n].body = body
+			case class == edfi.NotFound:
+			case class == edfi.Blocked, class == edfi.Rejected, class == edfi.Invalid:
+				copies[n].hidden = true
+			default:
 				errs[n] = fmt.Errorf("get an entry's record: %w", err)
 			}
-			bodies[n] = body
 		})
 	}
 	wg.Wait()
-	return bodies, errors.Join(errs...)
-}
-
-func (w *walk) getAll(ctx context.Context, index []int, entries map[syncdb.Hash]syncdb.Entry) ([][]byte, error) {
-	ids := make([]string, len(index))
-	for n, i := range index {
-		ids[n] = entries[w.held.keys[i]].EdfiID
-	}
-	return w.get(ctx, w.r.Path, ids)
+	return copies, errors.Join(errs...)
 }
 
 // rest reports the entries whose record is gone.

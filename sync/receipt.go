@@ -50,7 +50,9 @@ type Statement struct {
 	KeyGeneration int                 `json:"keyGeneration"`    // of the hash key and of the signing key
 	Resources     []StatementResource `json:"resources"`
 	Exceptions    Exceptions          `json:"exceptions"` // of all resources
-	Previous      *PreviousReceipt    `json:"previous,omitempty"`
+	// Alarm says that the run found the target wiped or restored: what was confirmed before may not be there.
+	Alarm    string           `json:"alarm,omitempty"`
+	Previous *PreviousReceipt `json:"previous,omitempty"`
 }
 
 // StatementResource is the statement about one resource.
@@ -221,8 +223,13 @@ func (e *Engine) receipt(ctx context.Context, o Options, k *keeper, found []*sca
 	if err != nil {
 		return fmt.Errorf("read the last receipt: %w", err)
 	}
+	target, err := e.Ledger.Target(ctx, e.Connection.ID)
+	if err != nil {
+		return fmt.Errorf("read the target's state: %w", err)
+	}
 	st := Statement{
 		Format: receiptFormat, Connection: e.Connection.Tenant + "/" + e.Connection.Name, Run: s.RunID, At: time.Now().UTC().Truncate(time.Second),
+		Config: e.Config, Alarm: target.Alarm,
 		HashRules: hashRules(o.Rules), KeyGeneration: e.Keys.Generation(), Exceptions: exceptionsOf(s.Totals),
 	}
 	r := Receipt{Buckets: map[string][]byte{}}

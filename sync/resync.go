@@ -30,6 +30,7 @@ type Resynced struct {
 //	another id, same key     | live, met: the run updates it and never deletes it (I9)
 //	the id under another key | an entry of that key: the run moves it back
 //	nothing                  | missing: the run creates it
+//	something it does not show to these credentials | as it is
 func (e *Engine) resync(ctx context.Context, o Options, k *keeper, dir string, p *progress) (*Resynced, error) {
 	if e.Reader == nil {
 		return nil, errors.New("resync needs an Engine with a Reader")
@@ -82,7 +83,7 @@ func (e *Engine) resync(ctx context.Context, o Options, k *keeper, dir string, p
 func resyncRule(resource string) rule {
 	return func(s *sighting, had *syncdb.Entry, taken bool) correction {
 		switch s.Finding {
-		case foundExtra, foundDuplicate, foundUnread, foundSame:
+		case foundExtra, foundDuplicate, foundUnread, foundHidden, foundSame:
 			return correction{}
 		case foundGone:
 			return missing(had)

@@ -255,3 +255,60 @@ func TestResyncClearsTheTargetsAlarm(t *testing.T) {
 		t.Errorf("got alarm %q after a resync, want none", got)
 	}
 }
+
+func TestRecordsTheTargetDoesNotShowStayAsTheyAre(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(4)
+	w.mustRun()
+	before := w.entries("ed-fi/students")
+	hidden := w.idsBy("ed-fi/students", "studentUniqueId")["S0002"]
+	w.hide("/students", hidden)
+	if _, by := w.verify(sync.VerifyOptions{}); by["students"].Hidden != 1 || by["students"].Missing != 0 {
+		t.Errorf("got %+v, want one hidden and none missing", by["students"])
+	}
+	if s, calls := w.resync(); len(calls) != 0 || s.Resynced.Corrected != 0 {
+		t.Errorf("got calls %v, %+v: want nothing corrected", calls, s.Resynced)
+	}
+	if got := w.adopt(sync.AdoptOptions{})["students"]; got.Hidden != 1 || got.Gone != 0 {
+		t.Errorf("got %+v, want one hidden and none gone", got)
+	}
+	if diff := cmp.Diff(w.entries("ed-fi/students"), before); diff != "" {
+		t.Errorf("entries changed (-got +want):\n%s", diff)
+	}
+}
+
+// hide makes the target keep a record to itself, as it does with people nobody is related to.
+func (w *world) hide(collection, id string) {
+	w.front.intercept(func(rw http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case r.Method != http.MethodGet:
+			return false
+		case strings.HasSuffix(r.URL.Path, collection+"/"+id):
+			rw.Header().Set("Content-Type", "application/json")
+			rw.WriteHeader(http.StatusForbidden)
+			_, _ = rw.Write([]byte(`{"detail":"Access to the requested data could not be authorized.","type":"urn:ed-fi:api:security:authorization","title":"Authorization Denied","status":403}`))
+			return true
+		case !strings.HasSuffix(r.URL.Path, collection):
+			return false
+		}
+		rec := httptest.NewRecorder()
+		w.sandbox.Handler().ServeHTTP(rec, r)
+		var items, shown []json.RawMessage
+		if json.Unmarshal(rec.Body.Bytes(), &items) != nil {
+			return false
+		}
+		for _, item := range items {
+			if !strings.Contains(string(item), id) {
+				shown = append(shown, item)
+			}
+		}
+		rw.Header().Set("Content-Type", "application/json")
+		text, err := json.Marshal(append([]json.RawMessage{}, shown...))
+		if err != nil {
+			return false
+		}
+		_, _ = rw.Write(text)
+		return true
+	})
+}

@@ -45,6 +45,7 @@ type ResourceVerification struct {
 	Extra     int64  `json:"extra"`     // at the target, not in the ledger: somebody else's, or not adopted
 	Duplicate int64  `json:"duplicate"` // of two records with one natural key, as the connection compares keys
 	Unread    int64  `json:"unread"`    // records that are no payload of the resource
+	Hidden    int64  `json:"hidden"`    // in the ledger, and the target does not show them to these credentials
 	Unsettled int64  `json:"unsettled"` // entries the ledger itself is not sure of; the next run settles them
 	// Failed says why the target did not let the resource be read.
 	Failed string `json:"failed,omitempty"`
@@ -192,6 +193,8 @@ func (v *verifier) resource(ctx context.Context, r *schema.Resource, out *Resour
 			v.note(out, "duplicate", s.ID)
 		case foundUnread:
 			out.Unread++
+		case foundHidden:
+			out.Hidden++
 		case foundDifferent:
 			if !live {
 				out.Unsettled++
@@ -287,7 +290,7 @@ func (v *verifier) byID(ctx context.Context, r *schema.Resource, keys []syncdb.H
 	for i, key := range keys {
 		ids[i] = entries[key].EdfiID
 	}
-	bodies, err := v.rd.get(ctx, r.Path, ids)
+	copies, err := v.rd.get(ctx, r.Path, ids)
 	if err != nil {
 		if out.Failed = refusal(err); out.Failed == "" {
 			return fmt.Errorf("read %s from the target: %w", r.Path, err)
@@ -295,17 +298,20 @@ func (v *verifier) byID(ctx context.Context, r *schema.Resource, keys []syncdb.H
 		return nil
 	}
 	hasher := v.rd.keys()
-	for i, body := range bodies {
+	for i, c := range copies {
 		entry := entries[keys[i]]
-		out.Read++
-		v.rd.report(r.Path, out.Read)
 		var s sighting
+		if c.body != nil {
+			out.Read++
+			v.rd.report(r.Path, out.Read)
+		}
 		switch {
-		case body == nil:
-			out.Read--
+		case c.hidden:
+			out.Hidden++
+		case c.body == nil:
 			out.Missing++
 			v.note(out, "missing", entry.EdfiID)
-		case v.rd.identify(r, hasher, body, &s) != nil:
+		case v.rd.identify(r, hasher, c.body, &s) != nil:
 			out.Unread++
 		case s.KeyHash != entry.KeyHash:
 			out.Moved++

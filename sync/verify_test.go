@@ -10,6 +10,7 @@ import (
 
 	"github.com/edfisync/edfisync/edfi"
 	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
 )
 
 // verify verifies and returns the results by resource.
@@ -138,4 +139,43 @@ func TestVerifySinceTheLastRunNeedsAPosition(t *testing.T) {
 	if _, err := e.Verify(t.Context(), sync.VerifyOptions{SinceLast: true}); !errors.Is(err, sync.ErrNoPosition) {
 		t.Errorf("got %v, want ErrNoPosition", err)
 	}
+}
+
+func TestVerifySinceTheLastRunReadsOnlyWhatChanged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(10)
+	w.mustRun()
+	w.notePosition()
+	if v, by := w.verify(sync.VerifyOptions{SinceLast: true}); v.Wrong() != 0 || by["students"].Read != 0 {
+		t.Errorf("got %+v, want nothing read and nothing wrong", v)
+	}
+	edited, deleted, extra, renamed := w.disturb()
+	v, by := w.verify(sync.VerifyOptions{SinceLast: true, IDs: 5})
+	want := map[string]map[string][]string{
+		"studentEducationOrganizationAssociations": {"different": {edited}, "missing": {deleted}},
+		"classPeriods": {"extra": {extra}, "moved": {renamed}},
+	}
+	for resource, ids := range want {
+		if diff := cmp.Diff(by[resource].IDs, ids); diff != "" {
+			t.Errorf("%s (-got +want):\n%s", resource, diff)
+		}
+	}
+	if v.Wrong() != 3 || by["students"].Read != 0 || by["studentEducationOrganizationAssociations"].Read != 1 {
+		t.Errorf("got %+v, want three wrong and only what changed read", v)
+	}
+}
+
+// notePosition notes the target's newest change version, as a run does.
+func (w *world) notePosition() {
+	w.t.Helper()
+	var newest int64
+	w.other(func(ctx context.Context, c *edfi.Client) {
+		versions, err := c.ChangeVersions(ctx)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		newest = versions.Newest
+	})
+	w.setTarget(syncdb.TargetState{ChangeVersion: newest})
 }

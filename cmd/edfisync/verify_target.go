@@ -200,6 +200,7 @@ func (a *app) printVerification(v *sync.Verification) {
 		all.Entries, all.Read, all.Same, all.Missing = all.Entries+r.Entries, all.Read+r.Read, all.Same+r.Same, all.Missing+r.Missing
 		all.Different, all.Moved, all.Extra = all.Different+r.Different, all.Moved+r.Moved, all.Extra+r.Extra
 		all.Duplicate, all.Unread, all.Unsettled = all.Duplicate+r.Duplicate, all.Unread+r.Unread, all.Unsettled+r.Unsettled
+		all.Hidden += r.Hidden
 	}
 	row("all", all)
 	flush(w)
@@ -212,6 +213,9 @@ func (a *app) printVerification(v *sync.Verification) {
 	}
 	if all.Unsettled > 0 {
 		fmt.Fprintf(a.out, "%s the ledger itself is not sure of: the next run settles them\n", counted(all.Unsettled, "record"))
+	}
+	if all.Hidden > 0 {
+		fmt.Fprintf(a.out, "%s not shown to these credentials: nothing is known of them\n", counted(all.Hidden, "record")+are(all.Hidden))
 	}
 	if n := all.Duplicate + all.Unread; n > 0 {
 		fmt.Fprintf(a.out, "%s under a natural key twice, or not readable: edfisync adopt files them as issues\n", counted(n, "record"))
@@ -254,6 +258,9 @@ func (c *verifyCmd) receipt(ctx context.Context, a *app, cfg *config.Config, con
 		a.printJSON(v)
 	} else {
 		a.printReceiptVerification(v)
+		if r.Statement.Alarm != "" {
+			fmt.Fprintf(a.out, "the run found the target reset: %s\n", r.Statement.Alarm)
+		}
 		if newest, err := o.ledger.Receipts(ctx, o.engine.Connection.ID, 1); err == nil && len(newest) > 0 && newest[0].RunID > v.Run {
 			fmt.Fprintf(a.out, "the receipt is of run %d, and run %d came after it: what that one sent differs rightly\n", v.Run, newest[0].RunID)
 		}
