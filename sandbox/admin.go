@@ -16,7 +16,10 @@ func (s *Server) serveFaults(w http.ResponseWriter, r *http.Request) bool {
 	case http.MethodGet:
 		writeJSON(w, http.StatusOK, s.Faults())
 	case http.MethodDelete:
-		s.faults.Store(nil)
+		if err := s.SetFaults(Faults{}); err != nil {
+			s.refuse(w, r, systemError())
+			return true
+		}
 		w.WriteHeader(http.StatusNoContent)
 	case http.MethodPut:
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxFaultsBody))

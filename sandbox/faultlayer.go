@@ -26,7 +26,7 @@ type FaultState struct {
 	Injected map[FaultKind]int64 // kind → calls it happened to since SetFaults
 }
 
-// SetFaults replaces what breaks, and begins to count anew. Faults{} breaks nothing. It may be called at any time; calls under way keep the
+// SetFaults replaces what breaks, and begins to count anew. Faults{} breaks nothing, and ends what lasts: records hidden from reads are shown. It may be called at any time; calls under way keep the
 // faults they began with.
 func (s *Server) SetFaults(f Faults) error {
 	if err := f.validate(); err != nil {
@@ -34,6 +34,7 @@ func (s *Server) SetFaults(f Faults) error {
 	}
 	if f.Rate == 0 && len(f.Script) == 0 {
 		s.faults.Store(nil)
+		s.store.late.clear()
 		return nil
 	}
 	f = f.clone()

@@ -240,7 +240,11 @@ func TestRecordsHiddenFromReadsAppearAfterTheirTime(t *testing.T) {
 	if got := c.must(200, http.MethodGet, "students?studentUniqueId=604822", "").Body; got != "[]" {
 		t.Errorf("got %s, want nothing", got)
 	}
-	c.must(200, http.MethodPost, "students", studentBody) // writes see it
+	c.must(200, http.MethodPost, "students", studentBody)                                      // writes see it
+	if err := c.s.SetFaults(Faults{Rate: 1, Kinds: []FaultKind{FaultTokenDown}}); err != nil { // other faults do not show it
+		t.Fatal(err)
+	}
+	c.must(404, http.MethodGet, "students/"+id, "")
 	now = now.Add(2 * time.Second)
 	c.must(200, http.MethodGet, "students/"+id, "")
 	if got := c.must(200, http.MethodGet, "students?studentUniqueId=604822", "").Body; got == "[]" {
