@@ -202,3 +202,52 @@ func imports(t *testing.T) []string {
 	}
 	return all
 }
+
+// Every fault of the catalogue has a row with its outcome and a test that exists, or says with what it will come.
+func TestEveryFaultHasItsTest(t *testing.T) {
+	t.Parallel()
+	text := document(t, "docs/guarantees.md")
+	tests := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		switch {
+		case strings.HasSuffix(path, ".txtar"):
+			tests[filepath.Base(path)] = true
+		case strings.HasSuffix(path, "_test.go"):
+			code, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			for _, m := range declared.FindAllSubmatch(code, -1) {
+				tests[string(m[1])] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile(`(?m)^\| F(\d+) \| (.+) \| (.+) \| (.*) \|$`)
+	named := regexp.MustCompile("`([^`]+)`")
+	found := map[string]bool{}
+	for _, m := range row.FindAllStringSubmatch(text, -1) {
+		found[m[1]] = true
+		names := named.FindAllStringSubmatch(m[4], -1)
+		if len(names) == 0 && !strings.HasPrefix(m[3], "*with ") {
+			t.Errorf("F%s names no test", m[1])
+		}
+		for _, n := range names {
+			if !tests[n[1]] {
+				t.Errorf("F%s names %s, which does not exist", m[1], n[1])
+			}
+		}
+	}
+	for i := 1; i <= 68; i++ {
+		if !found[strconv.Itoa(i)] {
+			t.Errorf("F%d is missing", i)
+		}
+	}
+}
