@@ -141,27 +141,31 @@ func closeAll(rs []*scanned) {
 	}
 }
 
-// entries opens a resource with what the ledger has of it, and no row yet.
-func (s *scanner) entries(ctx context.Context, index int, r *scoped) (*scanned, error) {
-	res := &scanned{
-		scoped: r, index: index,
-		fresh:   newSpool(s.dir, r.Path+"#fresh", s.e.Keys),
-		changed: newSpool(s.dir, r.Path+"#changed", s.e.Keys),
-		claims:  newSpool(s.dir, r.Path+"#claims", s.e.Keys),
-		gone:    newSpool(s.dir, r.Path+"#gone", s.e.Keys),
+// newScanned returns what nothing was found of yet.
+func newScanned(r *scoped, index int, dir string, seal Sealer) *scanned {
+	return &scanned{
+		scoped: r, index: index, table: newTable(0),
+		fresh:   newSpool(dir, r.Path+"#fresh", seal),
+		changed: newSpool(dir, r.Path+"#changed", seal),
+		claims:  newSpool(dir, r.Path+"#claims", seal),
+		gone:    newSpool(dir, r.Path+"#gone", seal),
 
 		heldSource: map[syncdb.Hash]struct{}{}, heldKey: map[syncdb.Hash]struct{}{},
 		dups: map[syncdb.Hash]struct{}{}, usedIDs: map[string]struct{}{}, unseenIDs: map[string]syncdb.Origin{},
 	}
+}
+
+// load fills the probe table with what the ledger has of the resource.
+func (s *scanner) load(ctx context.Context, res *scanned) error {
 	if err := s.checkRules(ctx, res); err != nil {
-		return res, err
+		return err
 	}
-	n, err := s.e.Ledger.Count(ctx, s.e.Connection.ID, r.Path)
+	n, err := s.e.Ledger.Count(ctx, s.e.Connection.ID, res.Path)
 	if err != nil {
-		return res, fmt.Errorf("count entries: %w", err)
+		return fmt.Errorf("count entries: %w", err)
 	}
 	res.table = newTable(int(n))
-	err = s.e.Ledger.Hashes(ctx, s.e.Connection.ID, r.Path, func(key, record, src syncdb.Hash, state syncdb.State) error {
+	err = s.e.Ledger.Hashes(ctx, s.e.Connection.ID, res.Path, func(key, record, src syncdb.Hash, state syncdb.State) error {
 		flags := slotEntry
 		if state == syncdb.Live {
 			flags |= slotLive
@@ -171,9 +175,15 @@ func (s *scanner) entries(ctx context.Context, index int, r *scoped) (*scanned, 
 		return nil
 	})
 	if err != nil {
-		return res, fmt.Errorf("read entries: %w", err)
+		return fmt.Errorf("read entries: %w", err)
 	}
-	return res, nil
+	return nil
+}
+
+// entries opens a resource with what the ledger has of it, and no row yet.
+func (s *scanner) entries(ctx context.Context, index int, r *scoped) (*scanned, error) {
+	res := newScanned(r, index, s.dir, s.e.Keys)
+	return res, s.load(ctx, res)
 }
 
 func (s *scanner) resource(ctx context.Context, snapshot Snapshot, index int, r *scoped) (*scanned, error) {

@@ -56,6 +56,7 @@ type ledger interface {
 	DecidePlan(ctx context.Context, connID, id int64, from []syncdb.PlanState, to syncdb.PlanState, who, why string) (syncdb.Plan, error)
 	RetryProblems(ctx context.Context, connID int64, f syncdb.ProblemFilter) (int, error)
 	ProblemLinks(ctx context.Context, connID int64, fn func(syncdb.ProblemLink) error) error
+	Attempts(ctx context.Context, connID int64, resource string, key syncdb.Hash, fn func(*syncdb.Attempt) error) error
 	AttemptsOfRun(ctx context.Context, connID, runID int64, fn func(*syncdb.Attempt) error) error
 }
 

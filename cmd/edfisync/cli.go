@@ -33,6 +33,8 @@ type commands struct {
 	Issues     issuesCmd     `cmd:"" group:"look" help:"List what keeps records out of the target, by cause; show the rows of one."`
 	Retry      retryCmd      `cmd:"" group:"sync" help:"Let the next run send refused records again."`
 	Audit      auditCmd      `cmd:"" group:"look" help:"List what people did; check that the list was not changed."`
+	Trace      traceCmd      `cmd:"" group:"look" help:"Show all that is known of one record, from the SIS to the target."`
+	SyncOne    syncOneCmd    `cmd:"" group:"sync" help:"Send one record now, and show each step."`
 	Version    versionCmd    `cmd:"" group:"other" help:"Print version and build."`
 	Completion completionCmd `cmd:"" group:"other" help:"Print a completion script for a shell."`
 }

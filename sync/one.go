@@ -1,0 +1,267 @@
+package sync
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/edfisync/edfisync/schema"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// Sent is what came of sending one record, step by step.
+type Sent struct {
+	RunID    int64     `json:"run"`
+	Resource string    `json:"resource"`
+	Outcome  string    `json:"outcome"` // unchanged, created, updated, invalid, blocked, held, rejected, failed
+	Notes    []Note    `json:"steps"`
+	Problems []Problem `json:"problems,omitempty"`
+
+	total Totals
+}
+
+// Note is one step of sending a record.
+type Note struct {
+	Step string `json:"step"` // settle, row, parent, compare, call, result
+	Text string `json:"text"` // holds no value of the record
+
+	// Data: what a call sent, and what was answered when it was refused. The caller shows it on request only (I14).
+	Attempt *syncdb.Attempt `json:"-"`
+}
+
+// Problem is why the record did not arrive.
+type Problem struct {
+	Code  string `json:"code"`
+	Owner string `json:"owner"`
+	Cause string `json:"cause"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+// SendOne sends one record now, through the same journal, checks and answers as a run, and nothing else: no other row is read into the plan and
+// nothing is deleted. What a person discarded stays back. A row whose natural key changed is left to a run, which re-keys it or deletes the
+// old record; so is a row that is gone. It takes the connection's lease: a run in progress is *syncdb.BusyError. A name that cannot be one
+// is *UnknownRecordError. Called again it sends nothing new: the record is unchanged then.
+func (e *Engine) SendOne(ctx context.Context, name RecordName) (*Sent, error) {
+	o := e.options()
+	o.RetryRejected = true // somebody asks for it
+	r, queries, err := e.subject(name)
+	if err != nil {
+		return nil, err
+	}
+	if len(queries) == 0 {
+		return nil, &UnknownRecordError{fmt.Sprintf("the connection does not sync %s", r.Path)}
+	}
+	key, err := e.keyOf(r, name, o.Rules)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := e.pick(ctx, queries, name.SourceKey, key)
+	if err != nil {
+		return nil, err
+	}
+	switch len(rows) {
+	case 0:
+		return nil, &UnknownRecordError{"no source row is of that name; if its record is still at the target, a run deletes it"}
+	case 1:
+	default:
+		return nil, &UnknownRecordError{fmt.Sprintf("%d source rows are of that name, so none of them is sent: give the source key of one to trace, and correct the others", len(rows))}
+	}
+	p := newProgress(nil)
+	defer p.stop()
+	out := &Sent{Resource: r.Path}
+	err = e.errand(ctx, o, p, func(ctx context.Context, k *keeper, s *Summary) error {
+		out.RunID = s.RunID
+		if s.Recovered > 0 {
+			out.note("settle", fmt.Sprintf("%d calls of earlier runs had no answer: their entries are unknown until they are sent again", s.Recovered))
+		}
+		err := e.sendOne(ctx, o, k, &rows[0], out)
+		s.Totals = out.total
+		return err
+	})
+	return out, err
+}
+
+func (s *Sent) note(step, text string) { s.Notes = append(s.Notes, Note{Step: step, Text: text}) }
+
+func (s *Sent) problem(p syncdb.Problem) {
+	shown := Problem{Code: p.Code, Owner: p.Owner, Cause: p.Cause}
+	if a, ok := AdviceOn(p.Code); ok {
+		shown.Hint = a.Hint
+	}
+	s.Problems = append(s.Problems, shown)
+}
+
+// sendOne is a run with a plan of one op.
+func (e *Engine) sendOne(ctx context.Context, o Options, k *keeper, row *pickedRow, out *Sent) error {
+	if t, err := e.Ledger.Target(ctx, e.Connection.ID); err != nil {
+		return err
+	} else if t.Alarm != "" {
+		return fmt.Errorf("nothing is sent: %s", t.Alarm)
+	}
+	out.note("row", "found by "+row.query)
+	if len(row.problems) > 0 {
+		out.total.Rows = 1
+		out.total.add(Invalid, true)
+		out.Outcome = Invalid.String()
+		for _, p := range row.problems {
+			out.problem(syncdb.Problem{Code: p.Code, Owner: owner(p), Cause: cause(p)})
+		}
+		out.note("result", "it breaks rules of the model, so nothing is sent; the run files it")
+		return nil
+	}
+	sc, err := newScope(e.Model, e.Source.Queries(), e.Dependencies)
+	if err != nil {
+		return err
+	}
+	dir, err := e.spoolDir(o.WorkDir)
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	found, at, err := e.planOne(ctx, o, sc, dir, row, out)
+	defer closeAll(found)
+	if err != nil || out.Outcome != "" {
+		return err
+	}
+	gates, approved, err := e.decisions(ctx, sc, found)
+	if err != nil {
+		return err
+	}
+	plan := &Plan{gates: gates, approved: approved}
+	for _, r := range found {
+		plan.Resources = append(plan.Resources, r.plan())
+	}
+	x, release := newExecutor(ctx, e, o, sc, found, plan, k, dir)
+	defer release()
+	x.report = func(string, int64) {}
+	x.watch = func(a syncdb.Attempt) {
+		text := fmt.Sprintf("%s: status %d, the record is %s", verbName(a.Verb), a.Status, effectName(a.Effect))
+		out.Notes = append(out.Notes, Note{Step: "call", Text: text, Attempt: &a})
+	}
+	if err := x.run(sc.steps()); err != nil {
+		return err
+	}
+	out.total = found[at].totals
+	return e.concludeOne(ctx, k, found[at], row, out)
+}
+
+// planOne compares the row with the ledger. Of other resources only what the row may refer to is loaded, and no row is read.
+func (e *Engine) planOne(ctx context.Context, o Options, sc *scope, dir string, row *pickedRow, out *Sent) (found []*scanned, at int, err error) {
+	for i, r := range sc.resources {
+		if r.Path == out.Resource {
+			at = i
+		}
+	}
+	needed := map[int]bool{at: true}
+	for _, j := range sc.resources[at].after {
+		needed[j] = true
+	}
+	s := &scanner{e: e, o: o, scope: sc, dir: dir}
+	for i, r := range sc.resources {
+		bare := *r
+		bare.Queries = nil
+		res := newScanned(&bare, i, dir, e.Keys)
+		found = append(found, res)
+		if !needed[i] {
+			continue
+		}
+		if err := s.load(ctx, res); err != nil {
+			return found, at, fmt.Errorf("read the ledger's %s: %w", r.Path, err)
+		}
+	}
+	r := found[at]
+	if former, err := e.formerKey(ctx, r, row); err != nil {
+		return found, at, err
+	} else if former {
+		r.totals.Rows, out.Outcome = 1, Held.String()
+		r.totals.add(Held, true)
+		out.total = r.totals
+		out.note("compare", "the natural key of the row changed since it was sent: a run moves its record to the new key, or deletes the old one")
+		return found, at, nil
+	}
+	r.totals.Rows = 1
+	rec := &record{KeyHash: row.keyHash, RecordHash: row.record, SourceHash: row.source, SourceKey: row.sourceKey, Key: row.key, Payload: row.payload}
+	hasher := schema.NewHasher(e.Keys.HashMAC())
+	for _, ref := range row.refs {
+		t, ok := sc.entity[ref.Target]
+		if !ok {
+			continue
+		}
+		key := hasher.Sum(ref.Key)
+		rec.Refs = append(rec.Refs, reference{Target: t, Hash: key})
+		if _, person := people[ref.Target]; person && rec.PersonHash.IsZero() {
+			rec.PersonHash = key
+		}
+		state := "is at the target"
+		if x := (&executor{found: found}); !x.anyLive(sc.targets[t], key) {
+			state = "is not at the target, as far as the ledger knows"
+		}
+		out.note("parent", fmt.Sprintf("%s (%s) %s", ref.Target, ref.Path, state))
+	}
+	verdict, _ := r.judge(row.keyHash, row.record, row.source)
+	switch verdict {
+	case sameRow:
+		r.totals.add(Unchanged, true)
+		out.total, out.Outcome = r.totals, Unchanged.String()
+		out.note("compare", "the target holds exactly this, as far as the ledger knows: there is nothing to send")
+		return found, at, nil
+	case claimRow:
+		r.totals.add(Unchanged, true)
+		rec.Payload = nil
+		out.note("compare", "the target holds exactly this, from another source row: the ledger notes the new one")
+		return found, at, r.claims.add(rec)
+	case changedRow:
+		out.note("compare", "it differs from what the target holds: PUT")
+		return found, at, r.changed.add(rec)
+	case knownRow:
+		rec.Known = true
+		out.note("compare", "the ledger does not know what the target holds: POST settles it")
+	default:
+		out.note("compare", "the ledger has no entry for it: POST")
+	}
+	return found, at, r.fresh.add(rec)
+}
+
+// formerKey reports whether the row has an entry under another natural key.
+func (e *Engine) formerKey(ctx context.Context, r *scanned, row *pickedRow) (bool, error) {
+	if i := r.table.find(row.keyHash); i >= 0 {
+		return false, nil
+	}
+	former := false
+	err := e.Ledger.Hashes(ctx, e.Connection.ID, r.Path, func(key, _, source syncdb.Hash, _ syncdb.State) error {
+		former = former || source == row.source && key != row.keyHash
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("look for the row's entry: %w", err)
+	}
+	return former, nil
+}
+
+// concludeOne says what became of the record and drops its problem when it has none any more.
+func (e *Engine) concludeOne(ctx context.Context, k *keeper, r *scanned, row *pickedRow, out *Sent) error {
+	for outcome := range outcomes {
+		if *out.total.field(outcome) > 0 {
+			out.Outcome = outcome.String()
+		}
+	}
+	filed, ok, err := filedUnder(ctx, e.Ledger, e.Connection.ID, r.Path, row.source)
+	if err != nil {
+		return err
+	}
+	switch out.Outcome {
+	case Created.String(), Updated.String(), Unchanged.String():
+		if ok && filed.Outcome != syncdb.OutcomeMet {
+			if _, err := e.Ledger.DropProblems(ctx, k.current(), r.Path, []syncdb.Hash{row.source}); err != nil {
+				return err
+			}
+		}
+		out.note("result", out.Outcome+": the ledger's entry is live")
+	default:
+		if ok {
+			out.problem(filed)
+		}
+		out.note("result", out.Outcome)
+	}
+	return nil
+}

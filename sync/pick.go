@@ -1,0 +1,184 @@
+package sync
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/edfisync/edfisync/schema"
+	"github.com/edfisync/edfisync/source"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// RecordName names one record of a resource: by the values of its natural key, by name of the key part, or by the source key of its row.
+type RecordName struct {
+	Resource  string // "ed-fi/students"
+	Key       map[string]string
+	SourceKey string
+}
+
+// UnknownRecordError says that a name cannot be that of a record. Its text holds no value.
+type UnknownRecordError struct{ Reason string }
+
+func (e *UnknownRecordError) Error() string { return e.Reason }
+
+// pickedRow is one source row as a run would see it.
+type pickedRow struct {
+	query     string
+	sourceKey []byte
+	source    syncdb.Hash
+	key       []byte // canonical; nil when the row does not give it
+	keyHash   syncdb.Hash
+	record    syncdb.Hash
+	payload   []byte // wire form; nil for an invalid row
+	refs      []schema.RefKey
+	problems  []schema.Problem
+}
+
+// maxPicked is how many rows of one name are shown: more than one is a mistake already.
+const maxPicked = 5
+
+// subject is the resource a name means, with the queries that fill it; none when the connection does not sync it.
+func (e *Engine) subject(name RecordName) (*schema.Resource, []*source.Bound, error) {
+	path := name.Resource
+	if !strings.Contains(path, "/") {
+		path = "ed-fi/" + path
+	}
+	r, ok := e.Model.Resource(path)
+	if !ok {
+		return nil, nil, &UnknownRecordError{fmt.Sprintf("the model has no resource %q", name.Resource)}
+	}
+	var queries []*source.Bound
+	for _, q := range e.Source.Queries() {
+		if q.Resource.Path == r.Path {
+			queries = append(queries, q)
+		}
+	}
+	return r, queries, nil
+}
+
+// keyOf is the canonical key a name gives, nil when it names the source row.
+func (e *Engine) keyOf(r *schema.Resource, name RecordName, rules schema.Rules) ([]byte, error) {
+	if (name.SourceKey == "") == (len(name.Key) == 0) {
+		return nil, &UnknownRecordError{"give the natural key, or the source key of the row"}
+	}
+	if name.SourceKey != "" {
+		return nil, nil
+	}
+	parts := make([]string, len(r.Key))
+	for i, p := range r.Key {
+		parts[i] = p.Name
+	}
+	for given := range name.Key {
+		if _, ok := name.Key[given]; ok && !bytes.Contains([]byte(","+strings.Join(parts, ",")+","), []byte(","+given+",")) {
+			return nil, &UnknownRecordError{fmt.Sprintf("%s is no part of the natural key of %s, which is: %s", given, r.Path, strings.Join(parts, ", "))}
+		}
+	}
+	key, err := r.KeyFromParts(nil, name.Key, rules)
+	if err != nil {
+		return nil, &UnknownRecordError{fmt.Sprintf("%s: %v; its natural key is: %s", r.Path, err, strings.Join(parts, ", "))}
+	}
+	return key, nil
+}
+
+// pick reads the queries of a resource and returns the rows a name means, a few at most. It keeps nothing of the others in memory. By natural
+// key every row is mapped, by source key only the row itself.
+func (e *Engine) pick(ctx context.Context, queries []*source.Bound, sourceKey string, key []byte) ([]pickedRow, error) {
+	if len(queries) == 0 {
+		return nil, nil
+	}
+	snapshot, err := e.Source.Begin(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open a snapshot of the source: %w", err)
+	}
+	defer snapshot.Close()
+	var out []pickedRow
+	for _, q := range queries {
+		rows, err := e.pickFrom(ctx, snapshot, q, sourceKey, key, maxPicked-len(out))
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", q.Query.File, err)
+		}
+		if out = append(out, rows...); len(out) >= maxPicked {
+			break
+		}
+	}
+	return out, nil
+}
+
+func (e *Engine) pickFrom(ctx context.Context, snapshot Snapshot, q *source.Bound, sourceKey string, key []byte, most int) ([]pickedRow, error) {
+	rows, err := snapshot.Open(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	m := newMapper(&scanner{e: e}, nil, q)
+	var (
+		batch source.Batch
+		out   []pickedRow
+	)
+	for len(out) < most {
+		err := rows.Next(ctx, &batch)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		for i := range batch.Len() {
+			row := batch.Row(i)
+			if key == nil && string(q.Key(row)) != sourceKey {
+				continue
+			}
+			q.Template.Encode(q.Values(row), &m.enc)
+			if key != nil && !bytes.Equal(m.enc.Key, key) {
+				continue
+			}
+			if out = append(out, m.picked(row)); len(out) == most {
+				break
+			}
+		}
+	}
+	return out, nil
+}
+
+// picked copies what the mapper has just encoded.
+func (m *mapper) picked(row [][]byte) pickedRow {
+	p := pickedRow{
+		query: m.q.Query.File, sourceKey: clone(m.q.Key(row)), source: m.sourceHash(m.q.Key(row)), problems: append([]schema.Problem(nil), m.enc.Problems...),
+	}
+	if m.q.Key(row) == nil {
+		p.problems = append(p.problems, schema.Problem{Code: "source-key-missing", Path: "_key", Message: "the query gives no _key for the row"})
+	}
+	if len(m.enc.Key) > 0 {
+		p.key, p.keyHash = clone(m.enc.Key), m.hasher.Sum(m.enc.Key)
+	}
+	if len(p.problems) > 0 {
+		return p
+	}
+	p.record, p.payload = m.hasher.Sum(m.enc.Body), clone(m.enc.Wire)
+	for _, ref := range m.q.Template.References(m.q.Values(row), nil) {
+		ref.Key = clone(ref.Key)
+		p.refs = append(p.refs, ref)
+	}
+	return p
+}
+
+// ObjectOf names a record for the audit trail: by keyed hash, which says nothing to a reader and finds every look at one record.
+func (e *Engine) ObjectOf(name RecordName) (string, error) {
+	r, _, err := e.subject(name)
+	if err != nil {
+		return "", err
+	}
+	key, err := e.keyOf(r, name, e.options().Rules)
+	if err != nil {
+		return "", err
+	}
+	hasher := schema.NewHasher(e.Keys.HashMAC())
+	if key != nil {
+		return r.Path + " key " + hashText(hasher.Sum(key)), nil
+	}
+	return r.Path + " row " + hashText(hasher.Sum([]byte(name.SourceKey))), nil
+}
