@@ -69,3 +69,49 @@ func (f FaultState) MarshalJSON() ([]byte, error) {
 	}
 	return json.Marshal(out)
 }
+
+// clientView is a client as GET /sandbox/clients shows it: all but the secret.
+type clientView struct {
+	ID                     string   `json:"id"`
+	ClaimSet               string   `json:"claimSet"`
+	EducationOrganizations []int64  `json:"educationOrganizations"`
+	NamespacePrefixes      []string `json:"namespacePrefixes"`
+}
+
+// serveClients answers GET and PUT of /sandbox/clients; false for any other method. A PUT adds the clients of a YAML or JSON list, or changes what
+// those that are there may do, all of them or none (F35).
+func (s *Server) serveClients(w http.ResponseWriter, r *http.Request) bool {
+	switch r.Method {
+	case http.MethodGet:
+		views := []clientView{}
+		for _, c := range s.tokens.all() {
+			views = append(views, clientView{c.ID, c.ClaimSet, c.EducationOrganizations, c.NamespacePrefixes})
+		}
+		writeJSON(w, http.StatusOK, views)
+	case http.MethodPut:
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxFaultsBody))
+		if err != nil {
+			s.refuse(w, r, badRequest("The request body could not be read."))
+			return true
+		}
+		clients, err := ReadClients(body)
+		for _, c := range clients {
+			if err == nil {
+				_, err = s.newCaller(c)
+			}
+		}
+		for _, c := range clients {
+			if err == nil {
+				err = s.setClient(c)
+			}
+		}
+		if err != nil {
+			s.refuse(w, r, badRequest(err.Error()))
+			return true
+		}
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		return false
+	}
+	return true
+}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -475,6 +476,55 @@ func TestRelationsFollowEveryWrite(t *testing.T) {
 	}
 }
 
+// Rights change, records come and go, and everything is restored while restricted clients call: no answer is one nobody gives.
+func TestRightsChangeWhileClientsCall(t *testing.T) {
+	t.Parallel()
+	admin, sis := vendor(t)
+	for i := range 3 {
+		admin.must(http.StatusCreated, http.MethodPost, "students", strings.Replace(studentBody, "604822", fmt.Sprint(i), 1))
+	}
+	admin.s.Snapshot("students")
+	var wg sync.WaitGroup
+	worker := func(f func(i int)) {
+		wg.Go(func() {
+			for i := range 40 {
+				f(i)
+			}
+		})
+	}
+	allowed := func(a answer, statuses ...int) {
+		if !slices.Contains(statuses, a.Status) {
+			t.Errorf("got %d %s", a.Status, a.Body)
+		}
+	}
+	for w := range 2 {
+		c := &client{t: t, s: sis.s, base: sis.base, token: sis.token}
+		worker(func(i int) {
+			student := fmt.Sprint((i + w) % 3)
+			a := c.do(http.MethodPost, "studentSchoolAssociations", strings.Replace(enrolBody, "604822", student, 1))
+			allowed(a, 200, 201, 403, 409)
+			allowed(c.do(http.MethodPost, "students", strings.NewReplacer("604822", student, "Tyrone", fmt.Sprint("T", i)).Replace(studentBody)), 200, 201, 403, 409)
+			allowed(c.do(http.MethodGet, "students?totalCount=true", ""), 200)
+			if a.Status == http.StatusCreated {
+				allowed(c.do(http.MethodDelete, "studentSchoolAssociations/"+a.id(), ""), 204, 403, 404, 409)
+			}
+		})
+	}
+	worker(func(i int) {
+		org := []int64{255901, 255902}[i%2]
+		if err := admin.s.SetClient(Client{ID: sisID, Secret: testSecret, ClaimSet: SISVendor, EducationOrganizations: []int64{org}}); err != nil {
+			t.Error(err)
+		}
+		if i%13 == 7 {
+			if err := admin.s.Restore("students"); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	wg.Wait()
+	checkIntegrity(t, admin.s)
+}
+
 func TestWithoutRestrictedClientsNoRelationsAreKept(t *testing.T) {
 	t.Parallel()
 	c := start(t)
@@ -525,6 +575,25 @@ func TestClientsAreChecked(t *testing.T) {
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %q", tt.name, err, tt.want)
 		}
+	}
+}
+
+func TestClientsChangeOverTheAdminRoute(t *testing.T) {
+	t.Parallel()
+	_, sis := vendor(t)
+	sis.must(http.StatusForbidden, http.MethodPost, "schools", ofAgency("255901002", "255901"))
+	put := func(document string) answer { return sis.raw(http.MethodPut, "/sandbox/clients", document) }
+	if a := put(`[{id: sis, secret: secret, claimSet: "` + DistrictHostedSISVendor + `", educationOrganizations: [255901]}, {id: x, secret: y, claimSet: None}]`); a.Status != http.StatusBadRequest {
+		t.Errorf("a claim set that is not there: %d", a.Status)
+	}
+	sis.must(http.StatusForbidden, http.MethodPost, "schools", ofAgency("255901002", "255901"))
+	if a := put(`[{id: sis, secret: secret, claimSet: "` + DistrictHostedSISVendor + `", educationOrganizations: [255901]}]`); a.Status != http.StatusNoContent {
+		t.Fatalf("got %d %s", a.Status, a.Body)
+	}
+	sis.must(http.StatusCreated, http.MethodPost, "schools", ofAgency("255901002", "255901"))
+	a := sis.raw(http.MethodGet, "/sandbox/clients", "")
+	if !strings.Contains(a.Body, `{"id":"sis","claimSet":"District Hosted SIS Vendor","educationOrganizations":[255901],"namespacePrefixes":null}`) || strings.Contains(a.Body, testSecret) {
+		t.Errorf("got %s", a.Body)
 	}
 }
 

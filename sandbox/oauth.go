@@ -7,8 +7,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,6 +43,13 @@ func (t *tokens) set(c *caller) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.clients[c.ID] = c
+}
+
+// all are the clients, by id.
+func (t *tokens) all() []*caller {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.SortedFunc(maps.Values(t.clients), func(a, b *caller) int { return strings.Compare(a.ID, b.ID) })
 }
 
 // issue makes a token; false when the client has as many live ones as it may.

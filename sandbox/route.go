@@ -64,6 +64,10 @@ func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request, path string)
 		if s.serveFaults(w, r) {
 			return
 		}
+	case "clients":
+		if s.serveClients(w, r) {
+			return
+		}
 	case "wipe", "snapshot", "restore":
 		if s.serveState(w, r, strings.TrimRight(path, "/")) {
 			return
