@@ -61,23 +61,29 @@ func (f Faults) Decide(op Operation, attempt int) Fault {
 	if f.Rate <= 0 || f.Attempts > 0 && attempt > f.Attempts {
 		return Fault{}
 	}
-	kinds := f.Kinds
-	if len(kinds) == 0 {
-		kinds = FaultKinds(true)
-	}
-	scope := op.scope()
-	fits := make([]FaultKind, 0, len(kinds))
-	for _, k := range kinds {
-		// Calls to the token endpoint are in danger only of what is made for it.
-		if i, ok := k.info(); ok && i.scope&scope != 0 && (scope != onToken || i.scope == onToken) {
-			fits = append(fits, k)
-		}
-	}
 	h := op.hash(f.Seed + uint64(attempt)*0x9e3779b97f4a7c15)
-	if len(fits) == 0 || float64(h>>11)/(1<<53) >= f.Rate {
+	if float64(h>>11)/(1<<53) >= f.Rate {
+		return Fault{}
+	}
+	fits := f.fitting(op.scope())
+	if len(fits) == 0 {
 		return Fault{}
 	}
 	return Fault{Kind: fits[mix(h)%uint64(len(fits))]}
+}
+
+// fitting lists the kinds a seed may use on calls of a scope, in their order. Calls to the token endpoint are in danger only of what is made for it.
+func (f Faults) fitting(scope faultScope) (fits []FaultKind) {
+	for _, i := range faultKinds() {
+		wanted := i.transient
+		if len(f.Kinds) > 0 {
+			wanted = slices.Contains(f.Kinds, i.kind)
+		}
+		if wanted && i.scope&scope != 0 && (scope != onToken || i.scope == onToken) {
+			fits = append(fits, i.kind)
+		}
+	}
+	return fits
 }
 
 // hash is FNV-1a over the operation from a start that holds the seed, well mixed.

@@ -345,6 +345,62 @@ func TestASeedMeansTheSameInEveryProcess(t *testing.T) {
 	}
 }
 
+// A fault is told in the words of the version the sandbox passes for, under its addresses.
+func TestFaultsSpeakTheLanguageOfTheVersion(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		personality    Personality
+		standard, path string
+		want           string
+	}{
+		{ODS53, "4.0", "/data/v3/ed-fi/schools", `"message"`},
+		{ODS61, "4.0", "/data/v3/ed-fi/schools", `"message"`},
+		{ODS73, "5.2", "/data/v3/ed-fi/schools", `"urn:ed-fi:api:security:authorization:access-denied:action"`},
+		{DMS, "5.2", "/api/data/ed-fi/schools", `"urn:ed-fi:api:security:authorization`},
+	} {
+		t.Run(string(tc.personality), func(t *testing.T) {
+			t.Parallel()
+			m := model(t, tc.standard)
+			s, err := New(Options{Model: m, Personality: tc.personality, ClientID: testID, ClientSecret: testSecret, Descriptors: fewDescriptors(m)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			if err := s.SetFaults(Faults{Script: []FaultRule{{Resource: "ed-fi/schools", Kind: FaultDenied, Always: true}}}); err != nil {
+				t.Fatal(err)
+			}
+			rec := httptest.NewRecorder()
+			s.Handler().ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodPost, tc.path, strings.NewReader(schoolBody)))
+			if rec.Code != http.StatusForbidden || !strings.Contains(rec.Body.String(), tc.want) {
+				t.Errorf("got %d %s, want 403 with %s", rec.Code, rec.Body, tc.want)
+			}
+		})
+	}
+}
+
+// FuzzFaults: no document or text makes the readers panic, and what they take can be set.
+func FuzzFaults(f *testing.F) {
+	f.Add("- {method: POST, resource: ed-fi/students, nth: 3, fault: drop-after}\n- {fault: hang, delay: 2s, always: true}\n")
+	f.Add(`{"seed":7,"rate":"5%","kinds":["503"],"script":[{"fault":"late"}]}`)
+	f.Add("seed=7,rate=5%,kinds=all,attempts=2")
+	f.Add("a: &a [*a]")
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, read := range []func(string) (Faults, error){ParseFaults, func(s string) (Faults, error) { return ReadFaults([]byte(s)) }} {
+			faults, err := read(text)
+			if err != nil {
+				continue
+			}
+			if err := faults.validate(); err != nil {
+				t.Fatalf("took what is no good: %v", err)
+			}
+			op := Operation{Method: http.MethodPost, Resource: "ed-fi/students", Identity: text}
+			if faults.Decide(op, 1) != faults.Decide(op, 1) {
+				t.Fatal("decides in two ways")
+			}
+		}
+	})
+}
+
 // In a simulation there is no connection to close.
 func TestFaultsWorkWithoutAConnection(t *testing.T) {
 	t.Parallel()
