@@ -16,6 +16,8 @@ import (
 type History interface {
 	SaveAttempts(ctx context.Context, lease syncdb.Lease, attempts []syncdb.Attempt) error
 	PurgeAttempts(ctx context.Context, connection int64, before time.Time) (int64, error)
+	// PurgePlans forgets the ops of plans and holds that are done with.
+	PurgePlans(ctx context.Context, connection int64, before time.Time) (int64, error)
 }
 
 const (
@@ -129,11 +131,15 @@ func (s *stepRun) saveHistory(ctx context.Context, all bool) error {
 	return nil
 }
 
-// purgeHistory drops what was kept for long enough; all of it when history is switched off.
+// purgeHistory drops what was kept for long enough, the calls of holds that are done with included; all of it when history is switched off.
 func (e *Engine) purgeHistory(ctx context.Context, o Options) error {
 	failpoint.Reach(failpoint.PurgeBefore, "", "")
-	if _, err := e.Ledger.PurgeAttempts(ctx, e.Connection.ID, time.Now().Add(-o.History)); err != nil {
+	before := time.Now().Add(-o.History)
+	if _, err := e.Ledger.PurgeAttempts(ctx, e.Connection.ID, before); err != nil {
 		return fmt.Errorf("drop old history: %w", err)
+	}
+	if _, err := e.Ledger.PurgePlans(ctx, e.Connection.ID, before); err != nil {
+		return fmt.Errorf("drop calls of old holds: %w", err)
 	}
 	failpoint.Reach(failpoint.PurgeAfter, "", "")
 	return nil

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 )
@@ -103,7 +104,7 @@ func (d *DB) SaveHold(ctx context.Context, l Lease, p Plan, ops iter.Seq2[PlanOp
 var errNothingHeld = errors.New("nothing is held")
 
 // SavePlan keeps a new plan of any kind, open unless its State says otherwise, and returns it with its id. It needs no lease: a plan
-// writes nothing to the target by itself. ops is read as by SaveHold.
+// writes nothing to the target by itself. ops is read as by SaveHold. Called twice it keeps two.
 func (d *DB) SavePlan(ctx context.Context, connID int64, p Plan, ops iter.Seq2[PlanOp, error]) (Plan, error) {
 	p.State = cmp.Or(p.State, PlanOpen)
 	err := p.Check()
@@ -258,6 +259,9 @@ func (d *DB) planOps(ctx context.Context, connID, id int64, fn func(PlanOp) erro
 		Segments int64 `db:"segments"`
 		Ops      int64 `db:"ops"`
 	}
+	if row.Edition == 0 {
+		return errPlanPurged
+	}
 	if err := d.store.reads().SelectContext(ctx, &places, d.bind(`SELECT part, count(*) AS segments, sum(ops) AS ops FROM plan_segment
 		WHERE plan_id = ? AND edition = ? GROUP BY part ORDER BY part`), id, row.Edition); err != nil {
 		return err
@@ -293,6 +297,9 @@ func (d *DB) planOps(ctx context.Context, connID, id int64, fn func(PlanOp) erro
 }
 
 var errPlanChanged = errors.New("its ops were replaced meanwhile, or some are gone; read it again")
+
+// errPlanPurged says that PurgePlans was there.
+var errPlanPurged = fmt.Errorf("they are not kept any more: %w", ErrNotFound)
 
 // planPartReader reads the sorted segments of one part, one at a time.
 type planPartReader struct {
@@ -369,6 +376,35 @@ func (d *DB) DecidePlan(ctx context.Context, connID, id int64, from []PlanState,
 		return Plan{}, fmt.Errorf("decide plan %d: %w", id, err)
 	}
 	return decided.plan(), nil
+}
+
+// PurgePlans forgets the ops of the connection's saved plans and holds that were applied, released or refused, and last touched before that time;
+// the rest of the plan and its decision stay. Ops that were undone or discarded stay too, for they are still not wanted. It returns how many
+// plans. PlanOps of them returns ErrNotFound. It needs no lease and may be called again.
+func (d *DB) PurgePlans(ctx context.Context, connID int64, before time.Time) (int64, error) {
+	var n int64
+	err := d.transact(ctx, func(tx *sqlx.Tx) error {
+		var ids []int64
+		if err := tx.SelectContext(ctx, &ids, d.bind(`SELECT id FROM plan WHERE connection_id = ? AND kind <> 'undo' AND edition > 0
+			AND state IN ('applied', 'released', 'stale') AND updated_at < ? AND coalesce(decided_at, 0) < ?`), connID, before.UnixMilli(),
+			before.UnixMilli()); err != nil {
+			return err
+		}
+		for _, id := range ids {
+			if _, err := d.exec(ctx, tx, `DELETE FROM plan_segment WHERE plan_id = ?`, id); err != nil {
+				return err
+			}
+			if _, err := d.exec(ctx, tx, `UPDATE plan SET edition = 0 WHERE id = ?`, id); err != nil {
+				return err
+			}
+		}
+		n = int64(len(ids))
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("purge plans: %w", err)
+	}
+	return n, nil
 }
 
 // onlyHold returns ErrHoldOpen when another hold like this one is open.

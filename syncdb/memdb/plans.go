@@ -13,7 +13,8 @@ import (
 
 type plan struct {
 	syncdb.Plan
-	ops []syncdb.PlanOp // replaced, never changed
+	ops    []syncdb.PlanOp // replaced, never changed
+	purged bool
 }
 
 // SaveHold is syncdb.DB.SaveHold.
@@ -152,6 +153,9 @@ func (d *DB) PlanOps(ctx context.Context, connID, id int64, fn func(syncdb.PlanO
 	var ops []syncdb.PlanOp
 	if err == nil {
 		ops = p.ops
+		if p.purged {
+			err = fmt.Errorf("ops of plan %d: %w", id, syncdb.ErrNotFound)
+		}
 	}
 	d.mu.Unlock()
 	for i := 0; err == nil && i < len(ops); i++ {
@@ -211,4 +215,21 @@ func (d *DB) ClosePlan(ctx context.Context, l syncdb.Lease, id int64, to syncdb.
 	}
 	p.Plan = after
 	return nil
+}
+
+// PurgePlans is syncdb.DB.PurgePlans.
+func (d *DB) PurgePlans(ctx context.Context, connID int64, before time.Time) (n int64, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	final := []syncdb.PlanState{syncdb.PlanApplied, syncdb.PlanReleased, syncdb.PlanStale}
+	for _, p := range d.connection(connID).plans {
+		if !p.purged && p.Kind != syncdb.PlanUndo && slices.Contains(final, p.State) && p.UpdatedAt.Before(before) && p.DecidedAt.Before(before) {
+			p.ops, p.purged = nil, true
+			n++
+		}
+	}
+	return n, nil
 }

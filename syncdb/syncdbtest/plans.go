@@ -401,3 +401,50 @@ func closing(t *testing.T, w *world) {
 		t.Errorf("a plan was applied by two runs: got %v", err)
 	}
 }
+
+func planRetention(t *testing.T, w *world) {
+	ctx := t.Context()
+	began := w.clock.Now()
+	save := func(kind syncdb.PlanKind, state syncdb.PlanState) syncdb.Plan {
+		t.Helper()
+		p := syncdb.Plan{Kind: kind, State: state}
+		switch state {
+		case syncdb.PlanApproved, syncdb.PlanDiscarded:
+			p.DecidedBy = "ada"
+		case syncdb.PlanApplied:
+			p.AppliedRun = 1
+		}
+		saved, err := w.SavePlan(ctx, w.conn, p, some(planOp(1, "a")))
+		must(t, err)
+		return saved
+	}
+	done := []syncdb.Plan{
+		save(syncdb.PlanSaved, syncdb.PlanApplied), save(syncdb.PlanHold, syncdb.PlanApplied), save(syncdb.PlanSaved, syncdb.PlanStale),
+		save(syncdb.PlanHold, syncdb.PlanReleased),
+	}
+	wanted := []syncdb.Plan{
+		save(syncdb.PlanSaved, syncdb.PlanOpen), save(syncdb.PlanHold, syncdb.PlanApproved), save(syncdb.PlanHold, syncdb.PlanDiscarded),
+		save(syncdb.PlanUndo, syncdb.PlanDiscarded), save(syncdb.PlanUndo, syncdb.PlanApplied),
+	}
+	w.clock.advance(time.Hour)
+	wanted = append(wanted, save(syncdb.PlanSaved, syncdb.PlanStale)) // younger
+	purge := func(conn int64, before time.Time, want int) {
+		t.Helper()
+		n, err := w.PurgePlans(ctx, conn, before)
+		must(t, err)
+		if n != int64(want) {
+			t.Errorf("purged %d plans, want %d", n, want)
+		}
+	}
+	purge(w.conn, began, 0)
+	purge(w.connect("other"), w.clock.Now(), 0)
+	purge(w.conn, w.clock.Now(), len(done))
+	purge(w.conn, w.clock.Now(), 0)
+	for _, p := range done {
+		diff(t, "plan whose ops were purged", w.plan(p.ID), p)
+		wantErr(t, "ops that were purged", w.PlanOps(ctx, w.conn, p.ID, nil), syncdb.ErrNotFound)
+	}
+	for _, p := range wanted {
+		diff(t, "ops of a plan that is still wanted", w.ops(p.ID), []syncdb.PlanOp{planOp(1, "a")})
+	}
+}

@@ -74,6 +74,7 @@ type Ledger interface {
 	PlanOps(ctx context.Context, connID, id int64, fn func(syncdb.PlanOp) error) error
 	DecidePlan(ctx context.Context, connID, id int64, from []syncdb.PlanState, to syncdb.PlanState, who, why string) (syncdb.Plan, error)
 	ClosePlan(ctx context.Context, l syncdb.Lease, id int64, to syncdb.PlanState) error
+	PurgePlans(ctx context.Context, connID int64, before time.Time) (int64, error)
 
 	SaveAttempts(ctx context.Context, l syncdb.Lease, attempts []syncdb.Attempt) error
 	Attempts(ctx context.Context, connID int64, resource string, key syncdb.Hash, fn func(*syncdb.Attempt) error) error
@@ -124,6 +125,7 @@ func Exercise(t *testing.T, fresh func(t *testing.T) Opener) {
 		"holds":                              holds,
 		"decisions":                          decisions,
 		"closing plans":                      closing,
+		"retention of plans":                 planRetention,
 		"history":                            keptHistory,
 		"target state and receipts":          targets,
 		"audit":                              audit,
