@@ -77,15 +77,15 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 			s.mu.Unlock()
 			return s.saveProblems(500)
 		}
+		if s.keptBack(o) { // before what it refers to is looked at: that may be kept back with it, and then nobody is to act on the row
+			return s.saveProblems(500)
+		}
 		if blocked, own := s.x.blockedBy(s.st.Resource, rec.Refs); blocked != nil {
 			if own {
 				s.waiting = append(s.waiting, o.detach())
 				return nil
 			}
 			s.blocked(o, blocked)
-			return s.saveProblems(500)
-		}
-		if s.keptBack(o) {
 			return s.saveProblems(500)
 		}
 		if s.r.twoPhase() {

@@ -17,9 +17,6 @@ func (s *stepRun) retryWaiting() error {
 				s.waiting = append(s.waiting, o)
 				continue
 			}
-			if s.keptBack(o) {
-				continue
-			}
 			if o.needsEntry() {
 				updates = append(updates, o)
 				continue

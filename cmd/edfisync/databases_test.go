@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/jmoiron/sqlx"
@@ -101,6 +103,35 @@ func TestRunOnDatabaseServers(t *testing.T) {
 			if third.Calls != 0 {
 				t.Errorf("run without a change: %d calls, want 0", third.Calls)
 			}
+
+			// Reading back, and undoing: what was there after the first run is there again.
+			var verified sync.Verification
+			c.run(exitOK, "verify", &verified)
+			var adopted sync.Adoption
+			c.run(exitOK, "adopt", &adopted)
+			for _, r := range adopted.Resources {
+				if r.Known != r.Read || r.Adopted+r.Corrected+r.Gone+r.Extra != 0 {
+					t.Errorf("adopt beside a right ledger: got %+v, want every record known", r)
+				}
+			}
+			var undone sync.Undo
+			c.run(exitOK, fmt.Sprintf("undo %d --yes", second.RunID), &undone)
+			if got, want := undone.Summary.Calls, int64(predicted.Total()); got != want || undone.LeftOut() != 0 {
+				t.Errorf("undo: %d calls, %d records left out, want %d and none", got, undone.LeftOut(), want)
+			}
+			c.run(exitOK, "verify", &verified)
+			var records int64
+			for _, r := range verified.Resources {
+				records += r.Same
+			}
+			if want := int64(stats.Total()); records != want {
+				t.Errorf("after the undo the target has %d records, want the %d of the first run", records, want)
+			}
+			var fourth sync.Summary
+			c.run(exitOK, "run", &fourth)
+			if fourth.Calls != 0 || fourth.Totals.Decided == 0 {
+				t.Errorf("run after the undo: %d calls, totals %+v: want none, and what was undone kept back", fourth.Calls, fourth.Totals)
+			}
 		})
 	}
 }
@@ -117,7 +148,7 @@ func (c commandLine) run(want exitCode, command string, into any) {
 	c.t.Helper()
 	var out, errs bytes.Buffer
 	lookup := func(name string) (string, bool) { v, ok := c.env[name]; return v, ok }
-	got := run(c.t.Context(), []string{command, "--config", c.file, "--json"}, streams{out: &out, err: &errs}, lookup)
+	got := run(c.t.Context(), append(strings.Fields(command), "--config", c.file, "--json"), streams{out: &out, err: &errs}, lookup)
 	if exitCode(got) != want {
 		c.t.Fatalf("%s: exit code %d, want %d\n%s%s", command, got, want, out.String(), errs.String())
 	}
