@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -23,11 +24,19 @@ type document struct {
 	etag string // quoted
 }
 
-func newDocuments(c *catalog) documents {
+func newDocuments(c *catalog, like *traits) documents {
 	once := func(title string, descriptors bool) func() document {
 		return sync.OnceValue(func() document {
 			g := generator{cat: c, schemas: object{}, names: map[*shape]string{}}
 			text, err := json.Marshal(g.document(title, descriptors))
+			if err == nil && like.swagger {
+				var doc object
+				dec := json.NewDecoder(bytes.NewReader(text))
+				dec.UseNumber() // bounds of 64 bits are no floats
+				if err = dec.Decode(&doc); err == nil {
+					text, err = json.Marshal(swagger2(doc))
+				}
+			}
 			if err != nil { // maps, strings, numbers and booleans always marshal
 				text = []byte("{}")
 			}

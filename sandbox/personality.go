@@ -41,6 +41,7 @@ type traits struct {
 	application   string
 
 	messages     bool // errors are {"message"} and {"modelState"}; an unresolved person is 400
+	swagger      bool // OpenAPI documents are Swagger 2.0
 	keepsKeys    bool // a PUT never changes a key that cannot be changed, and says nothing
 	lastModified bool // items have _lastModifiedDate
 	cursors      bool // page tokens and partitions
@@ -51,7 +52,7 @@ type traits struct {
 func (p Personality) traits() (*traits, error) {
 	switch p {
 	case ODS53:
-		return &traits{name: p, version: "5.3", informational: "5.3", build: "5.3.1146.0", messages: true, keepsKeys: true}, nil
+		return &traits{name: p, version: "5.3", informational: "5.3", build: "5.3.1146.0", messages: true, swagger: true, keepsKeys: true}, nil
 	case ODS61:
 		return &traits{name: p, version: "6.1", informational: "6.1", build: "6.1.901.0", messages: true, keepsKeys: true}, nil
 	case ODS73, "":

@@ -63,7 +63,7 @@ func New(o Options) (*Server, error) {
 	if like.dms {
 		cat.jsonNames()
 	}
-	s := &Server{opts: o, like: like, routes: routes, cat: cat, store: newStore(cat, o.CaseInsensitiveKeys, o.Now), tokens: newTokens(o), docs: newDocuments(cat)}
+	s := &Server{opts: o, like: like, routes: routes, cat: cat, store: newStore(cat, o.CaseInsensitiveKeys, o.Now), tokens: newTokens(o), docs: newDocuments(cat, like)}
 	s.store.like = like
 	idKey := make([]byte, 16)
 	if _, err := rand.Read(idKey); err != nil {
