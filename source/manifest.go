@@ -49,8 +49,10 @@ func (l *packLoader) manifest() {
 			}
 		case "params":
 			l.params(e)
+		case markStem:
+			l.pack.Watermark = l.markQuery(packFile, l.text(packFile, e))
 		default:
-			l.unknownKey(packFile, e, []string{"name", "description", "edfi", "drivers", "namespace", "params"})
+			l.unknownKey(packFile, e, []string{"name", "description", "edfi", "drivers", "namespace", "params", markStem})
 		}
 	}
 	for _, k := range []string{"name", "edfi"} {

@@ -24,6 +24,7 @@ type Pack struct {
 	Params      []Param  // sorted by name
 	Queries     []*Query // sorted by resource, then part
 	Maps        schema.DescriptorMaps
+	Watermark   *Query // says how new the source is: one value that grows with every change; nil = the pack has none
 }
 
 // Query is one mapping query of a pack, for the driver the pack was loaded for.
@@ -175,6 +176,9 @@ func (l *packLoader) files() {
 	if err != nil {
 		l.problem(PackError{Message: "list the pack: " + err.Error()})
 	}
+	if len(variants) == 0 || len(variants) == 1 && variants[markStem] != nil {
+		l.problem(PackError{Message: "the pack has no query (no *.sql file)"})
+	}
 	for name, files := range variants {
 		file, ok := files[l.driver]
 		if !ok {
@@ -184,11 +188,37 @@ func (l *packLoader) files() {
 			l.problem(PackError{File: name + ".sql", Message: fmt.Sprintf("is missing, and there is no %s.%s.sql: on this driver the query would fall away", name, l.driver)})
 			continue
 		}
+		if name == markStem {
+			l.watermark(file)
+			continue
+		}
 		l.query(name, file)
 	}
-	if len(variants) == 0 {
-		l.problem(PackError{Message: "the pack has no query (no *.sql file)"})
+}
+
+// markStem is the name of the query that gives the watermark.
+const markStem = "watermark"
+
+// watermark reads watermark.sql.
+func (l *packLoader) watermark(file string) {
+	text, ok := l.read(file)
+	if !ok {
+		return
 	}
+	if l.pack.Watermark != nil {
+		l.problem(PackError{File: file, Message: "the pack has a watermark in " + packFile + " too: keep one"})
+		return
+	}
+	l.pack.Watermark = l.markQuery(file, string(text))
+}
+
+// markQuery is the query of a watermark. It fills no resource, so it needs no columns of any name.
+func (l *packLoader) markQuery(file, text string) *Query {
+	st, wrong := parseStatement(text, 1, l.driver)
+	for _, p := range wrong {
+		l.problem(PackError{File: file, Line: p.line, Message: p.message})
+	}
+	return &Query{Part: markStem, File: file, SQL: st.text, stmt: st}
 }
 
 func (l *packLoader) variant(variants map[string]map[string]string, name string) {
@@ -232,7 +262,11 @@ func (l *packLoader) checkParams() {
 		declared[p.Name] = p
 		names = append(names, p.Name)
 	}
-	for _, q := range l.pack.Queries {
+	queries := l.pack.Queries
+	if l.pack.Watermark != nil {
+		queries = append(slices.Clone(queries), l.pack.Watermark)
+	}
+	for _, q := range queries {
 		q.params = map[string]Param{}
 		for _, ref := range q.stmt.params {
 			p, ok := declared[ref.name]

@@ -92,7 +92,7 @@ params:
   d: {type: date, default: 2026-13-01}
   s: text
 `), SQLite, []string{
-			`pack.yaml:1: unknown key "nmae"; known: name, description, edfi, drivers, namespace, params (did you mean "name"?)`,
+			`pack.yaml:1: unknown key "nmae"; known: name, description, edfi, drivers, namespace, params, watermark (did you mean "name"?)`,
 			`pack.yaml:2: name: lower-case letters, digits, - and _, starting with a letter`,
 			`pack.yaml:3: "name" is given twice, first at line 2`,
 			`pack.yaml:4: edfi is empty`,

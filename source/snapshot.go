@@ -24,6 +24,7 @@ type Snapshot struct {
 	readers []*reader
 	alive   int
 	closed  bool
+	mark    string
 }
 
 // reader is one connection inside the snapshot.
@@ -53,12 +54,21 @@ func (d *DB) snapshot(ctx context.Context, readers int) (*Snapshot, error) {
 		if err != nil {
 			return nil, errors.Join(d.failure("connect", "", err), s.Close())
 		}
+		if token == "" && cfg.Watermark == nil && len(s.readers) == 0 {
+			s.mark = d.readMark(ctx, conn)
+		}
 		shared, end, err := d.dialect.begin(ctx, conn, cfg, token)
 		if err != nil {
 			discard(conn)
 			return nil, errors.Join(d.failure("take the snapshot", "", err), s.Close())
 		}
 		token = shared
+		if cfg.Watermark != nil && len(s.readers) == 0 {
+			if s.mark, err = d.packMark(ctx, conn, cfg.Watermark); err != nil {
+				discard(conn)
+				return nil, errors.Join(err, s.Close())
+			}
+		}
 		r := &reader{conn: conn, end: end}
 		s.readers = append(s.readers, r)
 		s.alive++

@@ -24,6 +24,7 @@ type Config struct {
 	StatementTimeout time.Duration     // how long one mapping query may take, reading its rows included. 0 = no limit
 	LockTimeout      time.Duration     // how long a query may wait for a lock at the source. 0 = 5 s
 	ApplicationName  string            // what the database's list of sessions shows. "" = "edfisync"
+	Watermark        *Query            // of the pack: says how new a snapshot is, in place of what the database tells. nil = none
 	Params           map[string]string // values for the pack's parameters, over its defaults
 }
 

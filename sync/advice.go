@@ -89,6 +89,8 @@ func Advices() []Advice {
 		{string(RuleShortSource), bySource, judge},
 		{string(RuleRollover), bySource, "Give each school year a connection of its own; then approve or discard what is held."},
 		{string(RulePreventDelete), byMapping, "Nothing has to be done."},
+		{string(RuleSourceBehind), bySource, "Let the replica catch up, or read another one. If the SIS was restored on purpose, approve or discard what is held."},
+		{string(RuleTargetReset), byHost, "Ask the host what happened; then edfisync adopt if the records are there again, or edfisync run --resync to write them anew."},
 		{"dependent-kept", byUs, "Solve the issue of the record that refers to it first; this delete follows by itself."},
 		{"no-answer", byHost, "The next run settles it. If it stays, ask the target's host."},
 	}

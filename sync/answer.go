@@ -89,6 +89,7 @@ func (s *stepRun) call(o *op) {
 	s.attempts.note(o, s.r.Path, result, answer.Status, err)
 	s.file(o, r, result, met, err)
 	s.x.heard(r, err)
+	s.x.missed(o, err)
 	if r.next == nextStop {
 		s.x.stop(fmt.Errorf("the target accepts no more calls: %w", err))
 	}

@@ -30,6 +30,8 @@ type Source interface {
 type Snapshot interface {
 	// Open starts a query. Rows ends with io.EOF only when every row was read; any other error means the scan is incomplete (I5).
 	Open(ctx context.Context, q *source.Bound) (Rows, error)
+	// Watermark says how new the state is, for source.Behind to compare; "" when nothing tells.
+	Watermark() string
 	// Close releases the snapshot; it may be called twice.
 	Close() error
 }
@@ -47,6 +49,8 @@ type Target interface {
 	Delete(ctx context.Context, resource, id string) (edfi.Answer, error)
 	Get(ctx context.Context, resource, id string) (body []byte, etag string, err error)
 	FindByKey(ctx context.Context, resource string, key url.Values) (id string, body []byte, found bool, err error)
+	// ChangeVersions is an error of class NotFound or another one when the target has no change queries.
+	ChangeVersions(ctx context.Context) (edfi.ChangeVersions, error)
 	// Concurrency is how many calls the target takes at once now.
 	Concurrency() int
 }
@@ -185,7 +189,7 @@ type Engine struct {
 
 // Event tells how far a run is.
 type Event struct {
-	Phase    string `json:"phase"` // recover, read, scan, delete-evidence, send, close
+	Phase    string `json:"phase"` // recover, read, scan, look, delete-evidence, send, close
 	Resource string `json:"resource,omitempty"`
 	Done     int64  `json:"done"`
 	Total    int64  `json:"total,omitempty"` // 0 = not known yet

@@ -26,7 +26,7 @@ func (s *stepRun) feedGone() error {
 		}
 		o := &op{
 			verb: syncdb.Delete, key: entry.KeyHash, source: entry.SourceHash, person: entry.PersonHash, edfiID: entry.EdfiID,
-			known: true, keyText: entry.Key,
+			known: true, keyText: entry.Key, unsure: entry.State != syncdb.Live,
 		}
 		switch {
 		case s.x.ownedByRow(s.r, entry.EdfiID): // I5d: two spellings of one key; the other one stays

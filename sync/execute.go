@@ -32,6 +32,7 @@ type op struct {
 	oldKey  syncdb.Hash // Update: the key the entry has now, when the natural key changes
 	was     *move       // Create: the row's record under its old key, which is deleted in this run
 	silent  silent      // no call
+	unsure  bool        // whether the target has the record is not known: a call of an earlier run had no answer
 	hold    int         // index of the approved hold it belongs to, plus 1; 0 = none
 	batch   *batch
 }
@@ -53,6 +54,8 @@ type executor struct {
 	active  atomic.Int64 // steps running now
 	budget  *budget      // intents without a durable result, over all steps: at most two batches
 	sent    atomic.Int64
+	met     atomic.Int64 // PUTs and DELETEs of records that were there
+	lost    atomic.Int64 // and of those that were not
 	unheard atomic.Int64 // calls without a usable answer since the last one with
 	report  func(resource string, done int64)
 	watch   func(syncdb.Attempt) // when set, called with every answered call

@@ -163,7 +163,7 @@ func (s *stepRun) feedUpdates(ops []*op) error {
 			o.verb, o.known = syncdb.Create, false
 		case entry.EdfiID != "" && entry.State == syncdb.Unknown && s.r.KeyUpdatable:
 			// A PUT that changed its key may have been the call nobody answered: only the id finds the record for sure (I1).
-			o.verb, o.edfiID, o.known = syncdb.Update, entry.EdfiID, true
+			o.verb, o.edfiID, o.known, o.unsure = syncdb.Update, entry.EdfiID, true, true
 		case entry.State != syncdb.Live || entry.EdfiID == "":
 			o.verb, o.known = syncdb.Create, true
 		case entry.RecordHash == o.record:

@@ -23,8 +23,11 @@ type approvals struct {
 
 // decisions reads what people said about ops of earlier runs, and gives every gate the ops it concerns. An op is meant only when it is the
 // same in every part; another one on the same record is judged anew. Later decisions go before earlier ones.
-func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned) ([]*gate, *approvals, error) {
+func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st standing) ([]*gate, *approvals, error) {
 	gates, approved := newGates(found), &approvals{}
+	if st.alarm != "" {
+		return gates, approved, nil // no approval covers a target that is not what it was
+	}
 	decided, err := e.Ledger.Plans(ctx, e.Connection.ID, syncdb.PlanFilter{
 		Kind: syncdb.PlanHold, States: []syncdb.PlanState{syncdb.PlanApproved, syncdb.PlanDiscarded},
 	})
@@ -79,11 +82,11 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned) ([]*
 // saveHolds writes what the safeguards keep back, each part with exactly its ops, and releases the open holds nothing asks for any more.
 // It comes before the first call (I5e).
 func (e *Engine) saveHolds(ctx context.Context, k *keeper, s *scope, found []*scanned, p *Plan) error {
+	if slices.ContainsFunc(p.Held, func(part HeldPart) bool { return !part.asked() }) {
+		return nil // an alarm: nothing can be judged before somebody has dealt with it
+	}
 	for i := range p.Held {
 		part := &p.Held[i]
-		if !part.asked() {
-			continue
-		}
 		counts := map[string]map[string]int64{}
 		for resource, n := range part.counts {
 			counts[resource] = map[string]int64{part.Verb: n}
@@ -159,7 +162,7 @@ func (s *stepRun) keptBack(o *op) bool {
 		p = s.gate.judge(o.verb, o.key)
 	}
 	switch {
-	case o.silent != notSilent:
+	case o.silent != notSilent && (p.held == nil || p.held.Rule != RuleTargetReset):
 		return false // no call is made
 	case p.refused:
 		s.mu.Lock()

@@ -24,6 +24,8 @@ func (s *scanner) checkRules(ctx context.Context, r *scanned) error {
 	if err != nil {
 		return err
 	}
+	r.noted = scope
+	r.noted.Resource = r.Path
 	want := syncdb.Scope{
 		Resource: r.Path, KeyGeneration: s.e.Keys.Generation(), HashRules: hashRules(s.o.Rules), ScanMark: scope.ScanMark,
 	}

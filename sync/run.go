@@ -103,27 +103,42 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 
 	p.phase("scan", "")
 	var saving gosync.Mutex
-	found, err := (&scanner{
-		e: e, o: o, scope: sc, dir: dir, report: p.scanned,
+	scan := &scanner{
+		e: e, o: o, scope: sc, dir: dir, report: p.scanned, sample: sample{salt: uint64(k.current().RunID)},
 		problems: func(ps []syncdb.Problem) error {
 			saving.Lock()
 			defer saving.Unlock()
 			return e.Ledger.SaveProblems(ctx, k.current(), ps)
 		},
-	}).scan(ctx)
+	}
+	found, err := scan.scan(ctx)
 	if err != nil {
 		return err
 	}
 	defer closeAll(found)
-
-	gates, approved, err := e.decisions(ctx, sc, found)
+	p.phase("look", "")
+	state, err := e.look(ctx, o, &scan.sample, found)
 	if err != nil {
 		return err
 	}
-	plan := decide(found, gates, o.Safeguards, standing{})
+	if state.raised {
+		if err := e.raise(ctx, k, state.alarm, state.newest); err != nil {
+			return err
+		}
+	}
+
+	st := standing{alarm: state.alarm, behind: behind(found, scan.mark)}
+	gates, approved, err := e.decisions(ctx, sc, found, st)
+	if err != nil {
+		return err
+	}
+	plan := decide(found, gates, o.Safeguards, st)
 	plan.approved = approved
 	failpoint.Reach(failpoint.Planned, "", "")
 	if err := e.saveHolds(ctx, k, sc, found, plan); err != nil {
+		return err
+	}
+	if err := e.saveMarks(ctx, k, found, scan.mark); err != nil {
 		return err
 	}
 	e.logPlan(plan)
@@ -138,6 +153,9 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	p.phase("send", "")
 	err = x.run(sc.steps())
 	s.count(found, err != nil)
+	if errors.Is(err, ErrTargetReset) {
+		err = errors.Join(err, e.raise(ctx, k, fmt.Sprintf("%d PUTs and DELETEs met a record that was not there", x.lost.Load()), state.newest))
+	}
 	if err != nil {
 		return err
 	}
@@ -149,13 +167,20 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	for i, r := range found {
 		resources[i] = r.Path
 	}
+	if state.alarm != "" && s.Totals.Kept == 0 {
+		if err := e.tellAlarm(ctx, k, found); err != nil {
+			return err
+		}
+	}
 	failpoint.Reach(failpoint.ClearBefore, "", "")
 	if s.Cleared, err = e.Ledger.CloseProblems(ctx, k.current(), resources); err != nil {
 		return fmt.Errorf("clear problems that are gone: %w", err)
 	}
 	failpoint.Reach(failpoint.ClearAfter, "", "")
-	if err := e.closeHolds(ctx, k, approved); err != nil {
-		return err
+	if state.alarm == "" {
+		if err := errors.Join(e.closeHolds(ctx, k, approved), e.remember(ctx, k, state, s.Calls)); err != nil {
+			return err
+		}
 	}
 	if err := e.receipt(ctx, o, k, found, s, recovered.Open+recovered.Folded > 0 || o.Resync); err != nil {
 		return err
@@ -257,16 +282,22 @@ func (e *Engine) Plan(ctx context.Context, details int) (*Plan, error) {
 	defer os.RemoveAll(dir)
 	p.phase("scan", "")
 	d := &describer{e: e, limit: details}
-	found, err := (&scanner{e: e, o: o, scope: sc, dir: dir, report: p.scanned, problems: d.invalid}).scan(ctx)
+	scan := &scanner{e: e, o: o, scope: sc, dir: dir, report: p.scanned, problems: d.invalid}
+	found, err := scan.scan(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer closeAll(found)
-	gates, _, err := e.decisions(ctx, sc, found)
+	state, err := e.look(ctx, o, &scan.sample, found)
 	if err != nil {
 		return nil, err
 	}
-	plan := decide(found, gates, o.Safeguards, standing{})
+	st := standing{alarm: state.alarm, behind: behind(found, scan.mark)}
+	gates, _, err := e.decisions(ctx, sc, found, st)
+	if err != nil {
+		return nil, err
+	}
+	plan := decide(found, gates, o.Safeguards, st)
 	if err := predictBlocked(sc, found, plan); err != nil {
 		return nil, err
 	}

@@ -39,6 +39,7 @@ type scanned struct {
 	movedFrom map[syncdb.Hash]syncdb.Hash // old key → new key
 	rollover  int64                       // rows whose new key is of another school year (F68)
 
+	noted syncdb.Scope  // as the ledger has it; its watermark is of the last complete scan
 	scope *syncdb.Scope // to be written before the first entry: the rules the hashes are made under
 
 	dupFresh, dupChanged int64
@@ -62,6 +63,8 @@ type scanner struct {
 	scope    *scope
 	dir      string
 	problems problemSink
+	mark     string // watermark of the snapshot (I10)
+	sample   sample // of live entries, to look at the target by
 	rows     atomic.Int64
 	report   func(resource string, done, total int64)
 }
@@ -75,6 +78,7 @@ func (s *scanner) scan(ctx context.Context) ([]*scanned, error) {
 		return nil, fmt.Errorf("open a snapshot of the source: %w", err)
 	}
 	defer snapshot.Close()
+	s.mark = snapshot.Watermark()
 	var out []*scanned
 	for i, r := range s.scope.resources {
 		res, err := s.resource(ctx, snapshot, i, r)
@@ -169,6 +173,7 @@ func (s *scanner) load(ctx context.Context, res *scanned) error {
 		flags := slotEntry
 		if state == syncdb.Live {
 			flags |= slotLive
+			s.sample.offer(res.index, key)
 		}
 		res.table.put(key, record, src, flags)
 		res.entries++

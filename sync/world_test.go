@@ -228,7 +228,7 @@ func (w *world) engine() (*sync.Engine, func()) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	db, err := source.Open(ctx, source.Config{Driver: source.SQLite, DSN: w.sisPath})
+	db, err := source.Open(ctx, source.Config{Driver: source.SQLite, DSN: w.sisPath, Watermark: pack.Watermark})
 	if err != nil {
 		w.t.Fatal(err)
 	}

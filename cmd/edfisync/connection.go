@@ -258,6 +258,7 @@ func sourceConfig(conn *config.Connection, pack *source.Pack) source.Config {
 	return source.Config{
 		Driver: conn.Source.Driver, DSN: conn.Source.DSN.Reveal(), Readers: conn.Source.Readers,
 		StatementTimeout: time.Duration(conn.Source.StatementTimeout), ApplicationName: "edfisync " + conn.FullName(), Params: params,
+		Watermark: pack.Watermark,
 	}
 }
 

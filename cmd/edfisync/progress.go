@@ -55,6 +55,8 @@ func phrase(phase string) string {
 		return "settling what the last run left"
 	case "scan":
 		return "reading the source"
+	case "look":
+		return "looking at the target"
 	case "read":
 		return "reading the target"
 	case "send":

@@ -255,6 +255,9 @@ func writeSummary(out io.Writer, s *sync.Summary) {
 	}
 	for _, h := range s.HeldBack {
 		fmt.Fprintf(out, "held: %s (%s): %s\n", h.What(), counted(h.Ops, "call"), h.Reason)
+		if h.Rule == sync.RuleTargetReset {
+			fmt.Fprintln(out, "  ask the target's host what happened; then edfisync adopt, or edfisync run --resync")
+		}
 		if h.Hold != 0 {
 			fmt.Fprintf(out, "  look: edfisync holds show %d; then approve or discard it\n", h.Hold)
 		}
