@@ -123,7 +123,7 @@ func (e *Engine) sendOne(ctx context.Context, o Options, k *keeper, row *pickedR
 	if err != nil || out.Outcome != "" {
 		return err
 	}
-	gates, approved, err := e.decisions(ctx, sc, found)
+	gates, approved, err := e.decisions(ctx, sc, found, standing{})
 	if err != nil {
 		return err
 	}

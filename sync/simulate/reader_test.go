@@ -45,6 +45,9 @@ type snapshot struct {
 // Close releases nothing.
 func (s *snapshot) Close() error { return nil }
 
+// Watermark says nothing: the worlds' sources do not go back.
+func (s *snapshot) Watermark() string { return "" }
+
 // Open starts a query.
 func (s *snapshot) Open(_ context.Context, q *source.Bound) (sync.Rows, error) {
 	if s.p.isDead() {
