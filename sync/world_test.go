@@ -43,6 +43,7 @@ type world struct {
 	pack     fstest.MapFS
 	foldKeys bool
 	config   *string // version of configuration and mapping
+	ran      bool    // the ledger may have issues
 	tune     func(*edfi.Config)
 }
 

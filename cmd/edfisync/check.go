@@ -19,6 +19,7 @@ import (
 
 type checkCmd struct {
 	Connection string `placeholder:"NAME" help:"Check this connection only."`
+	Forecast   bool   `help:"When all is well, predict how many rows would not arrive, why, and who must act. Reads every row; sends nothing."`
 }
 
 // Help is the long help of the command.
@@ -30,13 +31,14 @@ gets its tables when they are missing; a ledger in a file, its key and work_dir 
 Examples:
 
     edfisync check
-    edfisync check --connection lincoln-2027 --json`
+    edfisync check --connection lincoln-2027 --json
+    edfisync check --forecast`
 }
 
 // finding is one line of a check.
 type finding struct {
 	Connection string `json:"connection,omitempty"`
-	Part       string `json:"part"` // ledger, pack, source, target, credentials, claims, model, mapping, rows
+	Part       string `json:"part"` // ledger, pack, source, target, credentials, claims, model, mapping, rows, forecast
 	OK         bool   `json:"ok"`
 	Warning    bool   `json:"warning,omitempty"` // worth knowing; a run works
 	Detail     string `json:"detail"`
@@ -91,29 +93,52 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 	var r report
 	r.ok("configuration", "%s", a.Config)
 	checkLedger(ctx, &r, cfg, witnessFile(a.Config))
+	var forecasts []*forecastOf
 	for i := range connections {
 		r.connection = connections[i].FullName()
 		checkConnection(ctx, &r, &connections[i])
+		if c.Forecast && r.well() {
+			f, err := a.forecast(ctx, cfg, &connections[i])
+			if err != nil {
+				r.fail(ctx, "forecast", err, "")
+				continue
+			}
+			forecasts = append(forecasts, f)
+		}
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	a.printReport(&r)
+	a.printReport(&r, forecasts)
 	code := exitOK
+	for _, f := range forecasts {
+		code = worst(code, f.code())
+	}
 	for _, f := range r.findings {
 		code = worst(code, f.code)
 	}
 	return quietly(code)
 }
 
-func (a *app) printReport(r *report) {
+// well reports whether nothing failed that the connection at hand needs.
+func (r *report) well() bool {
+	return !slices.ContainsFunc(r.findings, func(f finding) bool { return !f.OK && (f.Connection == "" || f.Connection == r.connection) })
+}
+
+func (a *app) printReport(r *report, forecasts []*forecastOf) {
 	if a.JSON {
 		a.printJSON(struct {
-			OK       bool      `json:"ok"`
-			Findings []finding `json:"findings"`
-		}{!slices.ContainsFunc(r.findings, func(f finding) bool { return !f.OK }), r.findings})
+			OK        bool          `json:"ok"`
+			Findings  []finding     `json:"findings"`
+			Forecasts []*forecastOf `json:"forecasts,omitempty"`
+		}{!slices.ContainsFunc(r.findings, func(f finding) bool { return !f.OK }), r.findings, forecasts})
 		return
 	}
+	defer func() {
+		for _, f := range forecasts {
+			f.print(a.out)
+		}
+	}()
 	problems := 0
 	for _, f := range r.findings {
 		mark := "ok"

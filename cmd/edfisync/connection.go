@@ -53,10 +53,12 @@ func (o *opened) open(ctx context.Context, cfg *config.Config, conn *config.Conn
 	if err := sourceThere(conn); err != nil {
 		return err
 	}
-	if o.ledger, err = openLedger(ctx, cfg); err != nil {
-		return err
+	if o.ledger == nil {
+		if o.ledger, err = openLedger(ctx, cfg); err != nil {
+			return err
+		}
+		o.closers = append(o.closers, func() { logClose(log, "ledger", o.ledger.Close()) })
 	}
-	o.closers = append(o.closers, func() { logClose(log, "ledger", o.ledger.Close()) })
 	target, model, err := o.connect(ctx, conn, log)
 	if err != nil {
 		return err
