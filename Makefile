@@ -13,13 +13,14 @@ LDFLAGS  := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.da
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 FUZZTIME ?= 5s
 SEEDS    ?= 10000
+HUNT     ?= 2000
 KILLS    ?= 2000
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Our binaries are pure Go: one static file, cross-compiled anywhere. Only the race detector of `make test` needs a C compiler.
 export CGO_ENABLED := 0
 
-.PHONY: help build demo test lint generate bench scale fuzz kills sweep simulate release clean
+.PHONY: help build demo test lint generate bench scale fuzz kills sweep simulate mutants release clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +70,10 @@ sweep: ## every fault at every operation (calls, ledger, source) of a reference 
 simulate: ## play SEEDS (10000) simulated districts with faults, crashes and edits; ends with seeds=… violations=…
 	$(GO) test -c -trimpath -o $(BIN)/simulate.test ./sync/simulate
 	cd sync/simulate && ../../$(BIN)/simulate.test -test.timeout 0 -test.run '^TestSimulate$$' -seeds $(SEEDS) | grep -vx PASS
+
+mutants: ## put known defects into the source, one by one; the simulation has to find each within HUNT (2000) seeds
+	$(GO) test -c -trimpath -o $(BIN)/simulate.test ./sync/simulate
+	cd sync/simulate && ../../$(BIN)/simulate.test -test.timeout 0 -test.run '^TestAudit$$' -mutants $(HUNT) | grep -vx PASS
 
 release: ## cross-compile for linux, darwin and windows on amd64 and arm64 into dist/, with checksums
 	@rm -rf dist; mkdir -p dist

@@ -244,7 +244,7 @@ func (d *district) apply(e edit, rng *rand.Rand) string {
 		}
 		again := *r
 		d.next++
-		again.id, again.own, again.before = d.next, slices.Clone(r.own), slices.Clone(r.before)
+		again.id, again.own, again.before, again.parents = d.next, slices.Clone(r.own), slices.Clone(r.before), slices.Clone(r.parents)
 		r.gone = true
 		d.rows[r.kind] = append(d.rows[r.kind], &again)
 		return d.label(r) + " as " + fmt.Sprint(again.id)
@@ -423,7 +423,7 @@ func (d *district) twin(r *row, rng *rand.Rand) string {
 	}
 	again := *r
 	d.next++
-	again.id, again.own, again.before = d.next, slices.Clone(r.own), slices.Clone(r.before)
+	again.id, again.own, again.before, again.parents = d.next, slices.Clone(r.own), slices.Clone(r.before), slices.Clone(r.parents)
 	d.rows[r.kind] = append(d.rows[r.kind], &again)
 	what := "the same"
 	if rng.IntN(3) > 0 {

@@ -15,6 +15,9 @@ import (
 // say so too (I2), and a third run has nothing to do (I22).
 func (w *world) end(ctx context.Context) {
 	w.note("the faults stop")
+	w.mu.Lock()
+	w.ending = true
+	w.mu.Unlock()
 	for i, c := range w.conns {
 		c.d.refill()
 		if w.plan.heal {
@@ -86,7 +89,7 @@ func (w *world) judge(ctx context.Context) {
 		kind := w.u.kinds[k]
 		for _, key := range slices.Sorted(maps.Keys(e.must)) {
 			h, x := byKey[k][key], e.must[key]
-			if w.tainted[kind.path+" "+key] {
+			if w.spoiled(kind, x) {
 				continue
 			}
 			if h == nil {
@@ -156,6 +159,13 @@ func (w *world) expect(c *connection, expect []*expectation) {
 
 func (c *connection) owns(x *rec) bool { return slices.Contains(c.d.rows[x.row.kind], x.row) }
 
+// spoiled reports whether another client changed or deleted the record of a row and the row says what it did before: nobody may have noticed.
+// A row that changed is sent, and sets the record right.
+func (w *world) spoiled(k *compiledKind, x *rec) bool {
+	then := w.tainted[k.path+" "+x.key]
+	return then != nil && maps.Equal(then, k.payload(x, w.fold))
+}
+
 // alike reports whether rows with one key say the same.
 func (w *world) alike(k *compiledKind, group []*rec) bool {
 	for _, x := range group[1:] {
@@ -174,7 +184,7 @@ func (w *world) refersToMust(d *district, x *rec, expect []*expectation) bool {
 		}
 		kind := w.u.kinds[x.row.kind].parent[slot]
 		key := d.record(p, w.fold).key
-		if expect[kind].must[key] == nil || w.tainted[w.u.kinds[kind].path+" "+key] {
+		if parent := expect[kind].must[key]; parent == nil || w.spoiled(w.u.kinds[kind], parent) {
 			return false
 		}
 	}
@@ -213,7 +223,7 @@ func (w *world) judgeExtra(expect []*expectation) {
 	}
 	for k, e := range expect {
 		for _, h := range e.all {
-			if at := (place{k, h.key}); e.loose[h.key] || e.must[h.key] == nil && excused(k, h.id) || w.tainted[w.u.kinds[k].path+" "+h.key] {
+			if at := (place{k, h.key}); e.loose[h.key] || e.must[h.key] == nil && excused(k, h.id) || w.tainted[w.u.kinds[k].path+" "+h.key] != nil {
 				may[at] = true
 				stay(k, h)
 			}
@@ -279,7 +289,7 @@ func (w *world) judgeLedger(ctx context.Context, c *connection, expect []*expect
 		err := w.ledger.Each(ctx, c.ID, kind.path, func(e *syncdb.Entry) error {
 			h := byHash[e.KeyHash]
 			switch {
-			case h != nil && w.tainted[kind.path+" "+h.key], h == nil && w.meddled:
+			case h != nil && w.tainted[kind.path+" "+h.key] != nil, h == nil && w.meddled:
 				return nil
 			case h == nil && !w.plan.heal && (e.State != syncdb.Live || there[e.EdfiID]):
 				return nil
@@ -307,7 +317,7 @@ func (w *world) judgeLedger(ctx context.Context, c *connection, expect []*expect
 			w.violate("I2", "read the ledger: %v", err)
 		}
 		for key, x := range expect[k].must {
-			if _, ok := entries[key]; !ok && c.owns(x) && !w.tainted[kind.path+" "+key] {
+			if _, ok := entries[key]; !ok && c.owns(x) && w.tainted[kind.path+" "+key] == nil {
 				w.violate("I2", "the ledger of %s does not have %s %s", c.d.tag, kind.path, key)
 			}
 		}

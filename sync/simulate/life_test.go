@@ -215,7 +215,9 @@ func (w *world) meddle(c *connection, e event) {
 	}
 	h := all[rng.IntN(len(all))]
 	w.mu.Lock()
-	w.tainted[k.path+" "+h.key] = true
+	if w.tainted[k.path+" "+h.key] == nil {
+		w.tainted[k.path+" "+h.key] = h.flat // what our last call made it
+	}
 	w.meddled = true
 	w.mu.Unlock()
 	if rng.IntN(2) == 0 {

@@ -16,6 +16,7 @@ type plan struct {
 	workers   int
 	retries   int
 	foldEvery int
+	tokenLife time.Duration
 	heal      bool // in the end every row is made valid
 	kinds     [][]int
 	events    []event
@@ -85,6 +86,7 @@ func newPlan(u *universe, seed uint64) *plan {
 	if rng.IntN(5) == 0 {
 		p.foldEvery = 3 + rng.IntN(10)
 	}
+	p.tokenLife = []time.Duration{30 * time.Minute, 30 * time.Minute, 30 * time.Minute, 20 * time.Second}[rng.IntN(4)]
 	conns := []int{2, 2, 2, 2, 2, 3, 3, 4}[rng.IntN(8)]
 	for range conns {
 		p.kinds = append(p.kinds, drawKinds(u, rng))
@@ -99,7 +101,7 @@ func newPlan(u *universe, seed uint64) *plan {
 	if rng.IntN(5) < 2 {
 		database = rng.Float64() * 0.02
 	}
-	meddled := rng.IntN(10) == 0
+	meddled := rng.IntN(7) == 0
 	add := func(e event) {
 		e.id, e.seed = len(p.events), rng.Uint64()
 		p.events = append(p.events, e)
@@ -114,7 +116,7 @@ func newPlan(u *universe, seed uint64) *plan {
 			e := drawEdit(rng)
 			add(event{conn: c, what: eventEdit, edit: e})
 		}
-		if meddled && rng.IntN(3) == 0 {
+		if meddled && rng.IntN(2) == 0 {
 			add(event{conn: c, what: eventForeign})
 		}
 		e := event{conn: c, what: eventRun, approved: rng.IntN(5) == 0, pause: time.Duration(1+rng.IntN(90)) * time.Minute}

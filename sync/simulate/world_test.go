@@ -45,10 +45,11 @@ type world struct {
 	mu         gosync.Mutex
 	records    map[string]*known // by id
 	names      map[string]int
-	writes     int             // that arrived
-	changed    int             // that the target took
-	meddled    bool            // other clients deleted records
-	tainted    map[string]bool // keys of records that other clients changed or deleted
+	writes     int                          // that arrived
+	changed    int                          // that the target took
+	ending     bool                         // the faults have stopped
+	meddled    bool                         // other clients deleted records
+	tainted    map[string]map[string]string // keys of records that other clients changed or deleted, and what they held before
 	violations []violation
 	notes      []string
 	hash       uint64 // of the trace
@@ -126,10 +127,11 @@ func play(t *testing.T, p *plan, gateSeed uint64, dir string) *world {
 func newWorld(t *testing.T, u *universe, p *plan, dir string) (*world, error) {
 	w := &world{
 		u: u, plan: p, dir: dir, fold: p.fold, rules: schema.Rules{Version: 1, FoldKeys: p.fold}, workers: p.workers, retries: p.retries, foldEvery: p.foldEvery,
-		records: map[string]*known{}, names: map[string]int{}, tainted: map[string]bool{}, hash: 14695981039346656037,
+		records: map[string]*known{}, names: map[string]int{}, tainted: map[string]map[string]string{}, hash: 14695981039346656037,
 	}
 	target, err := sandbox.New(sandbox.Options{
 		Model: u.model, ClientID: "id", ClientSecret: "secret", SchoolYears: []int{2026}, Descriptors: u.seeds, CaseInsensitiveKeys: p.fold, MaxTokens: 1000,
+		TokenLifetime: p.tokenLife,
 	})
 	if err != nil {
 		return nil, err
