@@ -20,7 +20,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # Our binaries are pure Go: one static file, cross-compiled anywhere. Only the race detector of `make test` needs a C compiler.
 export CGO_ENABLED := 0
 
-.PHONY: help build demo test lint generate bench scale fuzz kills sweep simulate mutants release clean
+.PHONY: help build demo test lint generate bench scale fuzz kills sweep upgrade simulate mutants release clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ kills: ## kill -9 the program at every named point, and KILLS (2000) times at ra
 
 sweep: ## every fault at every operation (calls, ledger, source) of a reference scenario, once and going on; then everything must be right
 	EDFISYNC_TEST_SWEEP=all $(GO) test -count 1 -timeout 6h -v -run '^TestSweepOfFaultsAtEachOperation$$' ./sync
+
+upgrade: ## upgrade and take back the ledger of the version before; kill -9 while a ledger with calls open is upgraded
+	EDFISYNC_TEST_UPGRADES=20 $(GO) test -count 1 -timeout 1h -v -run '^TestKill9InAnUpgrade$$' ./cmd/edfisync
+	$(GO) test -count 1 -timeout 1h -v -run 'Upgrade|OldLedger' ./syncdb
 
 simulate: ## play SEEDS (10000) simulated districts with faults, crashes and edits; ends with seeds=… violations=…
 	$(GO) test -c -trimpath -o $(BIN)/simulate.test ./sync/simulate

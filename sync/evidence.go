@@ -15,18 +15,18 @@ func (s *stepRun) feedGone() error {
 			return nil // its record moved to another key
 		}
 		entry := goneEntry(s.r.Path, rec)
+		o := &op{
+			verb: syncdb.Delete, key: entry.KeyHash, source: entry.SourceHash, person: entry.PersonHash, edfiID: entry.EdfiID,
+			known: true, keyText: entry.Key, unsure: entry.State != syncdb.Live,
+		}
 		if moved && !s.x.live(s.r, now) && s.gate.judge(syncdb.Delete, rec.KeyHash).goes() {
 			// The row is there, its record under the new key is not: what the target has under the old one stays. The row's own problem
 			// tells why (I5f).
-			s.x.strand(entry.PersonHash)
+			s.strand(o)
 			s.mu.Lock()
 			s.totals.add(Blocked, false)
 			s.mu.Unlock()
 			return nil
-		}
-		o := &op{
-			verb: syncdb.Delete, key: entry.KeyHash, source: entry.SourceHash, person: entry.PersonHash, edfiID: entry.EdfiID,
-			known: true, keyText: entry.Key, unsure: entry.State != syncdb.Live,
 		}
 		switch {
 		case s.x.ownedByRow(s.r, entry.EdfiID): // I5d: two spellings of one key; the other one stays

@@ -165,8 +165,9 @@ type trial struct {
 	expected   map[string]tinysis.Record // what the SIS says now
 	durable    map[string]int            // intents that were durable before their call: "PUT ed-fi/students/ID", "POST ed-fi/students"
 	posted     map[string]map[[32]byte]bool
-	fencedOut  bool // the ledger said so in this run
-	late       int  // write calls that left since
+	fencedOut  bool     // the ledger said so in this run
+	late       int      // write calls that left since
+	trace      []string // runs and writes, for who has to find out
 }
 
 // sweepLedger is what the sweep needs of a ledger beside the engine's part.
@@ -221,6 +222,7 @@ func (tr *trial) run() (*sync.Summary, error) {
 		tr.t.Fatal(err)
 	}
 	tr.fencedOut, tr.late = false, 0
+	tr.trace = append(tr.trace, "a run")
 	defer tr.script.nextRun()
 	client, err := edfi.Connect(ctx, edfi.Config{
 		BaseURL: "http://target.example", ClientID: "id", ClientSecret: "secret", MaxConcurrency: 2, MinConcurrency: 2,
@@ -314,6 +316,14 @@ func (s *sweepTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	inner := r.Clone(r.Context())
 	inner.Body, inner.RequestURI = io.NopCloser(bytes.NewReader(body)), r.URL.RequestURI()
 	w := httptest.NewRecorder()
+	if kind == httpWrite && r.Method != http.MethodPost {
+		parts := strings.Split(strings.TrimPrefix(r.URL.Path, "/data/v3/"), "/")
+		if record, ok := s.tr.api.Get(parts[0]+"/"+parts[1], parts[2]); ok {
+			s.tr.mu.Lock()
+			s.tr.trace = append(s.tr.trace, "  of "+record.Name())
+			s.tr.mu.Unlock()
+		}
+	}
 	s.tr.sandbox.Handler().ServeHTTP(w, inner)
 	if kind == httpWrite {
 		s.tr.answered(r, w)
@@ -388,6 +398,9 @@ func (tr *trial) answered(r *http.Request, w *httptest.ResponseRecorder) {
 	if tr.script.fault == noRows { // a parent that the source does not show is not at the target
 		return
 	}
+	tr.mu.Lock()
+	tr.trace = append(tr.trace, fmt.Sprintf("%s %s %d", r.Method, strings.TrimPrefix(r.URL.Path, "/data/v3/"), w.Code))
+	tr.mu.Unlock()
 	if w.Code == http.StatusConflict || w.Code == http.StatusBadRequest {
 		tr.violation("I6: %s %s was answered %d: %s", r.Method, r.URL.Path, w.Code, w.Body)
 	}

@@ -8,7 +8,7 @@ package syncdb
 //	none      as before
 //	live      Live, with what the intent sent; a move takes the old key's entry away
 //	gone      removed
-//	unknown   Unknown, keeps its key and id; a create, or an entry we never had, is inserted
+//	unknown   Unknown, keeps its key and, but for a create, its id; a create, or an entry we never had, is inserted
 //	missing   Missing, keeps its key and id
 //
 // An entry that meanwhile stands for another record of the target (its id differs from the intent's) is neither removed nor demoted:
@@ -106,6 +106,9 @@ func demote(in *Intent, to State, runID int64, subject, at, old *Entry) (newAt, 
 	}
 	e := *subject
 	e.State, e.RecordHash, e.RunID = to, Hash{}, runID
+	if in.Verb == Create {
+		e.EdfiID = "" // the record may have been made anew: only its key finds it for sure (I1, I4)
+	}
 	if e.SourceHash.IsZero() {
 		e.SourceHash = in.SourceHash
 	}

@@ -33,7 +33,7 @@ func effects(t *testing.T, w *world) {
 		"create rejected":                         {op: call(1, syncdb.Create, syncdb.EffectNone, was)},
 		"create lost":                             {op: call(1, syncdb.Create, syncdb.EffectUnknown, was), want: []syncdb.Entry{bare}},
 		first + "create rejected":                 {had: []syncdb.Entry{was}, op: call(1, syncdb.Create, syncdb.EffectNone, changed), want: []syncdb.Entry{was}},
-		first + "create lost keeps the id":        {had: []syncdb.Entry{was}, op: call(1, syncdb.Create, syncdb.EffectUnknown, was), want: []syncdb.Entry{unknown(was)}},
+		first + "create lost forgets the id":      {had: []syncdb.Entry{was}, op: call(1, syncdb.Create, syncdb.EffectUnknown, was), want: []syncdb.Entry{bare}},
 		first + "create again keeps the origin":   {had: []syncdb.Entry{adopted}, op: call(1, syncdb.Create, syncdb.EffectLive, changed), want: []syncdb.Entry{with(changed, func(e *syncdb.Entry) { e.Origin = syncdb.Adopted })}},
 		first + "create says its origin":          {had: []syncdb.Entry{adopted}, op: create(1, changed), want: []syncdb.Entry{changed}},
 		"update":                                  {had: []syncdb.Entry{was}, op: call(1, syncdb.Update, syncdb.EffectLive, changed), want: []syncdb.Entry{changed}},
