@@ -38,19 +38,19 @@ type Strategy string
 
 // The strategies the sandbox knows, by the names of the ODS/API.
 const (
-	NoFurtherAuthorizationRequired                  Strategy = "NoFurtherAuthorizationRequired"
-	NamespaceBased                                  Strategy = "NamespaceBased"
-	RelationshipsWithEdOrgsOnly                     Strategy = "RelationshipsWithEdOrgsOnly"
-	RelationshipsWithEdOrgsAndPeople                Strategy = "RelationshipsWithEdOrgsAndPeople"
-	RelationshipsWithEdOrgsAndPeopleInverted        Strategy = "RelationshipsWithEdOrgsAndPeopleInverted" // of organizations above the caller's too
-	RelationshipsWithStudentsOnly                   Strategy = "RelationshipsWithStudentsOnly"
-	RelationshipsWithStudentsOnlyThroughResponsible Strategy = "RelationshipsWithStudentsOnlyThroughResponsibility"
+	NoFurtherAuthorizationRequired                     Strategy = "NoFurtherAuthorizationRequired"
+	NamespaceBased                                     Strategy = "NamespaceBased"
+	RelationshipsWithEdOrgsOnly                        Strategy = "RelationshipsWithEdOrgsOnly"
+	RelationshipsWithEdOrgsAndPeople                   Strategy = "RelationshipsWithEdOrgsAndPeople"
+	RelationshipsWithEdOrgsAndPeopleInverted           Strategy = "RelationshipsWithEdOrgsAndPeopleInverted" // of organizations above the caller's too
+	RelationshipsWithStudentsOnly                      Strategy = "RelationshipsWithStudentsOnly"
+	RelationshipsWithStudentsOnlyThroughResponsibility Strategy = "RelationshipsWithStudentsOnlyThroughResponsibility"
 )
 
 func (s Strategy) known() bool {
 	switch s {
 	case NoFurtherAuthorizationRequired, NamespaceBased, RelationshipsWithEdOrgsOnly, RelationshipsWithEdOrgsAndPeople,
-		RelationshipsWithEdOrgsAndPeopleInverted, RelationshipsWithStudentsOnly, RelationshipsWithStudentsOnlyThroughResponsible:
+		RelationshipsWithEdOrgsAndPeopleInverted, RelationshipsWithStudentsOnly, RelationshipsWithStudentsOnlyThroughResponsibility:
 		return true
 	}
 	return false
@@ -257,7 +257,7 @@ func (g claimGroup) strategies() Claim {
 	case eligibility:
 		c := crud(RelationshipsWithEdOrgsAndPeople, RelationshipsWithEdOrgsAndPeople)
 		for _, a := range []Action{Create, Read, Update, Delete} {
-			c[a] = append(c[a], RelationshipsWithStudentsOnlyThroughResponsible)
+			c[a] = append(c[a], RelationshipsWithStudentsOnlyThroughResponsibility)
 		}
 		return c
 	case relationshipBasedData, organizationDepartments, finance, studentHealth:

@@ -41,7 +41,7 @@ type Options struct {
 	MaxTokens     int           // live tokens a client may have; 0 means DefaultMaxTokens
 	PageLimit     int           // largest limit and pageSize; 0 means DefaultPageLimit
 
-	BaseURL string           // base of the URLs in answers when clients reach the sandbox under another name; "" means as the request says
+	BaseURL string           // base of the URLs in answers when clients reach the sandbox under another name, without what Personality and Route put behind it; "" means as the request says
 	Logger  *slog.Logger     // nil discards; never gets payloads
 	Now     func() time.Time // clock; nil means time.Now
 }
