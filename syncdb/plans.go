@@ -50,11 +50,16 @@ func (r *planRow) plan() Plan {
 // SaveHold opens a hold for ops a safeguard kept back, or replaces the ops, reason, counts and configuration version of the connection's
 // open hold with the same Resource, Verb and Rule. Without ops such a hold becomes released, and where there is none nothing is written
 // and the zero Plan returned. Kind and State of p are ignored; RunID is the lease's run when zero. ops may come in any order and is read
-// once, inside the transaction: it must not write to the ledger. An error it yields, or a lost lease (ErrFenced, I7), leaves the ledger as
+// once, the most of a large one inside the transaction: it must not write to the ledger. An error it yields, or a lost lease (ErrFenced, I7), leaves the ledger as
 // it was. Another hold with the same rule that was approved or discarded stays as it is.
 func (d *DB) SaveHold(ctx context.Context, l Lease, p Plan, ops iter.Seq2[PlanOp, error]) (Plan, error) {
 	p.Kind, p.State, p.RunID = PlanHold, PlanOpen, cmp.Or(p.RunID, l.RunID)
-	c, err := d.connection(ctx, l.ConnectionID)
+	reader, err := readOps(ops)
+	defer reader.stop()
+	var c connection
+	if err == nil {
+		c, err = d.connection(ctx, l.ConnectionID)
+	}
 	var saved planRow
 	if err == nil {
 		err = d.once(ctx, func(tx *sqlx.Tx) error {
@@ -72,7 +77,7 @@ func (d *DB) SaveHold(ctx context.Context, l Lease, p Plan, ops iter.Seq2[PlanOp
 				return err
 			}
 			saved.Edition++
-			n, err := d.savePlanOps(ctx, tx, c, saved.ID, saved.Edition, ops)
+			n, err := d.savePlanOps(ctx, tx, c, saved.ID, saved.Edition, reader)
 			if err != nil {
 				return err
 			}
@@ -107,7 +112,11 @@ var errNothingHeld = errors.New("nothing is held")
 // writes nothing to the target by itself. ops is read as by SaveHold. Called twice it keeps two.
 func (d *DB) SavePlan(ctx context.Context, connID int64, p Plan, ops iter.Seq2[PlanOp, error]) (Plan, error) {
 	p.State = cmp.Or(p.State, PlanOpen)
-	err := p.Check()
+	if err := p.Check(); err != nil {
+		return Plan{}, fmt.Errorf("save plan: %w", err)
+	}
+	reader, err := readOps(ops)
+	defer reader.stop()
 	var c connection
 	if err == nil {
 		c, err = d.connection(ctx, connID)
@@ -118,7 +127,7 @@ func (d *DB) SavePlan(ctx context.Context, connID int64, p Plan, ops iter.Seq2[P
 			if err := d.insertPlan(ctx, tx, c, &p, &saved); err != nil {
 				return err
 			}
-			n, err := d.savePlanOps(ctx, tx, c, saved.ID, saved.Edition, ops)
+			n, err := d.savePlanOps(ctx, tx, c, saved.ID, saved.Edition, reader)
 			if err != nil {
 				return err
 			}
@@ -147,38 +156,58 @@ func (d *DB) insertPlan(ctx context.Context, tx *sqlx.Tx, c connection, p *Plan,
 }
 
 // savePlanOps writes the ops in sealed segments and returns how many there were. Memory is that of one part.
-func (d *DB) savePlanOps(ctx context.Context, tx *sqlx.Tx, c connection, plan, edition int64, ops iter.Seq2[PlanOp, error]) (n int64, err error) {
-	part, at := make([]PlanOp, 0, planSegment), planPlace{plan: plan, edition: edition}
-	write := func() error {
-		slices.SortStableFunc(part, func(a, b PlanOp) int { return a.Compare(&b) })
+func (d *DB) savePlanOps(ctx context.Context, tx *sqlx.Tx, c connection, plan, edition int64, ops *opReader) (n int64, err error) {
+	for at := (planPlace{plan: plan, edition: edition}); len(ops.part) > 0; at.part++ {
 		at.seq = 0
-		for segment := range slices.Chunk(part, planSegment) {
+		for segment := range slices.Chunk(ops.part, planSegment) {
 			sealed := c.ring.Seal(nil, appendPlanOps(nil, segment), c.planAAD(at))
 			if _, err := d.exec(ctx, tx, `INSERT INTO plan_segment (plan_id, edition, part, seq, ops, body_sealed) VALUES (?, ?, ?, ?, ?, ?)`,
 				at.plan, at.edition, at.part, at.seq, len(segment), sealed); err != nil {
-				return fmt.Errorf("write ops: %w", err)
+				return 0, fmt.Errorf("write ops: %w", err)
 			}
 			at.seq++
 		}
-		at.part++
-		part = part[:0]
-		return nil
+		n += int64(len(ops.part))
+		if err := ops.fill(); err != nil {
+			return 0, err
+		}
 	}
-	for o, err := range ops {
+	return n, nil
+}
+
+// opReader reads ops a part at a time. The first part is read before the transaction, and few plans have another, so the ledger is not kept from
+// others while a caller goes through its spools.
+type opReader struct {
+	next func() (PlanOp, error, bool)
+	stop func()
+	part []PlanOp // sorted; empty = the end
+}
+
+// readOps reads the first part. The reader's stop must be called even after an error.
+func readOps(ops iter.Seq2[PlanOp, error]) (*opReader, error) {
+	r := &opReader{}
+	r.next, r.stop = iter.Pull2(ops)
+	return r, r.fill()
+}
+
+// fill reads the next part.
+func (r *opReader) fill() error {
+	r.part = r.part[:0]
+	for len(r.part) < planPart {
+		o, err, ok := r.next()
+		if !ok {
+			break
+		}
 		if err == nil {
 			err = o.Check()
 		}
 		if err != nil {
-			return 0, err
+			return err
 		}
-		n++
-		if part = append(part, o); len(part) == planPart {
-			if err := write(); err != nil {
-				return 0, err
-			}
-		}
+		r.part = append(r.part, o)
 	}
-	return n, write()
+	slices.SortStableFunc(r.part, func(a, b PlanOp) int { return a.Compare(&b) })
+	return nil
 }
 
 // planPlace is where a segment is.
