@@ -252,3 +252,20 @@ func TestRootsAreTakenFromTheLastReceiptOnlyWhileNobodyWrote(t *testing.T) {
 		t.Errorf("got failing %v", bad)
 	}
 }
+
+func FuzzReadReceipt(f *testing.F) {
+	for _, seed := range []string{
+		"", "{}", "null", "[]", `{"publicKey":"","signature":"","statement":{"format":1}}`,
+		`{"buckets":{"ed-fi/students":"AAAA"},"publicKey":"AAAA","signature":"AAAA","statement":{"at":"2026-01-01T00:00:00Z","connection":"a/b",` +
+			`"exceptions":{"blocked":0,"failed":0,"held":0,"invalid":0,"rejected":0},"format":1,"hashRules":2,"keyGeneration":1,"resources":null,"run":1}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, document []byte) {
+		if r, err := sync.ReadReceipt(document); err == nil {
+			t.Errorf("a receipt nobody signed was taken: %+v", r)
+		} else if !errors.Is(err, sync.ErrReceipt) {
+			t.Errorf("got %v, want ErrReceipt", err)
+		}
+	})
+}
