@@ -312,3 +312,38 @@ func (w *world) hide(collection, id string) {
 		return true
 	})
 }
+
+func TestATargetWipedBehindOurBackIsHealedByAdoptOrByResync(t *testing.T) {
+	t.Parallel()
+	for name, heal := range map[string]func(w *world) (*sync.Summary, []string){
+		"adopt, then a run": func(w *world) (*sync.Summary, []string) {
+			w.adopt(sync.AdoptOptions{})
+			return w.mustRun()
+		},
+		"one run with resync": func(w *world) (*sync.Summary, []string) { return w.resync() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.fill(30)
+			w.mustRun()
+			w.wipe()
+			w.exec(`update demographic set login = 'new' where id = 1`)
+			s, calls := w.mustRun()
+			if len(calls) != 0 || s.Totals.Kept == 0 || w.alarm() == "" {
+				t.Fatalf("got calls %v, totals %+v, alarm %q: want nothing sent and an alarm (F29)", calls, s.Totals, w.alarm())
+			}
+			var r sync.Receipt
+			if err := json.Unmarshal(w.receipt(s.RunID), &r); err != nil || r.Statement.Alarm == "" {
+				t.Errorf("got receipt %+v, %v: want the alarm in it", r.Statement, err)
+			}
+			if s, _ := heal(w); s.Created != s.Totals.Rows {
+				t.Errorf("got totals %+v, want every row created", s.Totals)
+			}
+			if got := w.alarm(); got != "" {
+				t.Errorf("got alarm %q, want none", got)
+			}
+			w.converged()
+		})
+	}
+}
