@@ -84,8 +84,13 @@ func (o *opened) open(ctx context.Context, cfg *config.Config, conn *config.Conn
 	if err != nil {
 		return usageError(err)
 	}
+	version, err := configVersion(conn)
+	if err != nil {
+		return usageError(err)
+	}
 	o.engine = &sync.Engine{
-		Model: model, Dependencies: order, Source: sync.FromSource(db, queries), Ledger: o.ledger, Keys: ring, Connection: id, Logger: log,
+		Config: version,
+		Model:  model, Dependencies: order, Source: sync.FromSource(db, queries), Ledger: o.ledger, Keys: ring, Connection: id, Logger: log,
 		Target: func(check func() error) sync.Target { return target.Guarded(check) }, Reader: target,
 		Options: sync.Options{
 			WorkDir: cfg.WorkDir, CallTimeout: time.Duration(conn.Target.Timeout), LeaseTTL: leaseTTL(conn), SettleDelay: time.Duration(conn.SettleDelay),
