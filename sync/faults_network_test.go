@@ -32,24 +32,37 @@ type network struct {
 	mu    gosync.Mutex
 	dial  func(ctx context.Context, network, address string) (net.Conn, error) // nil: as usual
 	conns []net.Conn
+	turns int // how often it has become another
 }
 
 // DialContext is edfi.Config's.
 func (n *network) DialContext(ctx context.Context, kind, address string) (net.Conn, error) {
-	n.mu.Lock()
-	dial := n.dial
-	n.mu.Unlock()
-	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
+	for {
+		n.mu.Lock()
+		dial, turn := n.dial, n.turns
+		n.mu.Unlock()
+		if dial == nil {
+			dial = (&net.Dialer{}).DialContext
+		}
+		conn, err := dial(ctx, kind, address)
+		if err != nil {
+			return nil, err
+		}
+		if n.keep(conn, turn) {
+			return conn, nil
+		}
+		_ = conn.Close() // made by a network that is no more
 	}
-	conn, err := dial(ctx, kind, address)
-	if err != nil {
-		return nil, err
-	}
+}
+
+// keep notes a connection, unless the network has become another meanwhile.
+func (n *network) keep(conn net.Conn, turn int) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.conns = append(n.conns, conn)
-	return conn, nil
+	if n.turns == turn {
+		n.conns = append(n.conns, conn)
+	}
+	return n.turns == turn
 }
 
 // becomes breaks all connections there are; new ones are made by dial.
@@ -57,6 +70,7 @@ func (n *network) becomes(dial func(ctx context.Context, network, address string
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.dial = dial
+	n.turns++
 	for _, c := range n.conns {
 		_ = c.Close() // broken or not, it is not used any more
 	}
@@ -85,12 +99,14 @@ func lostTarget(t *testing.T, w *world, n *network, dial func(context.Context, s
 	t.Helper()
 	w.fill(150)
 	var posts, after atomic.Int64
+	var lost atomic.Bool
 	w.front.intercept(func(_ http.ResponseWriter, r *http.Request) bool {
-		switch k := posts.Add(1); {
-		case k == 60:
-			n.becomes(dial)
-		case k > 60:
+		if lost.Load() {
 			after.Add(1)
+		}
+		if posts.Add(1) == 60 {
+			n.becomes(dial)
+			lost.Store(true)
 		}
 		return false
 	})
@@ -161,6 +177,7 @@ func TestF03TLS(t *testing.T) {
 			w, n := newWorld(t), &network{}
 			good := httptest.NewUnstartedServer(w.front)
 			good.TLS = ca.serve(t, "127.0.0.1", now.Add(-time.Hour), now.Add(time.Hour))
+			good.Config.ErrorLog = log.New(io.Discard, "", 0)
 			good.StartTLS()
 			t.Cleanup(good.Close)
 			var reached atomic.Int64
