@@ -63,6 +63,8 @@ func (w *world) drawKind(d *district, intN func(int) int) int {
 func (w *world) sync(ctx context.Context, e event) {
 	c := w.conns[e.conn]
 	rng := w.roll("run", e.id)
+	// At a slow target there is time to be canceled, or overtaken, in the middle of a batch.
+	e.crawl = (e.run == runCut || e.run == runCancel) && e.seed%2 == 0
 	switch e.run {
 	case runBroken:
 		c.d.brokenAt = 1 + rng.IntN(len(c.d.kinds))

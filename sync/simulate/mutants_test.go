@@ -29,17 +29,14 @@ func mutants() []mutant {
 		{"429 is final", "edfi/verdict.go", `verdict{"too-many-requests", Transient, OwnerTarget, "the target limits the rate of requests",`, `verdict{"too-many-requests", Rejected, OwnerMapping, "the target limits the rate of requests",`},
 		{"a lost answer means nothing was sent", "edfi/call.go", "	e.Sent = true\n	return e\n}\n\n// certificateProblem", "	e.Sent = false\n	return e\n}\n\n// certificateProblem"},
 		{"the hash is of the raw payload", "sync/mapper.go", "m.records[i] = m.hasher.Sum(m.enc.Body)", "m.records[i] = m.hasher.Sum(m.enc.Wire)"},
-		{"an expired token is kept", "edfi/token.go", "	if have.renewAt.IsZero() {\n		return have, nil\n	}\n", "	if true {\n		return have, nil\n	}\n"},
-		{"a refused token is never replaced", "edfi/token.go", "	next, err := t.fetch(ctx, refused, true)\n	return next, err == nil, err", "	return nil, false, nil"},
 		// The journal.
 		{"results are never durable", "sync/batch.go", "s.st.Position, intents, results); err != nil {", "s.st.Position, intents, nil); err != nil {"},
 		{"a result is folded into another record", "syncdb/settle.go", "return in.Verb == Create || in.EdfiID == \"\" || e.EdfiID == \"\" || in.EdfiID == e.EdfiID", "return true"},
 		{"a moved key leaves its old entry", "syncdb/settle.go", "		if moves && subject == old {\n			old = nil\n		}\n", ""},
 		{"an unknown entry passes for live", "sync/scan.go", "		if state == syncdb.Live {", "		if state != 0 {"},
 		// Who may write.
-		{"the fence is open", "syncdb/memdb/memdb.go", "|| !c.lease.expires.After(d.clock()) {", "&& false {"},
+		{"the fence is open", "syncdb/memdb/memdb.go", "	if c.lease.token != l.Token || c.lease.runID != l.RunID || l.Token == 0 || !c.lease.expires.After(d.clock()) {", "	if l.Token == 0 {"},
 		{"a fenced process goes on", "sync/lease.go", "	if age+k.callTimeout >= l.TTL {", "	if age < 0 {"},
-		{"no grace at take-over", "syncdb/memdb/runs.go", "if until := c.lease.expires.Add(d.grace); until.After(now) {", "if until := c.lease.expires; until.After(now) {"},
 		{"a cancel is not heard", "sync/lease.go", "			stop(ErrCanceled)\n			return", ""},
 		// What is deleted.
 		{"deletes do not wait for dependents", "sync/order.go", "				after = append(after, deletes[j])", "				_ = deletes"},

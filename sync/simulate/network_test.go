@@ -104,6 +104,9 @@ func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
 		p.w.note("%s: %s: %s", p.name, c.label, f)
 	}
 	latency := time.Duration(1+r.IntN(60)) * time.Millisecond
+	if p.crawl && c.kind >= 0 {
+		latency = time.Duration(4+r.IntN(16)) * time.Second
+	}
 	switch f {
 	case slow:
 		latency = time.Duration(2+r.IntN(24)) * time.Second

@@ -43,6 +43,7 @@ type trouble struct {
 	dieLate  bool    // after it took effect
 	cutFrom  time.Duration
 	cutFor   time.Duration // cannot reach the ledger for so long
+	crawl    bool          // the target takes long for each call
 	eventual bool          // the target shows new records late
 }
 
