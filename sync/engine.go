@@ -117,6 +117,8 @@ type Holds interface {
 	// SaveHold replaces the ops of the open hold with the same resource, verb and rule, or opens one. Without ops such a hold is released.
 	SaveHold(ctx context.Context, lease syncdb.Lease, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (syncdb.Plan, error)
 	Plans(ctx context.Context, connection int64, f syncdb.PlanFilter) ([]syncdb.Plan, error)
+	SavePlan(ctx context.Context, connection int64, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (syncdb.Plan, error)
+	PlanByID(ctx context.Context, connection, id int64) (syncdb.Plan, error)
 	PlanOps(ctx context.Context, connection, id int64, fn func(syncdb.PlanOp) error) error
 	// ClosePlan returns a *syncdb.PlanStateError when a person decided otherwise meanwhile.
 	ClosePlan(ctx context.Context, lease syncdb.Lease, id int64, to syncdb.PlanState) error
@@ -156,6 +158,8 @@ type Options struct {
 	Mappers     int           // goroutines that map rows; default: the number of processors
 	Rules       schema.Rules  // canonical form and key comparison
 	Safeguards  Safeguards
+	// Apply is the number of a saved plan that a person has approved: the run makes exactly its ops, or refuses with a *StalePlanError (I8).
+	Apply int64
 	// RetryRejected sends again what the target refused before, though it has not changed.
 	RetryRejected bool
 	// History is how long what was sent and answered is kept, sealed, to trace a record and to undo a run; 0 = it is not kept, and what was kept

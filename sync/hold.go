@@ -174,6 +174,18 @@ func (s *stepRun) keptBack(o *op) bool {
 		o.hold = p.hold + 1
 		return false
 	}
+	if p.held.Rule == RuleOutsidePlan { // the person who applied the plan decided so; what was known of the row stays
+		at := o.source
+		if o.verb == syncdb.Delete {
+			at = whole(o.key, syncdb.Hash{'g', 'o', 'n', 'e'})
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.totals.add(Held, o.verb != syncdb.Delete)
+		s.totals.Decided++
+		s.keep = append(s.keep, at)
+		return true
+	}
 	if p.held.Rule == RulePreventDelete {
 		s.mu.Lock()
 		s.totals.Decided++

@@ -128,14 +128,8 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	}
 
 	st := standing{alarm: state.alarm, behind: behind(found, scan.mark)}
-	gates, approved, err := e.decisions(ctx, sc, found, st)
+	plan, err := e.decidedPlan(ctx, o, k, sc, found, st)
 	if err != nil {
-		return err
-	}
-	plan := decide(found, gates, o.Safeguards, st)
-	plan.approved = approved
-	failpoint.Reach(failpoint.Planned, "", "")
-	if err := e.saveHolds(ctx, k, sc, found, plan); err != nil {
 		return err
 	}
 	if err := e.saveMarks(ctx, k, found, scan.mark); err != nil {
@@ -178,7 +172,7 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	}
 	failpoint.Reach(failpoint.ClearAfter, "", "")
 	if state.alarm == "" {
-		if err := errors.Join(e.closeHolds(ctx, k, approved), e.remember(ctx, k, state, s.Calls)); err != nil {
+		if err := errors.Join(e.closeHolds(ctx, k, plan.approved), e.remember(ctx, k, state, s.Calls)); err != nil {
 			return err
 		}
 	}
@@ -186,6 +180,21 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 		return err
 	}
 	return e.purgeHistory(ctx, o)
+}
+
+// decidedPlan is the plan of a run, with what is held written down: that of its own scan, or a saved one.
+func (e *Engine) decidedPlan(ctx context.Context, o Options, k *keeper, sc *scope, found []*scanned, st standing) (*Plan, error) {
+	if o.Apply != 0 {
+		return e.planOf(ctx, k, sc, found, o.Apply, st)
+	}
+	gates, approved, err := e.decisions(ctx, sc, found, st)
+	if err != nil {
+		return nil, err
+	}
+	plan := decide(found, gates, o.Safeguards, st)
+	plan.approved = approved
+	failpoint.Reach(failpoint.Planned, "", "")
+	return plan, e.saveHolds(ctx, k, sc, found, plan)
 }
 
 // spoolDir makes the directory for a run's spools and removes what killed runs of the connection left: the lease says that none of them is
@@ -268,6 +277,11 @@ func (s *Summary) accounted() error {
 // Plan scans and says what Run would do. It writes nothing, at the target or in the ledger, and needs no lease. At most details changes
 // are described field by field; for updates the target's copies are read by id.
 func (e *Engine) Plan(ctx context.Context, details int) (*Plan, error) {
+	return e.scanPlan(ctx, details, func(*scope, []*scanned, *Plan) error { return nil })
+}
+
+// scanPlan makes a plan and shows it to keep together with what the scan found.
+func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []*scanned, *Plan) error) (*Plan, error) {
 	o := e.options()
 	p := newProgress(e.Progress)
 	defer p.stop()
@@ -305,8 +319,10 @@ func (e *Engine) Plan(ctx context.Context, details int) (*Plan, error) {
 		return nil, fmt.Errorf("count open intents: %w", err)
 	}
 	p.phase("describe", "")
-	plan.Changes, err = d.describe(ctx, found)
-	return plan, err
+	if plan.Changes, err = d.describe(ctx, found); err != nil {
+		return nil, err
+	}
+	return plan, keep(sc, found, plan)
 }
 
 // outOfScope lists resources the ledger has entries of and the mapping pack no queries for. Nothing is deleted there (I5g).

@@ -1,0 +1,209 @@
+package sync
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// SavedPlan is a plan that is kept to be applied as it is (I8). It holds no student data.
+type SavedPlan struct {
+	ID       int64                       `json:"plan"`
+	Config   string                      `json:"config,omitempty"` // version of configuration and mapping pack
+	Ops      int64                       `json:"ops"`
+	Counts   map[string]map[string]int64 `json:"counts"` // resource → create, update, delete → calls
+	Held     []HeldPart                  `json:"held,omitempty"`
+	Checksum string                      `json:"checksum"` // over every op, in order
+}
+
+// Staleness says what makes an op of a saved plan another one now.
+type Staleness string
+
+// The causes.
+const (
+	SourceChanged Staleness = "source row changed"
+	LedgerChanged Staleness = "ledger entry changed"
+	ConfigChanged Staleness = "configuration changed"
+)
+
+// Difference is one op of a saved plan that a run would not make any more. The record is named by the beginning of its keyed hash: it tells
+// records apart and nothing about them (I14).
+type Difference struct {
+	Resource string    `json:"resource"`
+	Verb     string    `json:"verb"`
+	Record   string    `json:"record"`
+	Cause    Staleness `json:"cause"`
+}
+
+// maxDifferences is how many differences a refusal names.
+const maxDifferences = 100
+
+// StalePlanError refuses a saved plan: not every op of it is what a run would do now. Nothing was written to the target.
+type StalePlanError struct {
+	Plan   int64               `json:"plan"`
+	Counts map[Staleness]int64 `json:"counts"`
+	First  []Difference        `json:"differences,omitempty"` // at most 100
+}
+
+// Error counts the differences by cause.
+func (e *StalePlanError) Error() string {
+	text := fmt.Sprintf("plan %d is stale, and nothing was sent", e.Plan)
+	for _, c := range []Staleness{SourceChanged, LedgerChanged, ConfigChanged} {
+		if n := e.Counts[c]; n > 0 {
+			text += fmt.Sprintf("; %s: %d", c, n)
+		}
+	}
+	return text
+}
+
+// SavePlan is Plan, and keeps every op of it in the ledger for Options.Apply: also those a safeguard would hold in a run, because applying a plan is
+// their approval. Ops a person has discarded are left out, and those the configuration forbids. A target that was reset, or a source that is
+// behind, is refused: there is nothing to rely on.
+func (e *Engine) SavePlan(ctx context.Context, details int) (*Plan, *SavedPlan, error) {
+	var saved *SavedPlan
+	plan, err := e.scanPlan(ctx, details, func(sc *scope, found []*scanned, p *Plan) error {
+		for _, h := range p.Held {
+			if h.Rule == RuleTargetReset || h.Rule == RuleSourceBehind {
+				return fmt.Errorf("no plan is saved: %s", h.Reason)
+			}
+		}
+		s := &SavedPlan{Config: e.Config, Counts: map[string]map[string]int64{}, Held: p.Held}
+		wanted := func(resource int, o syncdb.PlanOp) bool {
+			pass := p.gates[resource].judge(o.Verb, o.KeyHash)
+			return !pass.refused && (pass.held == nil || pass.held.Rule != RulePreventDelete)
+		}
+		err := e.eachOp(ctx, sc, found, func(resource int, o syncdb.PlanOp) error {
+			if !wanted(resource, o) {
+				return nil
+			}
+			if s.Counts[o.Resource] == nil {
+				s.Counts[o.Resource] = map[string]int64{}
+			}
+			s.Counts[o.Resource][verbName(o.Verb)]++
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		counts, err := json.Marshal(s.Counts)
+		if err != nil {
+			return fmt.Errorf("write the counts of a plan: %w", err)
+		}
+		kept, err := e.Ledger.SavePlan(ctx, e.Connection.ID, syncdb.Plan{Kind: syncdb.PlanSaved, Config: e.Config, Counts: counts}, e.opsWhere(ctx, sc, found, wanted))
+		if err != nil {
+			return err
+		}
+		s.ID, s.Ops = kept.ID, kept.Ops
+		s.Checksum, err = e.PlanChecksum(ctx, kept.ID)
+		saved = s
+		return err
+	})
+	return plan, saved, err
+}
+
+// PlanChecksum stands for every op of a saved plan, in order.
+func (e *Engine) PlanChecksum(ctx context.Context, id int64) (string, error) {
+	sum := sha256.New()
+	err := e.Ledger.PlanOps(ctx, e.Connection.ID, id, func(o syncdb.PlanOp) error {
+		op := identify(o)
+		_, err := sum.Write(op[:])
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("read plan %d: %w", id, err)
+	}
+	return fmt.Sprintf("sha256:%x", sum.Sum(nil)), nil
+}
+
+// planOf makes a saved plan, which a person has approved, the plan of this run: each of its ops must be there unchanged, and no other goes (I8).
+// A plan of which one op differs is closed as stale with a *StalePlanError.
+func (e *Engine) planOf(ctx context.Context, k *keeper, s *scope, found []*scanned, id int64, st standing) (*Plan, error) {
+	if why := st.alarm + st.behind; why != "" {
+		return nil, fmt.Errorf("plan %d is not applied: %s", id, why)
+	}
+	kept, err := e.Ledger.PlanByID(ctx, e.Connection.ID, id)
+	if err != nil {
+		return nil, err
+	}
+	if kept.Kind != syncdb.PlanSaved || kept.State != syncdb.PlanApproved {
+		return nil, &syncdb.PlanStateError{ID: id, State: kept.State}
+	}
+	want := make(map[opID]struct{}, kept.Ops)
+	if err := e.Ledger.PlanOps(ctx, e.Connection.ID, id, func(o syncdb.PlanOp) error {
+		want[identify(o)] = struct{}{}
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("read plan %d: %w", id, err)
+	}
+	gates := newGates(found)
+	outside := &HeldPart{Verb: "write", Rule: RuleOutsidePlan, Reason: RuleOutsidePlan.cause()}
+	for _, g := range gates {
+		g.rest = [syncdb.Delete + 1]*HeldPart{syncdb.Create: outside, syncdb.Update: outside, syncdb.Delete: outside}
+	}
+	total := int64(len(want))
+	err = e.eachOp(ctx, s, found, func(resource int, o syncdb.PlanOp) error {
+		if _, ok := want[identify(o)]; ok {
+			delete(want, identify(o))
+			gates[resource].approved[o.KeyHash] = 0
+			gates[resource].decided[o.Verb]++
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(want) > 0 || kept.Config != e.Config {
+		stale, err := e.differences(ctx, kept, want)
+		if err != nil {
+			return nil, err
+		}
+		return nil, errors.Join(stale, e.closeHold(ctx, k, kept, syncdb.PlanStale))
+	}
+	p := &Plan{gates: gates, approved: &approvals{holds: []syncdb.Plan{kept}, wanted: []int64{total}, done: make([]atomic.Int64, 1)}}
+	for i, r := range found {
+		rp := r.plan()
+		rp.Held = r.waiting(rp, gates[i])
+		p.Resources = append(p.Resources, rp)
+	}
+	return p, nil
+}
+
+// differences says why the ops that are left of a plan are not what a run would do now.
+func (e *Engine) differences(ctx context.Context, kept syncdb.Plan, left map[opID]struct{}) (*StalePlanError, error) {
+	out := &StalePlanError{Plan: kept.ID, Counts: map[Staleness]int64{}}
+	if kept.Config != e.Config {
+		out.Counts[ConfigChanged] = kept.Ops
+	}
+	err := e.Ledger.PlanOps(ctx, e.Connection.ID, kept.ID, func(o syncdb.PlanOp) error {
+		if _, ok := left[identify(o)]; !ok {
+			return nil
+		}
+		cause := ConfigChanged
+		if kept.Config == e.Config {
+			at := o.KeyHash
+			if !o.OldKeyHash.IsZero() {
+				at = o.OldKeyHash
+			}
+			entries, err := e.Ledger.Lookup(ctx, e.Connection.ID, o.Resource, []syncdb.Hash{at})
+			if err != nil {
+				return fmt.Errorf("look up entry: %w", err)
+			}
+			entry, known := entries[at]
+			cause = SourceChanged
+			if o.Verb == syncdb.Create && known && entry.State == syncdb.Live || o.Verb != syncdb.Create && (!known || entry.RecordHash != o.OldRecord) {
+				cause = LedgerChanged
+			}
+			out.Counts[cause]++
+		}
+		if len(out.First) < maxDifferences {
+			out.First = append(out.First, Difference{Resource: o.Resource, Verb: verbName(o.Verb), Record: fmt.Sprintf("%x", o.KeyHash[:6]), Cause: cause})
+		}
+		return nil
+	})
+	return out, err
+}

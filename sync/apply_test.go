@@ -1,0 +1,114 @@
+package sync_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// save keeps a plan and approves it.
+func (w *world) save() *sync.SavedPlan {
+	w.t.Helper()
+	e, closeAll := w.engine()
+	defer closeAll()
+	_, saved, err := e.SavePlan(w.t.Context(), 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.front.take()
+	if _, err := w.ledger.DecidePlan(w.t.Context(), w.conn.ID, saved.ID, []syncdb.PlanState{syncdb.PlanOpen}, syncdb.PlanApproved, "ada", "apply"); err != nil {
+		w.t.Fatal(err)
+	}
+	return saved
+}
+
+// apply runs a saved plan.
+func (w *world) apply(id int64) (*sync.Summary, []string, error) {
+	w.t.Helper()
+	w.options.Apply = id
+	defer func() { w.options.Apply = 0 }()
+	return w.run()
+}
+
+func TestApplyMakesExactlyThePlan(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(60)
+	w.mustRun()
+	w.exec(`delete from demographic where id > 20`) // more than the safeguard allows: applying is the approval
+	w.exec(`update student set first = 'Ada' where id = 1`)
+	w.exec(`insert into period values (9, 'P9', 10)`)
+	saved := w.save()
+	if diff := cmp.Diff(saved.Counts, map[string]map[string]int64{
+		demographics: {"delete": 40}, "ed-fi/students": {"update": 1}, "ed-fi/classPeriods": {"create": 1},
+	}); diff != "" || saved.Ops != 42 || len(saved.Held) != 1 {
+		t.Errorf("saved %+v, counts (-got +want):\n%s", saved, diff)
+	}
+	w.exec(`update student set first = 'Bea' where id = 2`) // after the plan: waits
+	w.exec(`insert into student values (99, 'S9999', 'New', 'Student', '2010-02-03')`)
+	s, calls, err := w.apply(saved.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(tally(calls), map[string]int{"DELETE " + demographics: 40, "PUT ed-fi/students": 1, "POST ed-fi/classPeriods": 1}); diff != "" {
+		t.Errorf("calls (-got +want):\n%s", diff)
+	}
+	if s.Totals.Kept != 2 || s.Totals.Decided != 2 || len(w.openIssues()) != 0 {
+		t.Errorf("got totals %+v and issues %v, want two rows outside the plan to wait in silence", s.Totals, w.openIssues())
+	}
+	var state *syncdb.PlanStateError
+	if _, calls, err := w.apply(saved.ID); !errors.As(err, &state) || state.State != syncdb.PlanApplied || len(calls) != 0 {
+		t.Errorf("applied again: error %v, calls %v", err, calls)
+	}
+	if _, calls := w.mustRun(); len(calls) != 2 {
+		t.Errorf("got calls %v, want what waited", calls)
+	}
+	w.converged()
+}
+
+func TestApplyRefusesAStalePlanAndNamesWhatChanged(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(w *world)
+		want   map[sync.Staleness]int64
+	}{
+		"a row of an update changed":    {func(w *world) { w.exec(`update student set first = 'Eve' where id = 1`) }, map[sync.Staleness]int64{sync.SourceChanged: 1}},
+		"a row to delete came back":     {func(w *world) { w.exec(`insert into demographic values (30, 30, 1, 'login30')`) }, map[sync.Staleness]int64{sync.SourceChanged: 1}},
+		"a row to create is gone":       {func(w *world) { w.exec(`delete from period where id = 9`) }, map[sync.Staleness]int64{sync.SourceChanged: 1}},
+		"another run made all of it":    {func(w *world) { w.mustRun() }, map[sync.Staleness]int64{sync.LedgerChanged: 3}},
+		"configuration or pack changed": {func(w *world) { w.config = new("v2") }, map[sync.Staleness]int64{sync.ConfigChanged: 3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.config = new("v1")
+			w.fill(30)
+			w.mustRun()
+			w.exec(`delete from demographic where id = 30`)
+			w.exec(`update student set first = 'Ada' where id = 1`)
+			w.exec(`insert into period values (9, 'P9', 10)`)
+			saved := w.save()
+			c.change(w)
+			w.front.take()
+			_, calls, err := w.apply(saved.ID)
+			var stale *sync.StalePlanError
+			if !errors.As(err, &stale) || len(calls) != 0 {
+				t.Fatalf("got error %v and calls %v, want the plan refused and nothing sent", err, calls)
+			}
+			if diff := cmp.Diff(stale.Counts, c.want); diff != "" {
+				t.Errorf("causes (-got +want):\n%s", diff)
+			}
+			if name != "configuration or pack changed" && len(stale.First) == 0 {
+				t.Error("no difference is named")
+			}
+			var state *syncdb.PlanStateError
+			if _, _, err := w.apply(saved.ID); !errors.As(err, &state) || state.State != syncdb.PlanStale {
+				t.Errorf("applied again: %v", err)
+			}
+		})
+	}
+}
