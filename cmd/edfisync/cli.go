@@ -23,6 +23,7 @@ type commands struct {
 	Catalog    catalogCmd    `cmd:"" group:"try" help:"Show the resources of a data standard: keys, references, elements."`
 	Check      checkCmd      `cmd:"" group:"sync" help:"Test the configuration, packs, source, target and ledger; send nothing."`
 	Plan       planCmd       `cmd:"" group:"sync" help:"Show what a run would send; send nothing."`
+	Apply      applyCmd      `cmd:"" group:"sync" help:"Make exactly the calls of a saved plan, or refuse it when anything changed."`
 	Run        runCmd        `cmd:"" group:"sync" help:"Run one connection: make the target equal to the source."`
 	Adopt      adoptCmd      `cmd:"" group:"sync" help:"Take over what the target already holds; send nothing."`
 	Undo       undoCmd       `cmd:"" group:"sync" help:"Bring the records a run wrote back to what they were before it."`

@@ -10,6 +10,7 @@ import (
 
 type planCmd struct {
 	Connection string `placeholder:"NAME" help:"Connection to plan; not needed when there is only one."`
+	Out        string `type:"path" placeholder:"FILE" help:"Save the plan for edfisync apply. The ledger keeps it; the file holds no student data."`
 	Details    int    `default:"0" placeholder:"N" help:"Show N changes field by field. They hold student data."`
 }
 
@@ -21,6 +22,7 @@ Examples:
 
     edfisync plan
     edfisync plan --details 20
+    edfisync plan --out monday.plan
     edfisync plan --connection lincoln-2027 --json`
 }
 
@@ -46,7 +48,13 @@ func (c *planCmd) Run(ctx context.Context, a *app) error {
 	if shown != nil {
 		o.engine.Progress = shown.event
 	}
-	plan, err := o.engine.Plan(ctx, c.Details)
+	var saved *sync.SavedPlan
+	var plan *sync.Plan
+	if c.Out == "" {
+		plan, err = o.engine.Plan(ctx, c.Details)
+	} else {
+		plan, saved, err = o.engine.SavePlan(ctx, c.Details)
+	}
 	if shown != nil {
 		shown.finish()
 	}
@@ -54,11 +62,26 @@ func (c *planCmd) Run(ctx context.Context, a *app) error {
 		return hinted(err)
 	}
 	if a.JSON {
-		a.printJSON(plan)
+		a.printJSON(planJSON{plan, saved})
 	} else {
 		a.printPlan(plan)
 	}
+	if saved != nil {
+		f := planFile{Connection: conn.Tenant + "/" + conn.Name, SavedPlan: *saved}
+		if err := f.write(c.Out); err != nil {
+			return err
+		}
+		if !a.JSON {
+			f.print(a.out, c.Out)
+		}
+	}
 	return quietly(codeOfPlan(plan))
+}
+
+// planJSON is what --json prints for a plan.
+type planJSON struct {
+	*sync.Plan
+	Saved *sync.SavedPlan `json:"saved,omitempty"`
 }
 
 // codeOfPlan is the exit code a run of the plan would end with, as far as a plan can tell.

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+type applyCmd struct {
+	File string `arg:"" type:"path" help:"File that plan --out wrote."`
+	Wait bool   `help:"Wait for a run that is in progress instead of failing."`
+	Why  string `placeholder:"TEXT" help:"Why. It is kept with the plan and in the audit trail; no student data, please."`
+}
+
+// Help is the long help of the command.
+func (applyCmd) Help() string {
+	return `Reads the source again and makes exactly the calls of a saved plan, or none: when a row, the ledger, the configuration or the mapping pack changed since,
+the plan is refused, and the first differences are named by cause. What is not in the plan waits for the next run. Applying a plan approves the
+calls in it that a safeguard would hold; who applied it is noted in the audit trail.
+
+Examples:
+
+    edfisync plan --out monday.plan
+    edfisync apply monday.plan`
+}
+
+// planFile is what plan --out writes: which plan of which ledger, and what it must say. It holds no student data.
+type planFile struct {
+	Connection string `json:"connection"`
+	sync.SavedPlan
+}
+
+// write puts the file where only its owner can read it.
+func (f planFile) write(name string) error {
+	text, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	if err := os.WriteFile(name, append(text, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write the plan: %w", err)
+	}
+	return nil
+}
+
+func readPlanFile(name string) (planFile, error) {
+	var f planFile
+	text, err := os.ReadFile(name)
+	if err == nil {
+		err = json.Unmarshal(text, &f)
+	}
+	if err == nil && (f.ID == 0 || f.Connection == "" || f.Checksum == "") {
+		err = errors.New("it is no file that plan --out wrote")
+	}
+	if err != nil {
+		return f, usageError(fmt.Errorf("read %s: %w", name, err))
+	}
+	return f, nil
+}
+
+// print says what was saved.
+func (f planFile) print(out io.Writer, name string) {
+	fmt.Fprintf(out, "\nplan %d is saved in %s: %s\n", f.ID, name, counted(f.Ops, "call"))
+	resources := make([]string, 0, len(f.Counts))
+	for r := range f.Counts {
+		resources = append(resources, r)
+	}
+	slices.Sort(resources)
+	for _, r := range resources {
+		for _, verb := range []string{"create", "update", "delete"} {
+			if n := f.Counts[r][verb]; n > 0 {
+				fmt.Fprintf(out, "  %s of %s\n", counted(n, verb), r)
+			}
+		}
+	}
+	for _, h := range f.Held {
+		fmt.Fprintf(out, "a safeguard would hold %s (%s); applying the plan approves them\n", h.What(), counted(h.Ops, "call"))
+	}
+	fmt.Fprintf(out, "carry it out with: edfisync apply %s\n", name)
+}
+
+// Run applies a saved plan.
+func (c *applyCmd) Run(ctx context.Context, a *app) error {
+	f, err := readPlanFile(c.File)
+	if err != nil {
+		return err
+	}
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	conn, err := pick(cfg, f.Connection)
+	if err != nil {
+		return err
+	}
+	o, err := a.open(ctx, cfg, conn)
+	if err != nil {
+		return err
+	}
+	defer o.close()
+	state, err := observe(ctx, o.ledger)
+	if err != nil {
+		return err
+	}
+	if err := contradicts(witnessFile(a.Config), state); err != nil {
+		return fmt.Errorf("%w\n  The plan belongs to another ledger; make a new one", err)
+	}
+	if err := c.approve(ctx, o, f); err != nil {
+		return err
+	}
+	o.engine.Options.Apply, o.engine.Options.Reason = f.ID, "apply"
+	shown := a.newProgress()
+	if shown != nil {
+		o.engine.Progress = shown.event
+		defer shown.finish()
+	}
+	summary, err := a.runOnce(ctx, cfg, o, c.Wait)
+	if shown != nil {
+		shown.finish()
+	}
+	var stale *sync.StalePlanError
+	var decided *syncdb.PlanStateError
+	switch {
+	case errors.As(err, &stale):
+		return c.refused(a, stale)
+	case errors.As(err, &decided):
+		return usageError(fmt.Errorf("plan %d is %s: nothing was sent", f.ID, decided.State))
+	}
+	if summary != nil {
+		a.printSummary(summary, err)
+	}
+	if err != nil {
+		if summary != nil && a.JSON {
+			return quietly(codeOf(ctx, err)) // the summary has the error
+		}
+		return hinted(err)
+	}
+	return quietly(codeOfSummary(summary))
+}
+
+// approve makes sure that file and ledger mean the same plan, and notes who applies it (I16).
+func (c *applyCmd) approve(ctx context.Context, o *opened, f planFile) error {
+	conn := o.engine.Connection.ID
+	kept, err := o.ledger.PlanByID(ctx, conn, f.ID)
+	if errors.Is(err, syncdb.ErrNotFound) || err == nil && kept.Kind != syncdb.PlanSaved {
+		return usageError(fmt.Errorf("the ledger has no plan %d of this connection", f.ID))
+	}
+	if err != nil {
+		return err
+	}
+	sum, err := o.engine.PlanChecksum(ctx, f.ID)
+	if err != nil {
+		return err
+	}
+	if sum != f.Checksum {
+		return usageError(fmt.Errorf("%s is not what the ledger has as plan %d: nothing was sent", c.File, f.ID))
+	}
+	why := c.Why
+	if why == "" {
+		why = "edfisync apply"
+	}
+	from := []syncdb.PlanState{syncdb.PlanOpen, syncdb.PlanApproved} // approved: an apply before this one could not begin
+	_, err = o.ledger.DecidePlan(ctx, conn, f.ID, from, syncdb.PlanApproved, operator(), why)
+	var decided *syncdb.PlanStateError
+	if errors.As(err, &decided) {
+		return usageError(fmt.Errorf("plan %d is %s: nothing was sent", f.ID, decided.State))
+	}
+	return err
+}
+
+// refused says why a plan is stale. Nothing was done, so a new plan is what helps: code 2.
+func (c *applyCmd) refused(a *app, stale *sync.StalePlanError) error {
+	if a.JSON {
+		a.printJSON(struct {
+			Error string   `json:"error"`
+			Code  exitCode `json:"exitCode"`
+			*sync.StalePlanError
+		}{stale.Error(), exitUsage, stale})
+		return quietly(exitUsage)
+	}
+	for _, d := range stale.First {
+		fmt.Fprintf(a.out, "%s %s, record %s: %s\n", d.Verb, d.Resource, d.Record, d.Cause)
+	}
+	return usageError(fmt.Errorf("%w\nMake a new one: edfisync plan --out %s", stale, c.File))
+}
