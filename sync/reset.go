@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	gosync "sync"
@@ -81,7 +82,8 @@ func (s *sample) entries(ctx context.Context, e *Engine, found []*scanned) (rece
 		byResource[p.resource] = append(byResource[p.resource], p.key)
 	}
 	known := map[pick]syncdb.Entry{}
-	for resource, keys := range byResource {
+	for _, resource := range slices.Sorted(maps.Keys(byResource)) { // always in one order, so that a simulation replays
+		keys := byResource[resource]
 		got, err := e.Ledger.Lookup(ctx, e.Connection.ID, found[resource].Path, keys)
 		if err != nil {
 			return nil, nil, fmt.Errorf("look up entries: %w", err)
