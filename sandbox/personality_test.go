@@ -189,7 +189,7 @@ func TestADMSHasItsOwnRules(t *testing.T) {
 
 func TestAddressesOfOtherTenantsAndYearsAreNotThere(t *testing.T) {
 	t.Parallel()
-	type addresses struct{ there, absent, urls string } // urls: the data API the root document names
+	type addresses struct{ there, absent string }
 	for _, tt := range []struct {
 		name  string
 		like  Personality

@@ -9,7 +9,8 @@ import (
 
 // replay plays a plan under the gate. What the program draws by itself (the pauses between attempts) is drawn the same way each time.
 func replay(t *testing.T, p *plan, order uint64, dir string) *world {
-	rand.Seed(int64(order)) //nolint:staticcheck // the pauses of backoff/v4 come from there
+	//lint:ignore SA1019 the pauses of backoff/v4 come from the global source
+	rand.Seed(int64(order)) //nolint:staticcheck // see above
 	return play(t, p, order, dir)
 }
 

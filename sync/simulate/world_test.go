@@ -70,7 +70,6 @@ type connection struct {
 	syncdb.Connection
 	d      *district
 	ring   *keys.Ring
-	hasher *schema.Hasher
 	holder *process
 	ever   []map[string]map[int]bool // by kind: key → rows that had it in a scan
 }
