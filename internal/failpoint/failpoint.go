@@ -101,7 +101,7 @@ func All() []Point {
 		SpoolBefore, SpoolAfter, ScanBefore, ScanResource, ScanAfter, GoneAfter, Planned, ScopeBefore, ScopeAfter, IntentBefore,
 		IntentAfter, CallBefore, CallAfter, AttemptBefore, AttemptHeaders, AttemptAfter, ResultBefore, ResultAfter, FoldBefore,
 		ChunkBefore, ChunkWritten, ChunkAfter, FoldAfter, StepBefore, StepAfter, ProblemsBefore, ProblemsAfter, ClaimBefore,
-		ClaimAfter, ClearBefore, ClearAfter, FinishBefore, FinishAfter, TransactionBegun, TransactionWritten, TransactionAfter,
+		ClaimAfter, ClearBefore, ClearAfter, HistoryBefore, HistoryAfter, PurgeBefore, PurgeAfter, FinishBefore, FinishAfter, TransactionBegun, TransactionWritten, TransactionAfter,
 		WitnessBefore, WitnessWritten, WitnessAfter,
 	}
 }
