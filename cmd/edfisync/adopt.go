@@ -51,11 +51,8 @@ func (c *adoptCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer o.close()
-	shown := a.newProgress()
-	if shown != nil {
-		o.engine.Progress = shown.event
-		defer shown.finish()
-	}
+	finish := a.follow(o)
+	defer finish()
 	options := sync.AdoptOptions{Extra: c.Extra, Plan: c.Plan, IDs: c.IDs}
 	var adopted *sync.Adoption
 	if c.Plan {
@@ -70,13 +67,11 @@ func (c *adoptCmd) Run(ctx context.Context, a *app) error {
 			return err
 		})
 		// The ledger now knows what is at the target, so the next run may go on with it even when it is a new one (F54).
-		if state, oerr := observe(context.WithoutCancel(ctx), o.ledger); oerr == nil && err == nil {
-			remember(witnessFile(a.Config), state, logger(a.err, cfg.Log))
+		if err == nil {
+			a.witnessed(ctx, cfg, o)
 		}
 	}
-	if shown != nil {
-		shown.finish()
-	}
+	finish()
 	if err != nil {
 		return hinted(err)
 	}

@@ -115,15 +115,11 @@ func (c *applyCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	o.engine.Options.Apply, o.engine.Options.Reason = f.ID, "apply"
-	shown := a.newProgress()
-	if shown != nil {
-		o.engine.Progress = shown.event
-		defer shown.finish()
-	}
+	finish := a.follow(o)
+	defer finish()
 	summary, err := a.runOnce(ctx, cfg, o, c.Wait)
-	if shown != nil {
-		shown.finish()
-	}
+	a.witnessed(ctx, cfg, o)
+	finish()
 	var stale *sync.StalePlanError
 	var decided *syncdb.PlanStateError
 	switch {

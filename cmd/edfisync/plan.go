@@ -44,10 +44,7 @@ func (c *planCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer o.close()
-	shown := a.newProgress()
-	if shown != nil {
-		o.engine.Progress = shown.event
-	}
+	finish := a.follow(o)
 	var saved *sync.SavedPlan
 	var plan *sync.Plan
 	if c.Out == "" {
@@ -55,9 +52,7 @@ func (c *planCmd) Run(ctx context.Context, a *app) error {
 	} else {
 		plan, saved, err = o.engine.SavePlan(ctx, c.Details)
 	}
-	if shown != nil {
-		shown.finish()
-	}
+	finish()
 	if err != nil {
 		return hinted(err)
 	}

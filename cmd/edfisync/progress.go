@@ -32,6 +32,16 @@ type progress struct {
 	printed time.Time
 }
 
+// follow shows the progress of an engine until finish is called, which may be done twice.
+func (a *app) follow(o *opened) (finish func()) {
+	shown := a.newProgress()
+	if shown == nil {
+		return func() {}
+	}
+	o.engine.Progress = shown.event
+	return shown.finish
+}
+
 // newProgress reports to out; nil when nothing is to be shown.
 func (a *app) newProgress() *progress {
 	if a.JSON {

@@ -82,18 +82,11 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 	}
-	shown := a.newProgress()
-	if shown != nil {
-		o.engine.Progress = shown.event
-		defer shown.finish()
-	}
+	finish := a.follow(o)
+	defer finish()
 	summary, err := a.runOnce(ctx, cfg, o, c.Wait)
-	if shown != nil {
-		shown.finish()
-	}
-	if state, err := observe(context.WithoutCancel(ctx), o.ledger); err == nil {
-		remember(witnessFile(a.Config), state, logger(a.err, cfg.Log))
-	}
+	finish()
+	a.witnessed(ctx, cfg, o)
 	if summary != nil {
 		a.printSummary(summary, err)
 	}

@@ -58,9 +58,7 @@ func (c *syncOneCmd) Run(ctx context.Context, a *app) error {
 		sent, err = o.engine.SendOne(ctx, name)
 		return err
 	})
-	if state, oerr := observe(context.WithoutCancel(ctx), o.ledger); oerr == nil {
-		remember(witnessFile(a.Config), state, logger(a.err, cfg.Log))
-	}
+	a.witnessed(ctx, cfg, o)
 	if err != nil {
 		return named(err)
 	}

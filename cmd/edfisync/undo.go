@@ -69,15 +69,10 @@ func (c *undoCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer o.close()
-	shown := a.newProgress()
-	if shown != nil {
-		o.engine.Progress = shown.event
-		defer shown.finish()
-	}
+	finish := a.follow(o)
+	defer finish()
 	undone, err := c.undo(ctx, a, cfg, o)
-	if shown != nil {
-		shown.finish()
-	}
+	finish()
 	if undone != nil {
 		if a.JSON && err == nil {
 			a.printJSON(undone)
@@ -110,9 +105,7 @@ func (c *undoCmd) undo(ctx context.Context, a *app, cfg *config.Config, o *opene
 		undone, err = o.engine.Undo(ctx, options)
 		return err
 	})
-	if state, oerr := observe(context.WithoutCancel(ctx), o.ledger); oerr == nil {
-		remember(witnessFile(a.Config), state, logger(a.err, cfg.Log))
-	}
+	a.witnessed(ctx, cfg, o)
 	return undone, err
 }
 

@@ -166,14 +166,9 @@ func (a *app) undisturbed(ctx context.Context, o *opened, fn func() error) error
 	if before.State == syncdb.RunRunning {
 		return fmt.Errorf("run %d is in progress: verify after it", before.ID)
 	}
-	shown := a.newProgress()
-	if shown != nil {
-		o.engine.Progress = shown.event
-	}
+	finish := a.follow(o)
 	err = fn()
-	if shown != nil {
-		shown.finish()
-	}
+	finish()
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
 	"github.com/edfisync/edfisync/internal/failpoint"
 	"github.com/edfisync/edfisync/syncdb"
 )
@@ -48,6 +49,13 @@ func contradicts(file string, now witness) error {
 		return fmt.Errorf("the ledger is older than the last run: it was restored from a backup, and misses %s", counted(last.Generation-now.Generation, "run"))
 	}
 	return nil
+}
+
+// witnessed keeps what a run, or what else wrote to the ledger, has left it at. It is done also when the caller was interrupted.
+func (a *app) witnessed(ctx context.Context, cfg *config.Config, o *opened) {
+	if state, err := observe(context.WithoutCancel(ctx), o.ledger); err == nil {
+		remember(witnessFile(a.Config), state, logger(a.err, cfg.Log))
+	}
 }
 
 // remember writes the witness. A folder that cannot be written to is no reason to fail a run.
