@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
@@ -110,16 +109,12 @@ func (e *Engine) errand(ctx context.Context, o Options, p *progress, fn func(ctx
 	return e.close(t.ctx, t.keeper, s, err)
 }
 
-// errandDir makes a directory for spools. Under the lease it also removes what killed processes left.
-func (e *Engine) errandDir(workDir string, k *keeper) (string, error) {
+// errandDir returns a directory for spools. Under the lease it also removes what killed processes left.
+func (e *Engine) errandDir(workDir string, k *keeper) (*workspace, error) {
 	if k != nil {
 		return e.spoolDir(workDir)
 	}
-	dir, err := os.MkdirTemp(workDir, "plan-*")
-	if err != nil {
-		return "", fmt.Errorf("make a directory for spools: %w", err)
-	}
-	return dir, nil
+	return newWorkspace(workDir, "plan-*")
 }
 
 func (e *Engine) adopt(ctx context.Context, o Options, ao AdoptOptions, k *keeper, p *progress) (*Adoption, error) {
@@ -131,7 +126,7 @@ func (e *Engine) adopt(ctx context.Context, o Options, ao AdoptOptions, k *keepe
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer dir.remove()
 	newest, err := e.newestChange(ctx)
 	if err != nil {
 		return nil, err

@@ -70,7 +70,7 @@ type executor struct {
 // callGrace is how long calls in flight may go on after a cancel.
 const callGrace = 1500 * time.Millisecond
 
-func newExecutor(ctx context.Context, e *Engine, o Options, s *scope, found []*scanned, p *Plan, k *keeper, dir string) (*executor, func()) {
+func newExecutor(ctx context.Context, e *Engine, o Options, s *scope, found []*scanned, p *Plan, k *keeper, dir *workspace) (*executor, func()) {
 	x := &executor{
 		e: e, o: o, scope: s, found: found, plan: p, keeper: k,
 		ids: map[string]struct{}{}, stranded: map[syncdb.Hash]struct{}{}, needed: map[reference]struct{}{},
@@ -213,6 +213,8 @@ type stepRun struct {
 	rejected map[syncdb.Hash]syncdb.Hash // source hash → record hash the target refused before
 
 	work    chan *op
+	workers gosync.WaitGroup
+	staffed int      // of them
 	current *batch   // being filled
 	open    []*batch // committed, calls not all answered; at most two
 	spare   []*batch
@@ -275,15 +277,7 @@ func (s *stepRun) state(failure error) string {
 
 // run drives the step. Order matters for I3: intents are durable before any call of their batch leaves.
 func (s *stepRun) run(feeds []func() error) (err error) {
-	s.work = make(chan *op, 2048)
-	var workers gosync.WaitGroup
-	for range s.x.o.Workers {
-		workers.Go(func() {
-			for o := range s.work {
-				s.call(o)
-			}
-		})
-	}
+	s.work = make(chan *op, 2*maxBatch(s.x.o.Workers))
 	for _, feed := range feeds {
 		if err = feed(); err != nil {
 			break
@@ -302,7 +296,7 @@ func (s *stepRun) run(feeds []func() error) (err error) {
 		b.left.Wait()
 	}
 	close(s.work)
-	workers.Wait()
+	s.workers.Wait()
 	// What was answered is kept even when the step ends early: results first, then the fold (I3).
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.x.ctx), 30*time.Second)
 	defer cancel()
@@ -310,6 +304,21 @@ func (s *stepRun) run(feeds []func() error) (err error) {
 		err = ferr
 	}
 	return err
+}
+
+// staff starts workers until there is one for each op of the open batches, or as many as the run may have: most steps have few ops.
+func (s *stepRun) staff() {
+	ops := 0
+	for _, b := range s.open {
+		ops += len(b.ops)
+	}
+	for ; s.staffed < min(ops, s.x.o.Workers); s.staffed++ {
+		s.workers.Go(func() {
+			for o := range s.work {
+				s.call(o)
+			}
+		})
+	}
 }
 
 func clone(b []byte) []byte { return append([]byte(nil), b...) }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	gosync "sync"
@@ -57,11 +56,11 @@ func (e *Engine) Forecast(ctx context.Context, t ForecastTarget) (*Forecast, err
 		return nil, err
 	}
 	f.scope = sc
-	dir, err := os.MkdirTemp(o.WorkDir, "forecast-*")
+	dir, err := newWorkspace(o.WorkDir, "forecast-*")
 	if err != nil {
-		return nil, fmt.Errorf("make a directory for spools: %w", err)
+		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer dir.remove()
 	p := newProgress(e.Progress)
 	defer p.stop()
 	p.phase("scan", "")

@@ -3,7 +3,6 @@ package sync
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
@@ -117,7 +116,7 @@ func (e *Engine) sendOne(ctx context.Context, o Options, k *keeper, row *pickedR
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer dir.remove()
 	found, at, err := e.planOne(ctx, o, sc, dir, row, out)
 	defer closeAll(found)
 	if err != nil || out.Outcome != "" {
@@ -146,7 +145,7 @@ func (e *Engine) sendOne(ctx context.Context, o Options, k *keeper, row *pickedR
 }
 
 // planOne compares the row with the ledger. Of other resources only what the row may refer to is loaded, and no row is read.
-func (e *Engine) planOne(ctx context.Context, o Options, sc *scope, dir string, row *pickedRow, out *Sent) (found []*scanned, at int, err error) {
+func (e *Engine) planOne(ctx context.Context, o Options, sc *scope, dir *workspace, row *pickedRow, out *Sent) (found []*scanned, at int, err error) {
 	for i, r := range sc.resources {
 		if r.Path == out.Resource {
 			at = i

@@ -56,7 +56,11 @@ func TestSpoolGivesBackWhatWasAddedAndKeepsNothingReadable(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	ring := testRing(t)
-	sp := newSpool(dir, "ed-fi/students#fresh", ring)
+	work, err := newWorkspace(dir, "spools-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sp := newSpool(work, "ed-fi/students#fresh", ring)
 	rng := rand.New(rand.NewPCG(1, 2))
 	want := make([]record, 5000)
 	for i := range want {
@@ -89,7 +93,7 @@ func TestSpoolGivesBackWhatWasAddedAndKeepsNothingReadable(t *testing.T) {
 			t.Fatalf("got %d records and error %v, want %d", i, err, len(want))
 		}
 	}
-	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
 	if err != nil || len(files) != 1 {
 		t.Fatalf("got files %v, %v", files, err)
 	}
@@ -105,6 +109,13 @@ func TestSpoolGivesBackWhatWasAddedAndKeepsNothingReadable(t *testing.T) {
 	}
 	if _, err := os.Stat(files[0]); !os.IsNotExist(err) {
 		t.Errorf("the spool's file is still there: %v", err)
+	}
+	work.remove()
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("got %v, %v in the directory, want nothing", left, err)
+	}
+	if _, err := newWorkspace(filepath.Join(dir, "nowhere"), "spools-*"); err == nil {
+		t.Error("a directory that is not there is taken for spools")
 	}
 }
 

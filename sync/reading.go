@@ -75,7 +75,7 @@ type reading struct {
 	model  *schema.Model
 	rules  schema.Rules
 	keys   hasherSource
-	dir    string // for what the ledger does not have, sealed
+	dir    *workspace // for what the ledger does not have, sealed
 	seal   Sealer
 	lookup func(ctx context.Context, resource string, keys []syncdb.Hash) (map[syncdb.Hash]syncdb.Entry, error)
 	calls  int // in flight at most
@@ -86,7 +86,7 @@ type reading struct {
 type hasherSource func() *schema.Hasher
 
 // newReading returns a reading with the engine's keys and ledger.
-func (e *Engine) newReading(o Options, dir string, p *progress) *reading {
+func (e *Engine) newReading(o Options, dir *workspace, p *progress) *reading {
 	return &reading{
 		reader: e.Reader, model: e.Model, rules: o.Rules, dir: dir, seal: e.Keys, calls: o.Workers,
 		keys: func() *schema.Hasher { return schema.NewHasher(e.Keys.HashMAC()) },

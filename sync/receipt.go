@@ -41,40 +41,40 @@ type Receipt struct {
 
 // Statement is what is signed.
 type Statement struct {
-	Format        int                 `json:"format"`
-	Connection    string              `json:"connection"` // tenant/name
-	Run           int64               `json:"run"`
+	// Alarm says that the run found the target wiped or restored: what was confirmed before may not be there.
+	Alarm         string              `json:"alarm,omitempty"`
 	At            time.Time           `json:"at"`               // end of the run, UTC
 	Config        string              `json:"config,omitempty"` // version of configuration and mapping
-	HashRules     int                 `json:"hashRules"`        // version of the canonical form and of key comparison
-	KeyGeneration int                 `json:"keyGeneration"`    // of the hash key and of the signing key
+	Connection    string              `json:"connection"`       // tenant/name
+	Exceptions    Exceptions          `json:"exceptions"`       // of all resources
+	Format        int                 `json:"format"`
+	HashRules     int                 `json:"hashRules"`     // version of the canonical form and of key comparison
+	KeyGeneration int                 `json:"keyGeneration"` // of the hash key and of the signing key
+	Previous      *PreviousReceipt    `json:"previous,omitempty"`
 	Resources     []StatementResource `json:"resources"`
-	Exceptions    Exceptions          `json:"exceptions"` // of all resources
-	// Alarm says that the run found the target wiped or restored: what was confirmed before may not be there.
-	Alarm    string           `json:"alarm,omitempty"`
-	Previous *PreviousReceipt `json:"previous,omitempty"`
+	Run           int64               `json:"run"`
 }
 
 // StatementResource is the statement about one resource.
 type StatementResource struct {
-	Resource   string     `json:"resource"`
-	Rows       int64      `json:"rows"`    // read from the source
-	Valid      int64      `json:"valid"`   // of these: break no rule
 	Entries    int64      `json:"entries"` // in the ledger
-	Live       int64      `json:"live"`    // of these: the target has confirmed to hold exactly this
+	Exceptions Exceptions `json:"exceptions"`
+	Live       int64      `json:"live"` // of the entries: the target has confirmed to hold exactly this
+	Resource   string     `json:"resource"`
 	Root       string     `json:"root"`    // hash over key and record hashes of the live entries
 	RootRun    int64      `json:"rootRun"` // run that computed it: this one, or the last that wrote the resource
+	Rows       int64      `json:"rows"`    // read from the source
+	Valid      int64      `json:"valid"`   // of the rows: break no rule
 	Watermark  string     `json:"watermark,omitempty"`
-	Exceptions Exceptions `json:"exceptions"`
 }
 
 // Exceptions counts what is not equal, by class.
 type Exceptions struct {
-	Invalid  int64 `json:"invalid"`
 	Blocked  int64 `json:"blocked"`
-	Held     int64 `json:"held"`
-	Rejected int64 `json:"rejected"`
 	Failed   int64 `json:"failed"`
+	Held     int64 `json:"held"`
+	Invalid  int64 `json:"invalid"`
+	Rejected int64 `json:"rejected"`
 }
 
 func exceptionsOf(t Totals) Exceptions {
@@ -83,26 +83,17 @@ func exceptionsOf(t Totals) Exceptions {
 
 // PreviousReceipt chains receipts, so that one taken out is missed.
 type PreviousReceipt struct {
-	Run  int64  `json:"run"`
 	Hash string `json:"hash"` // SHA-256 of its document
+	Run  int64  `json:"run"`
 }
 
-// canonical is JSON with sorted members and no space. All numbers are integers.
-func canonical(v any) ([]byte, error) {
-	text, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("write JSON: %w", err)
-	}
-	var tree any
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.UseNumber()
-	if err := d.Decode(&tree); err != nil {
-		return nil, fmt.Errorf("read JSON: %w", err)
-	}
+// canonical is JSON with sorted members and no space, of a Receipt or a Statement: their types list the members in this order, and encoding/json
+// sorts maps. All numbers are integers.
+func canonical[T *Receipt | *Statement](v T) ([]byte, error) {
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(tree); err != nil { // maps are written in the order of their keys
+	if err := e.Encode(v); err != nil {
 		return nil, fmt.Errorf("write JSON: %w", err)
 	}
 	return bytes.TrimRight(out.Bytes(), "\n"), nil
@@ -134,7 +125,7 @@ func ReadReceipt(document []byte) (*Receipt, error) {
 	if !bytes.Equal(again, document) {
 		return nil, fmt.Errorf("%w: it is not in canonical form, so it was edited", ErrReceipt)
 	}
-	statement, err := canonical(r.Statement)
+	statement, err := canonical(&r.Statement)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +210,7 @@ func rootOf(buckets []byte) []byte {
 // receipt writes the signed statement of a run that is about to finish. Roots of resources that nobody wrote since the last receipt are taken from
 // there, so that a run with nothing to do costs no pass over the ledger.
 func (e *Engine) receipt(ctx context.Context, o Options, k *keeper, found []*scanned, s *Summary, settled bool) error {
-	last, document, err := e.lastReceipt(ctx, s.RunID)
+	last, document, err := e.lastStatement(ctx, s.RunID)
 	if err != nil {
 		return fmt.Errorf("read the last receipt: %w", err)
 	}
@@ -236,13 +227,13 @@ func (e *Engine) receipt(ctx context.Context, o Options, k *keeper, found []*sca
 	known := map[string]StatementResource{}
 	if last != nil {
 		sum := sha256.Sum256(document)
-		st.Previous = &PreviousReceipt{Run: last.Statement.Run, Hash: hex.EncodeToString(sum[:])}
-		if !settled && last.Statement.HashRules == st.HashRules && last.Statement.KeyGeneration == st.KeyGeneration {
-			adjacent, err := e.adjacent(ctx, last.Statement.Run, s.RunID)
+		st.Previous = &PreviousReceipt{Run: last.Run, Hash: hex.EncodeToString(sum[:])}
+		if !settled && last.HashRules == st.HashRules && last.KeyGeneration == st.KeyGeneration {
+			adjacent, err := e.adjacent(ctx, last.Run, s.RunID)
 			if err != nil {
 				return err
 			}
-			for _, res := range last.Statement.Resources {
+			for _, res := range last.Resources {
 				if adjacent {
 					known[res.Resource] = res
 				}
@@ -285,7 +276,7 @@ func (e *Engine) saveReceipt(ctx context.Context, k *keeper, r *Receipt) error {
 	if err != nil {
 		return fmt.Errorf("sign the receipt: %w", err)
 	}
-	statement, err := canonical(r.Statement)
+	statement, err := canonical(&r.Statement)
 	if err != nil {
 		return fmt.Errorf("sign the receipt: %w", err)
 	}
@@ -300,8 +291,8 @@ func (e *Engine) saveReceipt(ctx context.Context, k *keeper, r *Receipt) error {
 	return nil
 }
 
-// lastReceipt is the newest receipt before a run, nil when there is none.
-func (e *Engine) lastReceipt(ctx context.Context, before int64) (*Receipt, []byte, error) {
+// lastStatement is that of the newest receipt before a run, with the receipt's document; nil when there is none.
+func (e *Engine) lastStatement(ctx context.Context, before int64) (*Statement, []byte, error) {
 	kept, err := e.Ledger.Receipts(ctx, e.Connection.ID, 2)
 	if err != nil {
 		return nil, nil, err
@@ -310,13 +301,27 @@ func (e *Engine) lastReceipt(ctx context.Context, before int64) (*Receipt, []byt
 		if k.RunID >= before {
 			continue
 		}
-		r := &Receipt{}
-		if err := json.Unmarshal(k.Document, r); err != nil {
+		st, err := statementOf(k.Document)
+		if err != nil {
 			return nil, nil, fmt.Errorf("read the receipt of run %d: %w", k.RunID, err)
 		}
-		return r, k.Document, nil
+		return st, k.Document, nil
 	}
 	return nil, nil, nil
+}
+
+// statementOf reads the statement of a document we wrote, and nothing else of it: buckets are most of a receipt. In canonical form the statement is
+// the last member, and its name with quotes around it and an object behind it cannot be within a string.
+func statementOf(document []byte) (*Statement, error) {
+	_, text, found := bytes.Cut(document, []byte(`,"statement":{`))
+	if !found || len(text) == 0 {
+		return nil, ErrReceipt
+	}
+	st := &Statement{}
+	if err := json.Unmarshal(append([]byte{'{'}, text[:len(text)-1]...), st); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrReceipt, err)
+	}
+	return st, nil
 }
 
 // adjacent reports whether no run of the connection lies between two: one that failed, adopted or undid writes the ledger and no receipt.

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 
 	"github.com/edfisync/edfisync/schema"
@@ -75,11 +74,11 @@ func (e *Engine) VerifyReceipt(ctx context.Context, r *Receipt, ids int) (*Recei
 	p := newProgress(e.Progress)
 	defer p.stop()
 	p.phase("read", "")
-	dir, err := os.MkdirTemp(o.WorkDir, "verify-*")
+	dir, err := newWorkspace(o.WorkDir, "verify-*")
 	if err != nil {
-		return nil, fmt.Errorf("make a directory for spools: %w", err)
+		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer dir.remove()
 	rd := e.newReading(o, dir, p)
 	out := &ReceiptVerification{Run: r.Statement.Run}
 	for _, st := range r.Statement.Resources {

@@ -31,7 +31,7 @@ type Resynced struct {
 //	the id under another key | an entry of that key: the run moves it back
 //	nothing                  | missing: the run creates it
 //	something it does not show to these credentials | as it is
-func (e *Engine) resync(ctx context.Context, o Options, k *keeper, dir string, p *progress) (*Resynced, error) {
+func (e *Engine) resync(ctx context.Context, o Options, k *keeper, dir *workspace, p *progress) (*Resynced, error) {
 	if e.Reader == nil {
 		return nil, errors.New("resync needs an Engine with a Reader")
 	}

@@ -6,14 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	gosync "sync"
 	"time"
 
 	"github.com/edfisync/edfisync/internal/failpoint"
-	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -94,7 +91,7 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 		return err
 	}
 	failpoint.Reach(failpoint.SpoolsAfter, "", "")
-	defer os.RemoveAll(dir)
+	defer dir.remove()
 	if o.Resync {
 		if s.Resynced, err = e.resync(ctx, o, k, dir, p); err != nil {
 			return err
@@ -197,30 +194,6 @@ func (e *Engine) decidedPlan(ctx context.Context, o Options, k *keeper, sc *scop
 	return plan, e.saveHolds(ctx, k, sc, found, plan)
 }
 
-// spoolDir makes the directory for a run's spools and removes what killed runs of the connection left: the lease says that none of them is
-// alive.
-func (e *Engine) spoolDir(workDir string) (string, error) {
-	if workDir == "" {
-		workDir = os.TempDir()
-	}
-	name := schema.NewHasher(e.Keys.HashMAC()).Sum([]byte("spools")) // no two connections share a key
-	prefix := fmt.Sprintf("edfisync-run-%x-", name[:6])
-	left, err := filepath.Glob(filepath.Join(workDir, prefix+"*"))
-	if err != nil {
-		return "", fmt.Errorf("look for spools of earlier runs: %w", err)
-	}
-	for _, dir := range left {
-		if err := os.RemoveAll(dir); err != nil {
-			return "", fmt.Errorf("remove the spools of an earlier run: %w", err)
-		}
-	}
-	dir, err := os.MkdirTemp(workDir, prefix+"*")
-	if err != nil {
-		return "", fmt.Errorf("make a directory for spools: %w", err)
-	}
-	return dir, nil
-}
-
 // close writes the end of the run. A run that failed leaves a state the next one continues from: intents without an answer stay in the
 // journal (I3).
 func (e *Engine) close(ctx context.Context, k *keeper, s *Summary, err error) error {
@@ -289,11 +262,11 @@ func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(o.WorkDir, "plan-*")
+	dir, err := newWorkspace(o.WorkDir, "plan-*")
 	if err != nil {
-		return nil, fmt.Errorf("make a directory for spools: %w", err)
+		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer dir.remove()
 	p.phase("scan", "")
 	d := &describer{e: e, limit: details}
 	scan := &scanner{e: e, o: o, scope: sc, dir: dir, report: p.scanned, problems: d.invalid}

@@ -61,7 +61,7 @@ type scanner struct {
 	e        *Engine
 	o        Options
 	scope    *scope
-	dir      string
+	dir      *workspace
 	problems problemSink
 	mark     string // watermark of the snapshot (I10)
 	sample   sample // of live entries, to look at the target by
@@ -146,7 +146,7 @@ func closeAll(rs []*scanned) {
 }
 
 // newScanned returns what nothing was found of yet.
-func newScanned(r *scoped, index int, dir string, seal Sealer) *scanned {
+func newScanned(r *scoped, index int, dir *workspace, seal Sealer) *scanned {
 	return &scanned{
 		scoped: r, index: index, table: newTable(0),
 		fresh:   newSpool(dir, r.Path+"#fresh", seal),

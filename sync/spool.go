@@ -24,7 +24,7 @@ const spoolSegment = 256 << 10
 // spool is an append-only file of sealed segments: records that differ from the ledger, kept from the scan until they are sent. Payloads
 // are never on disk in clear. It is deleted with close. Not safe for concurrent use; reading follows writing.
 type spool struct {
-	dir    string
+	dir    *workspace
 	name   string
 	seal   Sealer
 	file   *os.File
@@ -34,7 +34,7 @@ type spool struct {
 	count  int64
 }
 
-func newSpool(dir, name string, seal Sealer) *spool {
+func newSpool(dir *workspace, name string, seal Sealer) *spool {
 	return &spool{dir: dir, name: name, seal: seal}
 }
 
@@ -91,9 +91,9 @@ func (s *spool) flush() error {
 	}
 	failpoint.Reach(failpoint.SpoolBefore, "", "")
 	if s.file == nil {
-		f, err := os.CreateTemp(s.dir, "spool-*")
+		f, err := s.dir.file()
 		if err != nil {
-			return fmt.Errorf("create spool in %s: %w", s.dir, err)
+			return fmt.Errorf("create a spool: %w", err)
 		}
 		s.file, s.out = f, bufio.NewWriterSize(f, 64<<10)
 	}

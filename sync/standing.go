@@ -33,7 +33,7 @@ type rows struct {
 
 // standing reads every row of the scope from one snapshot, for its natural key only. A scan that is not complete is an error: a record whose row
 // was not seen would look as if nobody wanted it (I5c).
-func (e *Engine) standing(ctx context.Context, o Options, sc *scope, dir string, p *progress) ([]*standingRows, error) {
+func (e *Engine) standing(ctx context.Context, o Options, sc *scope, dir *workspace, p *progress) ([]*standingRows, error) {
 	snapshot, err := e.Source.Begin(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open a snapshot of the source: %w", err)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"os"
 	"slices"
 
 	"github.com/edfisync/edfisync/schema"
@@ -81,7 +80,7 @@ func (e *Engine) Undo(ctx context.Context, uo UndoOptions) (*Undo, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer os.RemoveAll(dir)
+		defer dir.remove()
 		u, err := e.newUndoing(ctx, o, uo, dir)
 		if err != nil {
 			return nil, err
@@ -96,7 +95,7 @@ func (e *Engine) Undo(ctx context.Context, uo UndoOptions) (*Undo, error) {
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
+		defer dir.remove()
 		u, err := e.newUndoing(ctx, o, uo, dir)
 		if err != nil {
 			return err
@@ -116,7 +115,7 @@ type undoing struct {
 	uo    UndoOptions
 	scope *scope
 	index map[string]int // resource path → index in scope
-	dir   string
+	dir   *workspace
 	found []*scanned
 	pasts pasts
 	ops   []syncdb.PlanOp // what the next run would do again
@@ -124,7 +123,7 @@ type undoing struct {
 }
 
 // newUndoing plans: history to pasts, pasts to calls.
-func (e *Engine) newUndoing(ctx context.Context, o Options, uo UndoOptions, dir string) (*undoing, error) {
+func (e *Engine) newUndoing(ctx context.Context, o Options, uo UndoOptions, dir *workspace) (*undoing, error) {
 	sc, err := newScope(e.Model, e.Source.Queries(), e.Dependencies)
 	if err != nil {
 		return nil, err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 
@@ -77,11 +76,11 @@ func (e *Engine) Verify(ctx context.Context, vo VerifyOptions) (*Verification, e
 	p := newProgress(e.Progress)
 	defer p.stop()
 	p.phase("read", "")
-	dir, err := os.MkdirTemp(o.WorkDir, "verify-*")
+	dir, err := newWorkspace(o.WorkDir, "verify-*")
 	if err != nil {
-		return nil, fmt.Errorf("make a directory for spools: %w", err)
+		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer dir.remove()
 	v := &verifier{e: e, vo: vo, rd: e.newReading(o, dir, p), out: &Verification{Mode: "full"}}
 	resources, err := e.readable(ctx, vo.Resources)
 	if err != nil {
