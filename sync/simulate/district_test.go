@@ -445,9 +445,9 @@ func (d *district) move(r *row, rng *rand.Rand) string {
 	return d.label(r) + " to " + d.label(r.parents[slot])
 }
 
-// above reports whether r is p or an ancestor of p: moving r below p would close a circle.
+// above reports whether r is p or an ancestor of p, or has the key of one: moving r below p would close a circle.
 func (d *district) above(r, p *row) bool {
-	return p != nil && (p == r || slices.ContainsFunc(p.parents, func(q *row) bool { return d.above(r, q) }))
+	return p != nil && (p == r || p.kind == r.kind && d.record(p, true).key == d.record(r, true).key || slices.ContainsFunc(p.parents, func(q *row) bool { return d.above(r, q) }))
 }
 
 // healAll makes every row valid, every key the key of one row, and lets every row refer to rows that are there.

@@ -160,10 +160,34 @@ func (w *world) expect(c *connection, expect []*expectation) {
 func (c *connection) owns(x *rec) bool { return slices.Contains(c.d.rows[x.row.kind], x.row) }
 
 // spoiled reports whether another client changed or deleted the record of a row and the row says what it did before: nobody may have noticed.
-// A row that changed is sent, and sets the record right.
+// A row that changed is sent, and sets the record right; one that only follows the key of its parent is not.
 func (w *world) spoiled(k *compiledKind, x *rec) bool {
-	then := w.tainted[k.path+" "+x.key]
-	return then != nil && maps.Equal(then, k.payload(x, w.fold))
+	now := k.payload(x, w.fold)
+	if then := w.tainted[k.path+" "+x.key]; then != nil && maps.Equal(then, now) {
+		return true
+	}
+	for _, c := range w.conns {
+		if !c.owns(x) {
+			continue
+		}
+		for key, rows := range c.ever[k.index] {
+			if then := w.tainted[k.path+" "+key]; rows[x.row.id] && key != x.key && then != nil && k.sameButParents(then, now) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// sameButParents reports whether two payloads differ in nothing but what comes from parents.
+func (c *compiledKind) sameButParents(a, b map[string]string) bool {
+	for i, col := range c.columns {
+		path := strings.TrimSuffix(col.path, "[]")
+		if c.columns[i].sort < inherited && a[path] != b[path] {
+			return false
+		}
+	}
+	return true
 }
 
 // alike reports whether rows with one key say the same.
@@ -256,7 +280,7 @@ func (w *world) refKey(k *compiledKind, slot int, h *held) string {
 			}
 		}
 		if k.path == "ed-fi/bellSchedules" && col.path == "classPeriodName" {
-			v = between(h.flat["classPeriods"], "classPeriodReference.classPeriodName:", " ")
+			v = between(h.flat["classPeriods"], foldIf(w.fold, "classPeriodReference.classPeriodName:"), " ")
 		}
 		if _, value, ok := strings.Cut(v, "#"); ok && parent.desc[i] != "" {
 			v = value
@@ -317,7 +341,7 @@ func (w *world) judgeLedger(ctx context.Context, c *connection, expect []*expect
 			w.violate("I2", "read the ledger: %v", err)
 		}
 		for key, x := range expect[k].must {
-			if _, ok := entries[key]; !ok && c.owns(x) && w.tainted[kind.path+" "+key] == nil {
+			if _, ok := entries[key]; !ok && c.owns(x) && w.tainted[kind.path+" "+key] == nil && !w.spoiled(kind, x) {
 				w.violate("I2", "the ledger of %s does not have %s %s", c.d.tag, kind.path, key)
 			}
 		}

@@ -216,15 +216,10 @@ func (w *world) meddle(c *connection, e event) {
 		return
 	}
 	h := all[rng.IntN(len(all))]
-	w.mu.Lock()
-	if w.tainted[k.path+" "+h.key] == nil {
-		w.tainted[k.path+" "+h.key] = h.flat // what our last call made it
-	}
-	w.meddled = true
-	w.mu.Unlock()
 	if rng.IntN(2) == 0 {
 		a := w.other(http.MethodDelete, k.path+"/"+h.id, nil)
 		w.note("  another client deletes %s %s: %d", k.path, h.key, a.status)
+		w.taint(k, h, a)
 		return
 	}
 	body := h.body
@@ -233,6 +228,24 @@ func (w *world) meddle(c *connection, e event) {
 	}
 	a := w.other(http.MethodPut, k.path+"/"+h.id, body)
 	w.note("  another client changes %s %s: %d", k.path, h.key, a.status)
+	w.taint(k, h, a)
+}
+
+// taint notes that another client changed or deleted a record, and what our last call had made of it.
+func (w *world) taint(k *compiledKind, was *held, a answer) {
+	if a.status >= 300 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.meddled = true
+	r := w.records[was.id]
+	if at := k.path + " " + was.key; w.tainted[at] == nil || r == nil || !r.foreign {
+		w.tainted[at] = was.flat
+	}
+	if r != nil {
+		r.foreign = true
+	}
 }
 
 func (w *world) has(all []*held, key string) bool {

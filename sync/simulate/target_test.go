@@ -21,6 +21,7 @@ type known struct {
 	claims  map[string]bool
 	sent    [][]byte // what it was sent as
 	born    time.Time
+	foreign bool // another client changed it since our last write
 }
 
 // serve lets the target answer at once.
@@ -109,7 +110,7 @@ func (w *world) remember(p *process, c *callInfo, body []byte, a *answer, f faul
 		w.changed++
 	}
 	if c.method == http.MethodPut && a.status < 300 && w.records[c.id] != nil {
-		w.records[c.id].sent = append(w.records[c.id].sent, body)
+		w.records[c.id].sent, w.records[c.id].foreign = append(w.records[c.id].sent, body), false
 	}
 	switch {
 	case c.method == http.MethodPost && (a.status == 200 || a.status == 201):
@@ -124,7 +125,7 @@ func (w *world) remember(p *process, c *callInfo, body []byte, a *answer, f faul
 				k.creator = p.conn.d.tag
 			}
 		}
-		k.sent = append(k.sent, body)
+		k.sent, k.foreign = append(k.sent, body), false
 		if a.status == 200 && f != noFault && f != slow {
 			k.claims[p.conn.d.tag] = true // nobody can tell this answer from that of a create
 		}
