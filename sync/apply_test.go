@@ -20,7 +20,7 @@ func (w *world) save() *sync.SavedPlan {
 		w.t.Fatal(err)
 	}
 	w.front.take()
-	if _, err := w.ledger.DecidePlan(w.t.Context(), w.conn.ID, saved.ID, []syncdb.PlanState{syncdb.PlanOpen}, syncdb.PlanApproved, "ada", "apply"); err != nil {
+	if _, err := w.ledger.DecidePlan(w.t.Context(), w.conn.ID, saved.ID, syncdb.Decision{From: []syncdb.PlanState{syncdb.PlanOpen}, To: syncdb.PlanApproved, Who: "ada", Why: "apply"}); err != nil {
 		w.t.Fatal(err)
 	}
 	return saved

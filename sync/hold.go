@@ -103,7 +103,7 @@ func (e *Engine) saveHolds(ctx context.Context, k *keeper, s *scope, found []*sc
 		if err != nil {
 			return fmt.Errorf("keep what is held: %w", err)
 		}
-		part.Hold, part.Ops = h.ID, h.Ops
+		part.Hold, part.Edition, part.Ops = h.ID, h.Edition, h.Ops
 	}
 	open, err := e.Ledger.Plans(ctx, e.Connection.ID, syncdb.PlanFilter{Kind: syncdb.PlanHold, States: []syncdb.PlanState{syncdb.PlanOpen}})
 	if err != nil {

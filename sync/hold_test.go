@@ -39,7 +39,7 @@ func (w *world) oneHold(state syncdb.PlanState) syncdb.Plan {
 func (w *world) decide(to syncdb.PlanState) syncdb.Plan {
 	w.t.Helper()
 	h := w.oneHold(syncdb.PlanOpen)
-	h, err := w.ledger.DecidePlan(w.t.Context(), w.conn.ID, h.ID, []syncdb.PlanState{syncdb.PlanOpen}, to, "ada", "the test says so")
+	h, err := w.ledger.DecidePlan(w.t.Context(), w.conn.ID, h.ID, syncdb.Decision{From: []syncdb.PlanState{syncdb.PlanOpen}, To: to, Who: "ada", Why: "the test says so"})
 	if err != nil {
 		w.t.Fatal(err)
 	}

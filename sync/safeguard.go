@@ -112,7 +112,8 @@ type HeldPart struct {
 	Rule     Rule   `json:"rule"`
 	Reason   string `json:"reason"` // with counts; no student values
 	Ops      int64  `json:"ops"`
-	Hold     int64  `json:"hold,omitempty"` // its number in the ledger; 0 = it is not approved with a hold
+	Hold     int64  `json:"hold,omitempty"`    // its number in the ledger; 0 = it is not approved with a hold
+	Edition  int64  `json:"edition,omitempty"` // of the hold's calls: what a decision is about
 	verb     syncdb.Verb
 	counts   map[string]int64 // ops by resource
 }

@@ -54,7 +54,7 @@ type ledger interface {
 	Issues(ctx context.Context, connID int64, openOnly bool) ([]syncdb.Issue, error)
 	Problems(ctx context.Context, connID int64, f syncdb.ProblemFilter) ([]syncdb.Problem, error)
 	Cancel(ctx context.Context, connID int64) error
-	DecidePlan(ctx context.Context, connID, id int64, from []syncdb.PlanState, to syncdb.PlanState, who, why string) (syncdb.Plan, error)
+	DecidePlan(ctx context.Context, connID, id int64, decision syncdb.Decision) (syncdb.Plan, error)
 	RetryProblems(ctx context.Context, connID int64, f syncdb.ProblemFilter) (int, error)
 	ProblemLinks(ctx context.Context, connID int64, fn func(syncdb.ProblemLink) error) error
 	Attempts(ctx context.Context, connID int64, resource string, key syncdb.Hash, fn func(*syncdb.Attempt) error) error

@@ -37,6 +37,18 @@ type PlanStateError struct {
 
 func (e *PlanStateError) Error() string { return fmt.Sprintf("plan %d is %s already", e.ID, e.State) }
 
+// PlanEditionError says that the ops of a plan were replaced since it was looked at.
+type PlanEditionError struct {
+	ID      int64
+	Asked   int64 // the edition that was looked at
+	Edition int64 // the one it is by now; 0 = its ops are not kept any more
+	Ops     int64 // of that
+}
+
+func (e *PlanEditionError) Error() string {
+	return fmt.Sprintf("plan %d is not what it was: edition %d was looked at, it is now edition %d with %d ops", e.ID, e.Asked, e.Edition, e.Ops)
+}
+
 // BusyError says that another process runs for this connection.
 type BusyError struct {
 	Holder string

@@ -46,6 +46,7 @@ type Plan struct {
 	Rule         string          `json:"rule,omitempty"`     // hold: the safeguard, a stable code: "delete-percent", "empty-source", "target-reset"
 	Reason       string          `json:"reason,omitempty"`   // the same for a person, with counts; no student values
 	Config       string          `json:"config,omitempty"`   // version of configuration and mapping it was made under
+	Edition      int64           `json:"edition"`            // +1 whenever its ops are replaced by others: what a person has looked at; 0 = its ops are not kept any more
 	Ops          int64           `json:"ops"`
 	Counts       json.RawMessage `json:"counts,omitempty"` // by resource and verb
 	CreatedAt    time.Time       `json:"createdAt"`
@@ -75,6 +76,15 @@ type PlanFilter struct {
 	Limit  int // newest first; 0 = all
 }
 
+// Decision is what a person says about a plan.
+type Decision struct {
+	From    []PlanState // the states it may be in; it is refused in any other (F63)
+	To      PlanState   // approved, discarded, or open again
+	Edition int64       // of the plan that was looked at: another one is refused (I8); 0 = whichever it is by now
+	Who     string      // a name for the audit
+	Why     string      // kept with the plan
+}
+
 // Compare orders ops as a plan gives them out: by step, then by key.
 func (o *PlanOp) Compare(p *PlanOp) int {
 	return cmp.Or(cmp.Compare(o.Step, p.Step), bytes.Compare(o.KeyHash[:], p.KeyHash[:]), cmp.Compare(o.Resource, p.Resource),
@@ -82,31 +92,35 @@ func (o *PlanOp) Compare(p *PlanOp) int {
 }
 
 // Decide returns the plan after a person's decision and the audit row of it, whose Connection is still to be set. It returns a
-// *PlanStateError when the plan is in none of the states from.
-func (p *Plan) Decide(from []PlanState, to PlanState, who, why string, now time.Time) (Plan, AuditRow, error) {
-	verb := map[PlanState]string{PlanApproved: "approve", PlanDiscarded: "discard", PlanOpen: "reopen"}[to]
+// *PlanStateError when the plan is in none of the states the decision is about, and a *PlanEditionError when its ops are not those any more.
+func (p *Plan) Decide(d Decision, now time.Time) (Plan, AuditRow, error) {
+	verb := map[PlanState]string{PlanApproved: "approve", PlanDiscarded: "discard", PlanOpen: "reopen"}[d.To]
 	if verb == "" {
-		return Plan{}, AuditRow{}, fmt.Errorf("a person cannot make a plan %q", to)
+		return Plan{}, AuditRow{}, fmt.Errorf("a person cannot make a plan %q", d.To)
 	}
-	if who == "" {
+	if d.Who == "" {
 		return Plan{}, AuditRow{}, errors.New("nobody is named who decides")
 	}
-	if !slices.Contains(from, p.State) {
+	if !slices.Contains(d.From, p.State) {
 		return Plan{}, AuditRow{}, &PlanStateError{ID: p.ID, State: p.State}
+	}
+	if d.Edition != 0 && d.Edition != p.Edition {
+		return Plan{}, AuditRow{}, &PlanEditionError{ID: p.ID, Asked: d.Edition, Edition: p.Edition, Ops: p.Ops}
 	}
 	detail, err := json.Marshal(struct {
 		From     PlanState `json:"from"`
+		Edition  int64     `json:"edition"`
 		Ops      int64     `json:"ops"`
 		Resource string    `json:"resource,omitempty"`
 		Rule     string    `json:"rule,omitempty"`
 		Why      string    `json:"why,omitempty"`
-	}{p.State, p.Ops, p.Resource, p.Rule, why})
+	}{p.State, p.Edition, p.Ops, p.Resource, p.Rule, d.Why})
 	if err != nil {
 		return Plan{}, AuditRow{}, err
 	}
 	after := *p
-	after.State, after.DecidedAt, after.DecidedBy, after.Why = to, now, who, why
-	return after, AuditRow{Who: who, Action: string(p.Kind) + "." + verb, Object: fmt.Sprintf("%s %d", p.Kind, p.ID), Detail: detail}, nil
+	after.State, after.DecidedAt, after.DecidedBy, after.Why = d.To, now, d.Who, d.Why
+	return after, AuditRow{Who: d.Who, Action: string(p.Kind) + "." + verb, Object: fmt.Sprintf("%s %d", p.Kind, p.ID), Detail: detail}, nil
 }
 
 // Close returns the plan as a run leaves it: applied by that run, released or stale. Closing it again the same way changes nothing. It

@@ -1,8 +1,10 @@
 package syncdb
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"database/sql"
 	"encoding/binary"
 	"errors"
@@ -14,7 +16,7 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-const planColumns = `id, connection_id, kind, state, run_id, resource, verb, rule, reason, config, edition, ops, counts, created_at,
+const planColumns = `id, connection_id, kind, state, run_id, resource, verb, rule, reason, config, edition, digest, ops, counts, created_at,
 	updated_at, decided_at, decided_by, why, applied_run`
 
 type planRow struct {
@@ -29,6 +31,7 @@ type planRow struct {
 	Reason       string         `db:"reason"`
 	Config       string         `db:"config"`
 	Edition      int64          `db:"edition"`
+	Digest       []byte         `db:"digest"`
 	Ops          int64          `db:"ops"`
 	Counts       sql.NullString `db:"counts"`
 	CreatedAt    sql.NullInt64  `db:"created_at"`
@@ -42,7 +45,7 @@ type planRow struct {
 func (r *planRow) plan() Plan {
 	return Plan{
 		ID: r.ID, ConnectionID: r.ConnectionID, Kind: PlanKind(r.Kind), State: PlanState(r.State), RunID: r.RunID, Resource: r.Resource,
-		Verb: r.Verb, Rule: r.Rule, Reason: r.Reason, Config: r.Config, Ops: r.Ops, Counts: raw(r.Counts), CreatedAt: instant(r.CreatedAt),
+		Verb: r.Verb, Rule: r.Rule, Reason: r.Reason, Config: r.Config, Edition: r.Edition, Ops: r.Ops, Counts: raw(r.Counts), CreatedAt: instant(r.CreatedAt),
 		UpdatedAt: instant(r.UpdatedAt), DecidedAt: instant(r.DecidedAt), DecidedBy: r.DecidedBy, Why: r.Why, AppliedRun: r.AppliedRun,
 	}
 }
@@ -76,10 +79,16 @@ func (d *DB) SaveHold(ctx context.Context, l Lease, p Plan, ops iter.Seq2[PlanOp
 			if err != nil {
 				return err
 			}
-			saved.Edition++
-			n, err := d.savePlanOps(ctx, tx, c, saved.ID, saved.Edition, reader)
+			edition := saved.Edition
+			if had {
+				edition++
+			}
+			n, digest, err := d.savePlanOps(ctx, tx, c, saved.ID, edition, reader)
 			if err != nil {
 				return err
+			}
+			if had && bytes.Equal(digest, saved.Digest) {
+				edition = saved.Edition // the same ops: whoever looked at them has seen them (I8)
 			}
 			state := PlanOpen
 			if n == 0 {
@@ -88,11 +97,11 @@ func (d *DB) SaveHold(ctx context.Context, l Lease, p Plan, ops iter.Seq2[PlanOp
 				}
 				state, p.Counts = PlanReleased, nil
 			}
-			if _, err := d.exec(ctx, tx, `DELETE FROM plan_segment WHERE plan_id = ? AND edition <> ?`, saved.ID, saved.Edition); err != nil {
+			if _, err := d.exec(ctx, tx, `DELETE FROM plan_segment WHERE plan_id = ? AND edition <> ?`, saved.ID, edition); err != nil {
 				return err
 			}
-			return tx.GetContext(ctx, &saved, d.bind(`UPDATE plan SET state = ?, reason = ?, config = ?, edition = ?, ops = ?, counts = ?,
-				updated_at = `+w.now+` WHERE id = ? RETURNING `+planColumns), string(state), p.Reason, p.Config, saved.Edition, n,
+			return tx.GetContext(ctx, &saved, d.bind(`UPDATE plan SET state = ?, reason = ?, config = ?, edition = ?, digest = ?, ops = ?, counts = ?,
+				updated_at = `+w.now+` WHERE id = ? RETURNING `+planColumns), string(state), p.Reason, p.Config, edition, digest, n,
 				nullable(p.Counts), d.now(), saved.ID)
 		})
 	}
@@ -127,11 +136,11 @@ func (d *DB) SavePlan(ctx context.Context, connID int64, p Plan, ops iter.Seq2[P
 			if err := d.insertPlan(ctx, tx, c, &p, &saved); err != nil {
 				return err
 			}
-			n, err := d.savePlanOps(ctx, tx, c, saved.ID, saved.Edition, reader)
+			n, digest, err := d.savePlanOps(ctx, tx, c, saved.ID, saved.Edition, reader)
 			if err != nil {
 				return err
 			}
-			return tx.GetContext(ctx, &saved, d.bind(`UPDATE plan SET ops = ? WHERE id = ? RETURNING `+planColumns), n, saved.ID)
+			return tx.GetContext(ctx, &saved, d.bind(`UPDATE plan SET ops = ?, digest = ? WHERE id = ? RETURNING `+planColumns), n, digest, saved.ID)
 		})
 	}
 	if err != nil {
@@ -155,24 +164,52 @@ func (d *DB) insertPlan(ctx context.Context, tx *sqlx.Tx, c connection, p *Plan,
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 0, ?, ?, ?, ?, `+now+`, `+now+`, `+decided+`) RETURNING `+planColumns), args...)
 }
 
-// savePlanOps writes the ops in sealed segments and returns how many there were. Memory is that of one part.
-func (d *DB) savePlanOps(ctx context.Context, tx *sqlx.Tx, c connection, plan, edition int64, ops *opReader) (n int64, err error) {
+// savePlanOps writes the ops in sealed segments and returns how many there were, and their digest. Memory is that of one part.
+func (d *DB) savePlanOps(ctx context.Context, tx *sqlx.Tx, c connection, plan, edition int64, ops *opReader) (n int64, digest []byte, err error) {
+	var sum opsDigest
 	for at := (planPlace{plan: plan, edition: edition}); len(ops.part) > 0; at.part++ {
 		at.seq = 0
 		for segment := range slices.Chunk(ops.part, planSegment) {
 			sealed := c.ring.Seal(nil, appendPlanOps(nil, segment), c.planAAD(at))
 			if _, err := d.exec(ctx, tx, `INSERT INTO plan_segment (plan_id, edition, part, seq, ops, body_sealed) VALUES (?, ?, ?, ?, ?, ?)`,
 				at.plan, at.edition, at.part, at.seq, len(segment), sealed); err != nil {
-				return 0, fmt.Errorf("write ops: %w", err)
+				return 0, nil, fmt.Errorf("write ops: %w", err)
 			}
 			at.seq++
 		}
+		for i := range ops.part {
+			sum.add(&ops.part[i])
+		}
 		n += int64(len(ops.part))
 		if err := ops.fill(); err != nil {
-			return 0, err
+			return 0, nil, err
 		}
 	}
-	return n, nil
+	return n, sum.bytes(), nil
+}
+
+// opsDigest is the sum of hashes of ops: the same for the same ops in whatever order they come. It tells editions of a plan apart; it is no
+// proof against somebody who writes to the ledger, which the seals are.
+type opsDigest [4]uint64
+
+func (s *opsDigest) add(o *PlanOp) {
+	text := append(make([]byte, 0, 160), o.Resource...)
+	text = append(text, 0, byte(o.Verb))
+	for _, h := range [...]Hash{o.KeyHash, o.OldKeyHash, o.SourceHash, o.OldRecord, o.NewRecord} {
+		text = append(text, h[:]...)
+	}
+	hash := sha256.Sum256(text)
+	for i := range s {
+		s[i] += binary.BigEndian.Uint64(hash[8*i:])
+	}
+}
+
+func (s *opsDigest) bytes() []byte {
+	var b []byte
+	for _, n := range s {
+		b = binary.BigEndian.AppendUint64(b, n)
+	}
+	return b
 }
 
 // opReader reads ops a part at a time. The first part is read before the transaction, and few plans have another, so the ledger is not kept from
@@ -367,10 +404,10 @@ func (p *planPartReader) next(ctx context.Context) error {
 	return err
 }
 
-// DecidePlan lets a person approve, discard or reopen a plan that is in one of the states from. The change and its audit row are one
-// transaction: without the row nothing is decided (I16). It returns a *PlanStateError, which names the state the plan is in, when somebody
-// else was first (F63), and ErrNotFound when the connection has no such plan. who is a name for the audit; why is kept with the plan.
-func (d *DB) DecidePlan(ctx context.Context, connID, id int64, from []PlanState, to PlanState, who, why string) (Plan, error) {
+// DecidePlan lets a person approve, discard or reopen a plan. The change and its audit row are one transaction: without the row nothing is
+// decided (I16). It returns a *PlanStateError, which names the state the plan is in, when somebody else was first (F63), a *PlanEditionError
+// when a run has replaced the ops the person looked at (I8), and ErrNotFound when the connection has no such plan.
+func (d *DB) DecidePlan(ctx context.Context, connID, id int64, decision Decision) (Plan, error) {
 	c, err := d.connection(ctx, connID)
 	var decided planRow
 	if err == nil {
@@ -383,13 +420,13 @@ func (d *DB) DecidePlan(ctx context.Context, connID, id int64, from []PlanState,
 			if err != nil {
 				return err
 			}
-			if to == PlanOpen && row.Kind == string(PlanHold) {
+			if decision.To == PlanOpen && row.Kind == string(PlanHold) {
 				if err := d.onlyHold(ctx, tx, &row); err != nil {
 					return err
 				}
 			}
 			was := row.plan()
-			after, audit, err := was.Decide(from, to, who, why, now)
+			after, audit, err := was.Decide(decision, now)
 			if err != nil {
 				return err
 			}

@@ -141,7 +141,7 @@ func TestDecisionThatCannotBeAuditedIsNotTaken(t *testing.T) {
 			} {
 				_, err = raw.ExecContext(ctx, damage.how)
 				ok(t, err)
-				_, err = db.DecidePlan(ctx, conn.ID, p.ID, []syncdb.PlanState{syncdb.PlanOpen}, syncdb.PlanApproved, "ada", "")
+				_, err = db.DecidePlan(ctx, conn.ID, p.ID, syncdb.Decision{From: []syncdb.PlanState{syncdb.PlanOpen}, To: syncdb.PlanApproved, Who: "ada"})
 				if err == nil || !strings.Contains(err.Error(), damage.error) {
 					t.Errorf("decision after %s: got %v, want an error about the audit", damage.how, err)
 				}

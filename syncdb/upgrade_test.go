@@ -192,7 +192,7 @@ func keepSomething(t *testing.T, db *syncdb.DB, conn int64, l syncdb.Lease) {
 	held, err := db.SaveHold(ctx, l, syncdb.Plan{Resource: "ed-fi/students", Verb: syncdb.Delete, Rule: "delete-percent"},
 		func(yield func(syncdb.PlanOp, error) bool) { yield(op, nil) })
 	ok(t, err)
-	_, err = db.DecidePlan(ctx, conn, held.ID, []syncdb.PlanState{syncdb.PlanOpen}, syncdb.PlanApproved, "ada", "they left")
+	_, err = db.DecidePlan(ctx, conn, held.ID, syncdb.Decision{From: []syncdb.PlanState{syncdb.PlanOpen}, To: syncdb.PlanApproved, Who: "ada", Why: "they left"})
 	ok(t, err)
 	ok(t, db.SaveAttempts(ctx, l, []syncdb.Attempt{{Op: 1, Resource: "ed-fi/students", Verb: syncdb.Create, KeyHash: mixed(1), Payload: []byte(`{}`)}}))
 	ok(t, db.SetTarget(ctx, l, syncdb.TargetState{ChangeVersion: 17}))

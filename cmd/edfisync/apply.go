@@ -162,7 +162,7 @@ func (c *applyCmd) approve(ctx context.Context, o *opened, f planFile) error {
 		why = "edfisync apply"
 	}
 	from := []syncdb.PlanState{syncdb.PlanOpen, syncdb.PlanApproved} // approved: an apply before this one could not begin
-	_, err = o.ledger.DecidePlan(ctx, conn, f.ID, from, syncdb.PlanApproved, operator(), why)
+	_, err = o.ledger.DecidePlan(ctx, conn, f.ID, syncdb.Decision{From: from, To: syncdb.PlanApproved, Who: operator(), Why: why})
 	var decided *syncdb.PlanStateError
 	if errors.As(err, &decided) {
 		return usageError(fmt.Errorf("plan %d is %s: nothing was sent", f.ID, decided.State))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -29,9 +30,12 @@ calls that are in the hold: a record that changes afterwards is judged anew. Row
 Examples:
 
     edfisync holds
-    edfisync holds show 3 --ops 20
-    edfisync holds approve 3 --why "school 12 closed"
-    edfisync holds discard 3 --why "the export was cut off"`
+    edfisync holds show 3.1 --ops 20
+    edfisync holds approve 3.1 --why "school 12 closed"
+    edfisync holds discard 3.1 --why "the export was cut off"
+
+3.1 is the first edition of hold 3. A run that would hold other calls makes it 3.2, and then 3.1 is refused: nobody decides about calls they have not
+seen. 3 alone means the edition there is now.`
 }
 
 type holdsListCmd struct {
@@ -61,7 +65,7 @@ func (c *holdsListCmd) Run(ctx context.Context, a *app) error {
 		w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "HOLD\tSTATE\tRULE\tCALLS\tWHAT\tSINCE\tWHY")
 		for _, h := range holds {
-			fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", h.ID, h.State, h.Rule, grouped(h.Ops), whatIsHeld(h), when(h.CreatedAt), h.Reason)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", refTo(h), h.State, h.Rule, grouped(h.Ops), whatIsHeld(h), when(h.CreatedAt), h.Reason)
 		}
 		flush(w)
 		return nil
@@ -90,10 +94,37 @@ func verbWord(v syncdb.Verb) string {
 	}
 }
 
+// holdRef names a hold, or one edition of it: "3", "3.2".
+type holdRef struct {
+	ID      int64
+	Edition int64 // 0 = whichever there is
+}
+
+// UnmarshalText reads what is given on the command line.
+func (r *holdRef) UnmarshalText(text []byte) error {
+	id, edition, exact := strings.Cut(string(text), ".")
+	var err error
+	if r.ID, err = strconv.ParseInt(id, 10, 64); err == nil && exact {
+		r.Edition, err = strconv.ParseInt(edition, 10, 64)
+	}
+	if err != nil || r.ID <= 0 || exact && r.Edition <= 0 {
+		return fmt.Errorf("%q is not the number of a hold; want one as edfisync holds lists them, such as 3.1", text)
+	}
+	return nil
+}
+
+// refTo names the edition of a hold there is now.
+func refTo(h syncdb.Plan) string {
+	if h.Edition == 0 { // its calls are not kept any more
+		return strconv.FormatInt(h.ID, 10)
+	}
+	return fmt.Sprintf("%d.%d", h.ID, h.Edition)
+}
+
 type holdsShowCmd struct {
-	ID         int64  `arg:"" help:"Number of the hold."`
-	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
-	Ops        int    `default:"0" placeholder:"N" help:"Show N of its calls with natural and source keys. They are student data; the look is noted in the audit trail."`
+	Hold       holdRef `arg:"" help:"Number of the hold, such as 3.1."`
+	Connection string  `placeholder:"NAME" help:"Connection; not needed when there is only one."`
+	Ops        int     `default:"0" placeholder:"N" help:"Show N of its calls with natural and source keys. They are student data; the look is noted in the audit trail."`
 }
 
 // holdShown is one hold as show prints it.
@@ -116,7 +147,7 @@ func (c *holdsShowCmd) Run(ctx context.Context, a *app) error {
 		return usageError(errors.New("--ops: want 0 or more"))
 	}
 	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, conn syncdb.Connection) error {
-		h, err := holdByID(ctx, ledger, conn.ID, c.ID)
+		h, err := holdByRef(ctx, ledger, conn.ID, c.Hold)
 		if err != nil {
 			return err
 		}
@@ -186,8 +217,8 @@ func callsOf(ctx context.Context, ledger *syncdb.DB, conn int64, h syncdb.Plan, 
 }
 
 func (h holdShown) print(out io.Writer) {
-	fmt.Fprintf(out, "hold %d: %s, %s\n  rule: %s\n  why: %s\n  state: %s\n  opened by run %d, last looked at %s\n",
-		h.ID, whatIsHeld(h.Plan), counted(h.Ops, "call"), h.Rule, h.Reason, h.State, h.RunID, when(h.UpdatedAt))
+	fmt.Fprintf(out, "hold %s: %s, %s\n  rule: %s\n  why: %s\n  state: %s\n  opened by run %d, last looked at %s\n",
+		refTo(h.Plan), whatIsHeld(h.Plan), counted(h.Ops, "call"), h.Rule, h.Reason, h.State, h.RunID, when(h.UpdatedAt))
 	if h.DecidedBy != "" {
 		fmt.Fprintf(out, "  decided by %s on %s: %s\n", h.DecidedBy, when(h.DecidedAt), h.Why)
 	}
@@ -218,9 +249,9 @@ func (h holdShown) print(out io.Writer) {
 
 // decision is what approve, discard and reopen take.
 type decision struct {
-	ID         int64  `arg:"" help:"Number of the hold."`
-	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
-	Why        string `required:"" placeholder:"TEXT" help:"Why. It is kept with the hold and in the audit trail; no student data, please."`
+	Hold       holdRef `arg:"" help:"Number of the hold, such as 3.1."`
+	Connection string  `placeholder:"NAME" help:"Connection; not needed when there is only one."`
+	Why        string  `required:"" placeholder:"TEXT" help:"Why. It is kept with the hold and in the audit trail; no student data, please."`
 }
 
 type (
@@ -244,22 +275,27 @@ func (c *holdsReopenCmd) Run(ctx context.Context, a *app) error {
 	return c.decide(ctx, a, []syncdb.PlanState{syncdb.PlanApproved, syncdb.PlanDiscarded}, syncdb.PlanOpen, "the next run asks again about %s")
 }
 
-// decide writes a decision with who made it, when and why. A hold that somebody else decided about meanwhile stays as it is (F63).
+// decide writes a decision with who made it, when and why. A hold that somebody else decided about meanwhile stays as it is (F63), and so does
+// one whose calls a run replaced since they were looked at (I8).
 func (c *decision) decide(ctx context.Context, a *app, from []syncdb.PlanState, to syncdb.PlanState, text string) error {
 	if strings.TrimSpace(c.Why) == "" {
 		return usageError(errors.New("--why: say why"))
 	}
 	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, conn syncdb.Connection) error {
-		if _, err := holdByID(ctx, ledger, conn.ID, c.ID); err != nil {
+		seen, err := holdByRef(ctx, ledger, conn.ID, c.Hold)
+		if err != nil {
 			return err
 		}
-		h, err := ledger.DecidePlan(ctx, conn.ID, c.ID, from, to, operator(), c.Why)
+		h, err := ledger.DecidePlan(ctx, conn.ID, seen.ID, syncdb.Decision{From: from, To: to, Edition: seen.Edition, Who: operator(), Why: c.Why})
 		var state *syncdb.PlanStateError
+		var edition *syncdb.PlanEditionError
 		switch {
 		case errors.As(err, &state):
-			return usageError(fmt.Errorf("hold %d is %s: nothing was changed", c.ID, state.State))
+			return usageError(fmt.Errorf("hold %d is %s: nothing was changed", seen.ID, state.State))
+		case errors.As(err, &edition):
+			return usageError(replaced(seen.ID, edition.Edition, edition.Ops))
 		case errors.Is(err, syncdb.ErrHoldOpen):
-			return usageError(fmt.Errorf("hold %d cannot be reopened: a newer one of the same kind is open", c.ID))
+			return usageError(fmt.Errorf("hold %d cannot be reopened: a newer one of the same kind is open", seen.ID))
 		case err != nil:
 			return err
 		}
@@ -267,15 +303,27 @@ func (c *decision) decide(ctx context.Context, a *app, from []syncdb.PlanState, 
 			a.printJSON(h)
 			return nil
 		}
-		fmt.Fprintf(a.out, "hold %d is %s: "+text+"\n", h.ID, h.State, whatIsHeld(h)+" ("+counted(h.Ops, "call")+")")
+		fmt.Fprintf(a.out, "hold %s is %s: "+text+"\n", refTo(h), h.State, whatIsHeld(h)+" ("+counted(h.Ops, "call")+")")
 		return nil
 	})
 }
 
-func holdByID(ctx context.Context, ledger *syncdb.DB, conn, id int64) (syncdb.Plan, error) {
-	h, err := ledger.PlanByID(ctx, conn, id)
-	if errors.Is(err, syncdb.ErrNotFound) || err == nil && h.Kind != syncdb.PlanHold {
-		return h, usageError(fmt.Errorf("there is no hold %d; edfisync holds --all lists them", id))
+// holdByRef reads the hold somebody names. An edition that is not the one there is now is refused.
+func holdByRef(ctx context.Context, ledger *syncdb.DB, conn int64, ref holdRef) (syncdb.Plan, error) {
+	h, err := ledger.PlanByID(ctx, conn, ref.ID)
+	switch {
+	case errors.Is(err, syncdb.ErrNotFound) || err == nil && h.Kind != syncdb.PlanHold:
+		return h, usageError(fmt.Errorf("there is no hold %d; edfisync holds --all lists them", ref.ID))
+	case err == nil && ref.Edition != 0 && ref.Edition != h.Edition:
+		return h, usageError(replaced(h.ID, h.Edition, h.Ops))
 	}
 	return h, err
+}
+
+// replaced says that a hold has other calls than the edition that was named.
+func replaced(id, edition, ops int64) error {
+	if edition == 0 {
+		return fmt.Errorf("the calls of hold %d are not kept any more: nothing was changed", id)
+	}
+	return fmt.Errorf("hold %d is now %d.%d, with %s: nothing was changed; look at it again with edfisync holds show %d.%d", id, id, edition, counted(ops, "call"), id, edition)
 }

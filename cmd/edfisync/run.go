@@ -252,7 +252,7 @@ func writeSummary(out io.Writer, s *sync.Summary) {
 			fmt.Fprintln(out, "  ask the target's host what happened; then edfisync adopt, or edfisync run --resync")
 		}
 		if h.Hold != 0 {
-			fmt.Fprintf(out, "  look: edfisync holds show %d; then approve or discard it\n", h.Hold)
+			fmt.Fprintf(out, "  look: edfisync holds show %d.%d; then approve or discard it\n", h.Hold, h.Edition)
 		}
 	}
 	if s.Totals.Met > 0 {

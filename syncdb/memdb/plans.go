@@ -45,6 +45,9 @@ func (d *DB) SaveHold(ctx context.Context, l syncdb.Lease, p syncdb.Plan, ops it
 	}
 	h := c.plans[i]
 	h.State, h.Reason, h.Config, h.Counts, h.UpdatedAt = syncdb.PlanOpen, p.Reason, p.Config, slices.Clone(p.Counts), d.now()
+	if h.Edition == 0 || !sameOps(h.ops, all) {
+		h.Edition++
+	}
 	h.ops, h.Ops = all, int64(len(all))
 	if len(all) == 0 {
 		h.State, h.Counts = syncdb.PlanReleased, nil
@@ -72,7 +75,7 @@ func (d *DB) SavePlan(ctx context.Context, connID int64, p syncdb.Plan, ops iter
 		return syncdb.Plan{}, fmt.Errorf("save plan: no connection %d", connID)
 	}
 	d.lastPlan++
-	p.ID, p.ConnectionID, p.Ops, p.Counts, p.CreatedAt = d.lastPlan, connID, int64(len(all)), slices.Clone(p.Counts), d.now()
+	p.ID, p.ConnectionID, p.Edition, p.Ops, p.Counts, p.CreatedAt = d.lastPlan, connID, 1, int64(len(all)), slices.Clone(p.Counts), d.now()
 	p.UpdatedAt, p.DecidedAt = p.CreatedAt, time.Time{}
 	if p.DecidedBy != "" {
 		p.DecidedAt = p.CreatedAt
@@ -80,6 +83,14 @@ func (d *DB) SavePlan(ctx context.Context, connID int64, p syncdb.Plan, ops iter
 	saved := &plan{Plan: p, ops: all}
 	c.plans = append(c.plans, saved)
 	return saved.clone(), nil
+}
+
+// sameOps compares ops in order. Where an op stands in the plan does not matter.
+func sameOps(a, b []syncdb.PlanOp) bool {
+	return slices.EqualFunc(a, b, func(a, b syncdb.PlanOp) bool {
+		a.Step, b.Step = 0, 0
+		return a == b
+	})
 }
 
 func gather(ops iter.Seq2[syncdb.PlanOp, error]) ([]syncdb.PlanOp, error) {
@@ -167,7 +178,7 @@ func (d *DB) PlanOps(ctx context.Context, connID, id int64, fn func(syncdb.PlanO
 }
 
 // DecidePlan is syncdb.DB.DecidePlan.
-func (d *DB) DecidePlan(ctx context.Context, connID, id int64, from []syncdb.PlanState, to syncdb.PlanState, who, why string) (syncdb.Plan, error) {
+func (d *DB) DecidePlan(ctx context.Context, connID, id int64, decision syncdb.Decision) (syncdb.Plan, error) {
 	if err := ctx.Err(); err != nil {
 		return syncdb.Plan{}, err
 	}
@@ -178,13 +189,13 @@ func (d *DB) DecidePlan(ctx context.Context, connID, id int64, from []syncdb.Pla
 	if err != nil {
 		return syncdb.Plan{}, err
 	}
-	after, audit, err := p.Decide(from, to, who, why, d.now())
+	after, audit, err := p.Decide(decision, d.now())
 	if err != nil {
 		return syncdb.Plan{}, err
 	}
-	if to == syncdb.PlanOpen && p.Kind == syncdb.PlanHold {
+	if decision.To == syncdb.PlanOpen && p.Kind == syncdb.PlanHold {
 		for _, h := range c.plans {
-			if h != p && h.Kind == p.Kind && h.State == to && h.Resource == p.Resource && h.Verb == p.Verb && h.Rule == p.Rule {
+			if h != p && h.Kind == p.Kind && h.State == decision.To && h.Resource == p.Resource && h.Verb == p.Verb && h.Rule == p.Rule {
 				return syncdb.Plan{}, fmt.Errorf("decide plan %d: %w", id, syncdb.ErrHoldOpen)
 			}
 		}
@@ -227,7 +238,7 @@ func (d *DB) PurgePlans(ctx context.Context, connID int64, before time.Time) (n 
 	final := []syncdb.PlanState{syncdb.PlanApplied, syncdb.PlanReleased, syncdb.PlanStale}
 	for _, p := range d.connection(connID).plans {
 		if !p.purged && p.Kind != syncdb.PlanUndo && slices.Contains(final, p.State) && p.UpdatedAt.Before(before) && p.DecidedAt.Before(before) {
-			p.ops, p.purged = nil, true
+			p.ops, p.purged, p.Edition = nil, true, 0
 			n++
 		}
 	}

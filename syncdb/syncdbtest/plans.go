@@ -69,13 +69,14 @@ func plans(t *testing.T, w *world) {
 	}
 	first, err := w.SavePlan(ctx, w.conn, saved, some(planOp(2, "b"), planOp(1, "a")))
 	must(t, err)
-	saved.ID, saved.ConnectionID, saved.State, saved.Ops, saved.CreatedAt, saved.UpdatedAt = first.ID, w.conn, syncdb.PlanOpen, 2, w.clock.Now(), w.clock.Now()
+	saved.ID, saved.ConnectionID, saved.State, saved.Edition, saved.Ops = first.ID, w.conn, syncdb.PlanOpen, 1, 2
+	saved.CreatedAt, saved.UpdatedAt = w.clock.Now(), w.clock.Now()
 	diff(t, "saved plan", first, saved)
 	w.clock.advance(time.Minute)
 	undone := syncdb.Plan{Kind: syncdb.PlanUndo, State: syncdb.PlanDiscarded, RunID: 4711, DecidedBy: "ada", Why: "wrong school year"}
 	second, err := w.SavePlan(ctx, w.conn, undone, some())
 	must(t, err)
-	undone.ID, undone.ConnectionID, undone.CreatedAt, undone.UpdatedAt, undone.DecidedAt = second.ID, w.conn, w.clock.Now(), w.clock.Now(), w.clock.Now()
+	undone.ID, undone.ConnectionID, undone.Edition, undone.CreatedAt, undone.UpdatedAt, undone.DecidedAt = second.ID, w.conn, 1, w.clock.Now(), w.clock.Now(), w.clock.Now()
 	diff(t, "plan saved as decided", second, undone)
 
 	w.restart()
@@ -136,7 +137,7 @@ func plans(t *testing.T, w *world) {
 	_, err = w.PlanByID(ctx, other, first.ID)
 	wantErr(t, "plan of another connection", err, syncdb.ErrNotFound)
 	wantErr(t, "ops of another connection's plan", w.PlanOps(ctx, other, first.ID, nil), syncdb.ErrNotFound)
-	_, err = w.DecidePlan(ctx, other, first.ID, []syncdb.PlanState{syncdb.PlanOpen}, syncdb.PlanApproved, "eve", "")
+	_, err = w.DecidePlan(ctx, other, first.ID, syncdb.Decision{From: []syncdb.PlanState{syncdb.PlanOpen}, To: syncdb.PlanApproved, Who: "eve"})
 	wantErr(t, "decide another connection's plan", err, syncdb.ErrNotFound)
 }
 
@@ -195,7 +196,7 @@ func holds(t *testing.T, w *world) {
 	held, err := w.SaveHold(ctx, l1, asked, some(planOp(1, "a"), planOp(1, "b")))
 	must(t, err)
 	want := asked
-	want.ID, want.ConnectionID, want.Kind, want.State, want.RunID, want.Ops = held.ID, w.conn, syncdb.PlanHold, syncdb.PlanOpen, l1.RunID, 2
+	want.ID, want.ConnectionID, want.Kind, want.State, want.RunID, want.Edition, want.Ops = held.ID, w.conn, syncdb.PlanHold, syncdb.PlanOpen, l1.RunID, 1, 2
 	want.CreatedAt, want.UpdatedAt = w.clock.Now(), w.clock.Now()
 	diff(t, "hold", held, want)
 	diff(t, "ops of the hold", w.ops(held.ID), inOrder([]syncdb.PlanOp{planOp(1, "a"), planOp(1, "b")}))
@@ -213,13 +214,22 @@ func holds(t *testing.T, w *world) {
 	}
 	w.finish(l1)
 
-	// The next run holds other ops for the same reason: the hold is the same, and says when it was opened.
+	// The next run holds the same ops: whoever looked at them has seen them, in whatever order and step they come.
 	w.clock.advance(time.Hour)
 	l2 := w.start()
+	moved := planOp(2, "a")
+	same, err := w.SaveHold(ctx, l2, asked, some(planOp(2, "b"), moved))
+	must(t, err)
+	want.UpdatedAt = w.clock.Now()
+	diff(t, "hold of the same ops", same, want)
+	diff(t, "ops of the hold", len(w.ops(held.ID)), 2)
+
+	// Or other ops for the same reason: the hold is the same, and says when it was opened, but nobody has looked at it.
 	asked.Reason, asked.Config, asked.Counts = "1 of 10 students would be deleted", "v2", json.RawMessage(`{"delete":1}`)
 	again, err := w.SaveHold(ctx, l2, asked, some(planOp(1, "b")))
 	must(t, err)
 	want.Reason, want.Config, want.Counts, want.Ops, want.UpdatedAt = asked.Reason, asked.Config, asked.Counts, 1, w.clock.Now()
+	want.Edition = 2
 	diff(t, "replaced hold", again, want)
 	w.restart()
 	diff(t, "replaced hold, read", w.plan(held.ID), want)
@@ -236,8 +246,22 @@ func holds(t *testing.T, w *world) {
 	diff(t, "hold after what was refused", w.plan(held.ID), want)
 	diff(t, "ops after what was refused", w.ops(held.ID), []syncdb.PlanOp{planOp(1, "b")})
 
+	// Who looked at the ops before they were replaced has not seen what is to be decided about (I8).
+	yes := syncdb.Decision{From: []syncdb.PlanState{syncdb.PlanOpen}, To: syncdb.PlanApproved, Edition: 1, Who: "ada", Why: "they left"}
+	before := w.lastAct()
+	_, err = w.DecidePlan(ctx, w.conn, held.ID, yes)
+	var edition *syncdb.PlanEditionError
+	if !errors.As(err, &edition) || *edition != (syncdb.PlanEditionError{ID: held.ID, Asked: 1, Edition: 2, Ops: 1}) {
+		t.Errorf("approve the first edition of what is now the second: got %v, want a PlanEditionError", err)
+	}
+	diff(t, "hold after an approval of its first edition", w.plan(held.ID), want)
+	if acts := w.acts(before); len(acts) != 0 {
+		t.Errorf("audit rows of what was refused: %+v", acts)
+	}
+
 	// Decided holds stand; what is held anew opens another one.
-	_, err = w.DecidePlan(ctx, w.conn, held.ID, []syncdb.PlanState{syncdb.PlanOpen}, syncdb.PlanApproved, "ada", "they left")
+	yes.Edition = 2
+	_, err = w.DecidePlan(ctx, w.conn, held.ID, yes)
 	must(t, err)
 	fresh, err := w.SaveHold(ctx, l2, asked, some(planOp(1, "d")))
 	must(t, err)
@@ -245,14 +269,14 @@ func holds(t *testing.T, w *world) {
 		t.Errorf("after the decision got hold %+v, want a new one", fresh)
 	}
 	diff(t, "ops of the decided hold", w.ops(held.ID), []syncdb.PlanOp{planOp(1, "b")})
-	_, err = w.DecidePlan(ctx, w.conn, held.ID, []syncdb.PlanState{syncdb.PlanApproved}, syncdb.PlanOpen, "ada", "oh no")
+	_, err = w.DecidePlan(ctx, w.conn, held.ID, syncdb.Decision{From: []syncdb.PlanState{syncdb.PlanApproved}, To: syncdb.PlanOpen, Who: "ada", Why: "oh no"})
 	wantErr(t, "a decided hold opened beside a new one", err, syncdb.ErrHoldOpen)
 
 	// Nothing is held any more.
 	released, err := w.SaveHold(ctx, l2, asked, some())
 	must(t, err)
 	diff(t, "released hold", released, with3(fresh, func(p *syncdb.Plan) {
-		p.State, p.Ops, p.Counts, p.UpdatedAt = syncdb.PlanReleased, 0, nil, w.clock.Now()
+		p.State, p.Edition, p.Ops, p.Counts, p.UpdatedAt = syncdb.PlanReleased, 2, 0, nil, w.clock.Now()
 	}))
 	diff(t, "ops of the released hold", w.ops(fresh.ID), []syncdb.PlanOp{})
 	none, err = w.SaveHold(ctx, l2, asked, some())
@@ -285,7 +309,7 @@ func decisions(t *testing.T, w *world) {
 	var wg sync.WaitGroup
 	for i := range deciders {
 		wg.Go(func() {
-			_, decided[i] = w.DecidePlan(ctx, w.conn, p.ID, []syncdb.PlanState{syncdb.PlanOpen}, to(i), name("user ", i), "because")
+			_, decided[i] = w.DecidePlan(ctx, w.conn, p.ID, syncdb.Decision{From: []syncdb.PlanState{syncdb.PlanOpen}, To: to(i), Who: name("user ", i), Why: "because"})
 		})
 	}
 	wg.Wait()
@@ -321,7 +345,7 @@ func decisions(t *testing.T, w *world) {
 	verb := map[syncdb.PlanState]string{syncdb.PlanApproved: "approve", syncdb.PlanDiscarded: "discard"}[got.State]
 	diff(t, "audit row of the decision", acts[0], syncdb.AuditRow{
 		At: w.clock.Now(), Who: got.DecidedBy, Action: "hold." + verb, Connection: t.Name() + "/connection", Object: name2("hold", p.ID),
-		Detail: json.RawMessage(`{"from":"open","ops":1,"resource":"ed-fi/students","rule":"delete-percent","why":"because"}`),
+		Detail: json.RawMessage(`{"from":"open","edition":1,"ops":1,"resource":"ed-fi/students","rule":"delete-percent","why":"because"}`),
 	}, cmpopts.IgnoreFields(syncdb.AuditRow{}, "ID", "Hash"))
 
 	// What is refused leaves neither a decision nor an audit row.
@@ -337,7 +361,7 @@ func decisions(t *testing.T, w *world) {
 		"that only a run can take":    {p.ID, syncdb.PlanApplied, "ada"},
 		"to a state that is not one":  {p.ID, "perhaps", "ada"},
 	} {
-		if _, err := w.DecidePlan(ctx, w.conn, c.id, any, c.to, c.who, ""); err == nil {
+		if _, err := w.DecidePlan(ctx, w.conn, c.id, syncdb.Decision{From: any, To: c.to, Who: c.who}); err == nil {
 			t.Errorf("a decision %s was taken", name)
 		}
 	}
@@ -347,7 +371,7 @@ func decisions(t *testing.T, w *world) {
 	}
 
 	w.clock.advance(time.Minute)
-	back, err := w.DecidePlan(ctx, w.conn, p.ID, any, syncdb.PlanOpen, "ada", "not sure")
+	back, err := w.DecidePlan(ctx, w.conn, p.ID, syncdb.Decision{From: any, To: syncdb.PlanOpen, Who: "ada", Why: "not sure"})
 	must(t, err)
 	diff(t, "plan opened again", back, with3(p, func(p *syncdb.Plan) { p.DecidedAt, p.DecidedBy, p.Why = w.clock.Now(), "ada", "not sure" }))
 	if acts := w.acts(before); len(acts) != 1 || acts[0].Action != "hold.reopen" {
@@ -379,7 +403,7 @@ func closing(t *testing.T, w *world) {
 				p.AppliedRun = l.RunID
 			}
 			diff(t, "closed plan", w.plan(p.ID), p)
-			_, err = w.DecidePlan(ctx, w.conn, p.ID, []syncdb.PlanState{syncdb.PlanOpen}, syncdb.PlanApproved, "ada", "too late")
+			_, err = w.DecidePlan(ctx, w.conn, p.ID, syncdb.Decision{From: []syncdb.PlanState{syncdb.PlanOpen}, To: syncdb.PlanApproved, Who: "ada", Why: "too late"})
 			if !errors.As(err, &state) || state.State != to {
 				t.Errorf("decide on a plan that is %s: got %v, want a PlanStateError", to, err)
 			}
@@ -441,6 +465,7 @@ func planRetention(t *testing.T, w *world) {
 	purge(w.conn, w.clock.Now(), len(done))
 	purge(w.conn, w.clock.Now(), 0)
 	for _, p := range done {
+		p.Edition = 0
 		diff(t, "plan whose ops were purged", w.plan(p.ID), p)
 		wantErr(t, "ops that were purged", w.PlanOps(ctx, w.conn, p.ID, nil), syncdb.ErrNotFound)
 	}

@@ -72,7 +72,7 @@ type Ledger interface {
 	Plans(ctx context.Context, connID int64, f syncdb.PlanFilter) ([]syncdb.Plan, error)
 	PlanByID(ctx context.Context, connID, id int64) (syncdb.Plan, error)
 	PlanOps(ctx context.Context, connID, id int64, fn func(syncdb.PlanOp) error) error
-	DecidePlan(ctx context.Context, connID, id int64, from []syncdb.PlanState, to syncdb.PlanState, who, why string) (syncdb.Plan, error)
+	DecidePlan(ctx context.Context, connID, id int64, decision syncdb.Decision) (syncdb.Plan, error)
 	ClosePlan(ctx context.Context, l syncdb.Lease, id int64, to syncdb.PlanState) error
 	PurgePlans(ctx context.Context, connID int64, before time.Time) (int64, error)
 

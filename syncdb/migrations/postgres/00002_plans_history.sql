@@ -16,6 +16,7 @@ CREATE TABLE plan (
   reason        text     NOT NULL,
   config        text     NOT NULL,
   edition       int      NOT NULL,
+  digest        bytea   NOT NULL DEFAULT '',
   ops           bigint   NOT NULL CHECK (ops >= 0),
   counts        text,
   created_at    bigint   NOT NULL,

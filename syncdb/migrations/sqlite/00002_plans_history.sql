@@ -15,7 +15,8 @@ CREATE TABLE plan (                         -- a set of ops that waits for a per
   rule          TEXT    NOT NULL,
   reason        TEXT    NOT NULL,           -- no student values
   config        TEXT    NOT NULL,
-  edition       INTEGER NOT NULL,           -- +1 when its ops are replaced; segments name theirs
+  edition       INTEGER NOT NULL,           -- +1 when its ops are replaced by others; segments name theirs; 0 = purged
+  digest        BLOB    NOT NULL DEFAULT x'',  -- of its ops, in any order
   ops           INTEGER NOT NULL CHECK (ops >= 0),
   counts        TEXT,                       -- JSON by resource and verb
   created_at    INTEGER NOT NULL,
