@@ -118,7 +118,7 @@ func (d *district) value(r *row, column int) string {
 		if p == nil {
 			return ""
 		}
-		return d.value(p, d.u.kinds[p.kind].column[c.of])
+		return d.value(p, d.u.kinds[r.kind].from[column])
 	case inPeriod:
 		p := r.parents[0]
 		cols := d.u.kinds[p.kind].column

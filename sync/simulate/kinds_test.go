@@ -201,11 +201,15 @@ type compiledKind struct {
 	parent   []int  // kind of each slot
 	optional []bool // of each slot
 	column   map[string]int
+	paths    []string // of each column: in the payload
 	required []bool   // of each column
 	folds    []bool   // of each column: text the target may compare without case
 	keyPart  []bool   // of each column: in the natural key
 	desc     []string // of each column: descriptor its codes are of
-	owns     []int    // columns with a value of the row's own
+	codes    [][]string
+	dates    []bool // of each column: a date
+	from     []int  // of each inherited column: the parent's column
+	owns     []int  // columns with a value of the row's own
 }
 
 var loadUniverse = gosync.OnceValues(newUniverse)
@@ -274,6 +278,7 @@ func compileKind(u *universe, index int, k kind) (*compiledKind, error) {
 		}
 		top, _ := r.Property(strings.Split(path, ".")[0])
 		c.column[col.path] = i
+		c.paths = append(c.paths, path)
 		c.required = append(c.required, top.Required && (p == top || p.Required))
 		c.keyPart = append(c.keyPart, inKey[path])
 		c.folds = append(c.folds, p.Kind == schema.String && (inKey[path] || top.Kind == schema.Reference) || col.sort == inPeriod)
@@ -281,12 +286,28 @@ func compileKind(u *universe, index int, k kind) (*compiledKind, error) {
 		if p.Kind == schema.Descriptor {
 			desc = p.Target
 		}
-		c.desc = append(c.desc, desc)
+		c.desc, c.codes = append(c.desc, desc), append(c.codes, descriptorsUsed()[desc])
+		c.dates = append(c.dates, strings.HasSuffix(strings.ToLower(col.path), "date"))
+		from := 0
+		if col.sort == inherited {
+			if from, ok = u.parentOf(c, index, col).column[col.of]; !ok {
+				return nil, fmt.Errorf("the parent of %s has no %s", k.path, col.of)
+			}
+		}
+		c.from = append(c.from, from)
 		if col.sort < fixed {
 			c.owns = append(c.owns, i)
 		}
 	}
 	return c, nil
+}
+
+// parentOf is the kind an inherited column has its value from. Parents are compiled before their children; an agency may be its own.
+func (u *universe) parentOf(c *compiledKind, index int, col column) *compiledKind {
+	if c.parent[col.parent] == index {
+		return c
+	}
+	return u.kinds[c.parent[col.parent]]
 }
 
 func bind(m *schema.Model, c *compiledKind, maps schema.DescriptorMaps, rules schema.Rules) (*source.Bound, error) {

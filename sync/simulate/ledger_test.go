@@ -2,10 +2,12 @@ package simulate
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
 	"time"
 
 	"github.com/edfisync/edfisync/sync"
@@ -59,7 +61,9 @@ func (l *ledger) do(ctx context.Context, what string, fn func() error) error {
 		return err
 	}
 	err = fn()
-	p.w.trace("ledger", p.name, what, fmt.Sprint(err))
+	if p.w.gate.on() {
+		p.w.trace("ledger", p.name, what, fmt.Sprint(err))
+	}
 	if late {
 		p.dieNow()
 		return errDead
@@ -98,7 +102,7 @@ func (l *ledger) Renew(ctx context.Context, lease syncdb.Lease) (renewed syncdb.
 }
 
 func (l *ledger) SaveStep(ctx context.Context, lease syncdb.Lease, s syncdb.Step) error {
-	return l.do(ctx, fmt.Sprint("SaveStep ", s.Position), func() error { return l.Ledger.SaveStep(ctx, lease, s) })
+	return l.do(ctx, "SaveStep "+strconv.Itoa(s.Position), func() error { return l.Ledger.SaveStep(ctx, lease, s) })
 }
 
 func (l *ledger) FinishRun(ctx context.Context, lease syncdb.Lease, state syncdb.RunState, totals json.RawMessage, text string) error {
@@ -108,13 +112,16 @@ func (l *ledger) FinishRun(ctx context.Context, lease syncdb.Lease, state syncdb
 // announced names what an intent announces.
 func announced(in *syncdb.Intent) string {
 	if in.Verb == syncdb.Create {
-		return fmt.Sprintf("POST %s %x", in.Resource, in.KeyHash)
+		return "POST " + in.Resource + " " + hex.EncodeToString(in.KeyHash[:])
 	}
-	return fmt.Sprintf("%s %s %s", map[syncdb.Verb]string{syncdb.Update: "PUT", syncdb.Delete: "DELETE"}[in.Verb], in.Resource, in.EdfiID)
+	if in.Verb == syncdb.Delete {
+		return "DELETE " + in.Resource + " " + in.EdfiID
+	}
+	return "PUT " + in.Resource + " " + in.EdfiID
 }
 
 func (l *ledger) Append(ctx context.Context, lease syncdb.Lease, step int, intents []syncdb.Intent, results []syncdb.Result) error {
-	return l.do(ctx, fmt.Sprint("Append ", step), func() error {
+	return l.do(ctx, "Append "+strconv.Itoa(step), func() error {
 		if err := l.Ledger.Append(ctx, lease, step, intents, results); err != nil {
 			return err
 		}
@@ -137,7 +144,7 @@ func (l *ledger) Append(ctx context.Context, lease syncdb.Lease, step int, inten
 }
 
 func (l *ledger) Fold(ctx context.Context, lease syncdb.Lease, step int) (n int, err error) {
-	err = l.do(ctx, fmt.Sprint("Fold ", step), func() (err error) { n, err = l.Ledger.Fold(ctx, lease, step); return })
+	err = l.do(ctx, "Fold "+strconv.Itoa(step), func() (err error) { n, err = l.Ledger.Fold(ctx, lease, step); return })
 	return
 }
 

@@ -117,7 +117,9 @@ func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	a, err := p.travel(req.Context(), c, f, latency, body, late, n)
 	p.w.gate.pass(p.name, "answer", c.label, n)
-	p.w.trace("call", p.name, c.label, fmt.Sprint(f, a.status, err != nil))
+	if p.w.gate.on() {
+		p.w.trace("call", p.name, c.label, fmt.Sprint(f, a.status, err != nil))
+	}
 	if err != nil {
 		return nil, err
 	}

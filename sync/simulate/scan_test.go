@@ -76,17 +76,16 @@ func (d *district) record(r *row, fold bool) *rec {
 
 // fits is the model's rules as far as the simulation breaks them.
 func (c *compiledKind) fits(column int, v string) bool {
-	path := c.columns[column].path
 	switch {
 	case v == "":
 		return !c.required[column]
 	case c.columns[column].sort == inPeriod:
 		return !strings.Contains(v, `""`)
-	case strings.HasSuffix(strings.ToLower(path), "date"):
+	case c.dates[column]:
 		_, err := time.Parse(time.DateOnly, v)
 		return err == nil
 	case c.desc[column] != "":
-		return slices.Contains(descriptorsUsed()[c.desc[column]], v)
+		return slices.Contains(c.codes[column], v)
 	}
 	return true
 }
@@ -111,14 +110,10 @@ func (c *compiledKind) payload(x *rec, fold bool) map[string]string {
 		}
 		switch {
 		case strings.HasSuffix(col.path, "[]"):
-			var items any
-			d := json.NewDecoder(strings.NewReader(v))
-			d.UseNumber()
-			if err := d.Decode(&items); err != nil {
+			if _, err := flatten(out, strings.TrimSuffix(col.path, "[]"), []byte(v)); err != nil {
 				out[col.path] = err.Error()
 				continue
 			}
-			flatten(out, strings.TrimSuffix(col.path, "[]"), items)
 			if fold && c.folds[i] {
 				p := strings.TrimSuffix(col.path, "[]")
 				out[p] = foldIf(true, out[p])
@@ -143,18 +138,13 @@ type held struct {
 
 // read flattens a record of the target.
 func (c *compiledKind) read(body json.RawMessage, fold bool) (*held, error) {
-	var v map[string]any
-	d := json.NewDecoder(strings.NewReader(string(body)))
-	d.UseNumber()
-	if err := d.Decode(&v); err != nil {
+	h := &held{flat: make(map[string]string, len(c.columns)), body: body}
+	var err error
+	if h.id, err = flatten(h.flat, "", body); err != nil {
 		return nil, fmt.Errorf("read a record of %s: %w", c.path, err)
 	}
-	h := &held{flat: map[string]string{}, body: body}
-	h.id, _ = v["id"].(string)
-	flatten(h.flat, "", v)
 	var key strings.Builder
-	for i, col := range c.columns {
-		path := strings.TrimSuffix(col.path, "[]")
+	for i, path := range c.paths {
 		if c.folds[i] {
 			if t, ok := h.flat[path]; ok {
 				h.flat[path] = foldIf(fold, t)
@@ -171,34 +161,4 @@ func (c *compiledKind) read(body json.RawMessage, fold bool) (*held, error) {
 	}
 	h.key = key.String()
 	return h, nil
-}
-
-// flatten lists the leaves of a JSON value by path, without what a server adds; the items of a collection become one sorted text.
-func flatten(out map[string]string, path string, v any) {
-	switch v := v.(type) {
-	case nil:
-	case map[string]any:
-		for name, member := range v {
-			if name == "id" || name == "_etag" || name == "_lastModifiedDate" || name == "link" {
-				continue
-			}
-			p := name
-			if path != "" {
-				p = path + "." + name
-			}
-			flatten(out, p, member)
-		}
-	case []any:
-		items := make([]string, len(v))
-		for i, item := range v {
-			leaves := map[string]string{}
-			flatten(leaves, "", item)
-			items[i] = fmt.Sprint(leaves) // fmt sorts maps
-		}
-		if slices.Sort(items); len(items) > 0 {
-			out[path] = strings.Join(items, ";")
-		}
-	default:
-		out[path] = fmt.Sprint(v)
-	}
 }

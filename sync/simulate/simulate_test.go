@@ -70,7 +70,8 @@ func TestSimulate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if *seeds > 0 {
-		debug.SetGCPercent(400)
+		debug.SetGCPercent(1600) // worlds are small: collecting them seldom is cheap
+		debug.SetMemoryLimit(1 << 30)
 	}
 	var (
 		next     = atomic.Uint64{}

@@ -3,10 +3,12 @@ package simulate
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -27,17 +29,20 @@ type known struct {
 // serve lets the target answer at once.
 func (w *world) serve(method, path string, header http.Header, body []byte) answer {
 	a := answer{status: http.StatusOK, header: http.Header{}}
-	w.handler.ServeHTTP(&a, request(method, path, header, body))
+	path, query, _ := strings.Cut(path, "?")
+	w.handler.ServeHTTP(&a, incoming(method, &url.URL{Scheme: "http", Host: "target.example", Path: path, RawQuery: query}, header, body))
 	return a
 }
 
-func request(method, path string, header http.Header, body []byte) *http.Request {
-	r, err := http.NewRequest(method, "http://target.example"+path, bytes.NewReader(body)) //nolint:noctx // answered in place
-	if err != nil {
-		panic(err) // the paths are the simulation's own
+// incoming is a call as a server gets it.
+func incoming(method string, u *url.URL, header http.Header, body []byte) *http.Request {
+	r := &http.Request{
+		Method: method, URL: u, Host: u.Host, Header: header, Body: http.NoBody, RequestURI: u.RequestURI(),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
-	r.Header = header
-	r.RequestURI = path
+	if len(body) > 0 {
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	}
 	return r
 }
 
@@ -65,18 +70,8 @@ func (w *world) commit(p *process, c *callInfo, body []byte, f fault) answer {
 	if c.write && c.kind >= 0 {
 		w.judgeWrite(p, c)
 	}
-	path := c.url.Path
-	if c.url.RawQuery != "" {
-		path += "?" + c.url.RawQuery
-	}
 	a := answer{status: http.StatusOK, header: http.Header{}}
-	r := request(c.method, path, c.header, body)
-	if body == nil {
-		r.Body, r.ContentLength = http.NoBody, 0
-	} else {
-		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	}
-	w.handler.ServeHTTP(&a, r)
+	w.handler.ServeHTTP(&a, incoming(c.method, c.url, c.header, body))
 	if c.kind < 0 {
 		return a
 	}
@@ -167,7 +162,8 @@ func (w *world) judgeWrite(p *process, c *callInfo) {
 	scan := p.scan
 	what := c.method + " " + w.u.kinds[c.kind].path + " " + c.id
 	if c.method == http.MethodPost {
-		what = fmt.Sprintf("POST %s %x", w.u.kinds[c.kind].path, p.conn.hash([]byte(c.key)))
+		hash := p.conn.hash([]byte(c.key))
+		what = "POST " + w.u.kinds[c.kind].path + " " + hex.EncodeToString(hash[:])
 	}
 	_, announced := p.intents[what]
 	p.mu.Unlock()
@@ -240,8 +236,8 @@ func (w *world) contents(k *compiledKind) []*held {
 	var out []*held
 	for {
 		a := w.other(http.MethodGet, fmt.Sprintf("%s?limit=500&offset=%d", k.path, len(out)), nil)
-		var items []json.RawMessage
-		if err := json.Unmarshal(a.body.Bytes(), &items); err != nil {
+		items, err := split(a.body.Bytes())
+		if err != nil {
 			w.violate("target", "read %s: %d %v", k.path, a.status, err)
 			return out
 		}

@@ -12,11 +12,16 @@ import (
 
 // Hashes is syncdb.DB.Hashes.
 func (d *DB) Hashes(ctx context.Context, connID int64, resource string, fn func(key, record, source syncdb.Hash, state syncdb.State) error) error {
-	return d.Each(ctx, connID, resource, func(e *syncdb.Entry) error { return fn(e.KeyHash, e.RecordHash, e.SourceHash, e.State) })
+	return d.each(ctx, connID, resource, func(e *syncdb.Entry) error { return fn(e.KeyHash, e.RecordHash, e.SourceHash, e.State) })
 }
 
 // Each is syncdb.DB.Each.
 func (d *DB) Each(ctx context.Context, connID int64, resource string, fn func(*syncdb.Entry) error) error {
+	return d.each(ctx, connID, resource, func(e *syncdb.Entry) error { return fn(clone(e)) })
+}
+
+// each calls fn with the stored entries, in the order of their keys.
+func (d *DB) each(ctx context.Context, connID int64, resource string, fn func(*syncdb.Entry) error) error {
 	d.mu.Lock()
 	var all []*syncdb.Entry
 	if s := d.connection(connID).scopes[resource]; s != nil {
@@ -31,7 +36,7 @@ func (d *DB) Each(ctx context.Context, connID int64, resource string, fn func(*s
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := fn(clone(e)); err != nil {
+		if err := fn(e); err != nil {
 			return err
 		}
 	}
@@ -62,7 +67,9 @@ func (d *DB) Lookup(ctx context.Context, connID int64, resource string, hashes [
 	if s := d.connection(connID).scopes[resource]; s != nil {
 		for _, h := range hashes {
 			if e := s.entries[h]; e != nil {
-				found[h] = *clone(e)
+				c := *e
+				c.Key = slices.Clone(e.Key)
+				found[h] = c
 			}
 		}
 	}
@@ -174,5 +181,5 @@ func (d *DB) pastJournal(ctx context.Context, l syncdb.Lease, resource string, f
 
 // SortedHashes is syncdb.DB.SortedHashes.
 func (d *DB) SortedHashes(ctx context.Context, connID int64, resource string, fn func(key, record syncdb.Hash, state syncdb.State) error) error {
-	return d.Each(ctx, connID, resource, func(e *syncdb.Entry) error { return fn(e.KeyHash, e.RecordHash, e.State) })
+	return d.each(ctx, connID, resource, func(e *syncdb.Entry) error { return fn(e.KeyHash, e.RecordHash, e.State) })
 }
