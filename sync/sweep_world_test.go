@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -97,8 +98,11 @@ type script struct {
 func (s *script) next(k opKind, name string) fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.over { // what the healing runs do meets nothing
+		return ""
+	}
 	s.kinds = append(s.kinds, k)
-	if s.over || k != s.kind || len(s.kinds)-1 < s.at || s.hit && s.runs == 0 {
+	if k != s.kind || len(s.kinds)-1 < s.at || s.hit && s.runs == 0 {
 		return ""
 	}
 	if !s.hit {
@@ -165,6 +169,7 @@ type trial struct {
 	expected   map[string]tinysis.Record // what the SIS says now
 	durable    map[string]int            // intents that were durable before their call: "PUT ed-fi/students/ID", "POST ed-fi/students"
 	posted     map[string]map[[32]byte]bool
+	guarded    bool     // the safeguard of deletes is narrow
 	fencedOut  bool     // the ledger said so in this run
 	late       int      // write calls that left since
 	trace      []string // runs and writes, for who has to find out
@@ -240,7 +245,10 @@ func (tr *trial) run() (*sync.Summary, error) {
 	db, err := source.Open(ctx, source.Config{Driver: source.SQLite, DSN: tr.sis.Path})
 	tr.ok(err)
 	defer db.Close()
-	rules := schema.Rules{Version: 1}
+	rules, safeguards := schema.Rules{Version: 1}, lenient()
+	if tr.guarded {
+		safeguards.RunDeletes = sync.Limit{Percent: 1, Count: 1}
+	}
 	bound, err := db.Bind(ctx, nil, pack, tr.model, rules, nil)
 	tr.ok(err)
 	e := &sync.Engine{
@@ -248,7 +256,7 @@ func (tr *trial) run() (*sync.Summary, error) {
 		Keys: tr.ring, Connection: tr.conn, Target: func(check func() error) sync.Target { return client.Guarded(check) },
 		Options: sync.Options{
 			WorkDir: tr.dir, SettleDelay: time.Millisecond, Workers: 2, Mappers: 1, Rules: rules, Holder: "sweep",
-			Safeguards: lenient(), History: time.Hour,
+			Safeguards: safeguards, History: time.Hour,
 		},
 	}
 	// A lease left behind is one of a process that ended: what the next one does about it is the program's part.
@@ -500,6 +508,11 @@ func (f faultyLedger) StartRun(ctx context.Context, conn int64, holder string, t
 	return run, l, err
 }
 
+func (f faultyLedger) Renew(ctx context.Context, l syncdb.Lease) (renewed syncdb.Lease, cancel bool, err error) {
+	err = f.write("Renew", func() (err error) { renewed, cancel, err = f.sweepLedger.Renew(ctx, l); return err })
+	return renewed, cancel, err
+}
+
 func (f faultyLedger) SaveStep(ctx context.Context, l syncdb.Lease, s syncdb.Step) error {
 	return f.write("SaveStep", func() error { return f.sweepLedger.SaveStep(ctx, l, s) })
 }
@@ -539,25 +552,9 @@ func (f faultyLedger) Recover(ctx context.Context, l syncdb.Lease) (s syncdb.Rec
 	return s, err
 }
 
-func (f faultyLedger) SetScope(ctx context.Context, l syncdb.Lease, s syncdb.Scope) error {
-	return f.write("SetScope", func() error { return f.sweepLedger.SetScope(ctx, l, s) })
-}
-
-func (f faultyLedger) Claim(ctx context.Context, l syncdb.Lease, resource string, updates []syncdb.Entry) error {
-	return f.write("Claim", func() error { return f.sweepLedger.Claim(ctx, l, resource, updates) })
-}
-
-func (f faultyLedger) SaveProblems(ctx context.Context, l syncdb.Lease, problems []syncdb.Problem) error {
-	return f.write("SaveProblems", func() error { return f.sweepLedger.SaveProblems(ctx, l, problems) })
-}
-
-func (f faultyLedger) CloseProblems(ctx context.Context, l syncdb.Lease, resources []string) (n int, err error) {
-	err = f.write("CloseProblems", func() (err error) { n, err = f.sweepLedger.CloseProblems(ctx, l, resources); return err })
+func (f faultyLedger) Open(ctx context.Context, conn int64) (n int, err error) {
+	err = f.read("Open", func() (err error) { n, err = f.sweepLedger.Open(ctx, conn); return err })
 	return n, err
-}
-
-func (f faultyLedger) KeepProblems(ctx context.Context, l syncdb.Lease, resource string, sources []syncdb.Hash) error {
-	return f.write("KeepProblems", func() error { return f.sweepLedger.KeepProblems(ctx, l, resource, sources) })
 }
 
 func (f faultyLedger) Count(ctx context.Context, conn int64, resource string) (n int64, err error) {
@@ -588,9 +585,40 @@ func (f faultyLedger) Scope(ctx context.Context, conn int64, resource string) (s
 	return s, err
 }
 
+func (f faultyLedger) SetScope(ctx context.Context, l syncdb.Lease, s syncdb.Scope) error {
+	return f.write("SetScope", func() error { return f.sweepLedger.SetScope(ctx, l, s) })
+}
+
+func (f faultyLedger) Claim(ctx context.Context, l syncdb.Lease, resource string, updates []syncdb.Entry) error {
+	return f.write("Claim", func() error { return f.sweepLedger.Claim(ctx, l, resource, updates) })
+}
+
+func (f faultyLedger) SaveProblems(ctx context.Context, l syncdb.Lease, problems []syncdb.Problem) error {
+	return f.write("SaveProblems", func() error { return f.sweepLedger.SaveProblems(ctx, l, problems) })
+}
+
+func (f faultyLedger) CloseProblems(ctx context.Context, l syncdb.Lease, resources []string) (n int, err error) {
+	err = f.write("CloseProblems", func() (err error) { n, err = f.sweepLedger.CloseProblems(ctx, l, resources); return err })
+	return n, err
+}
+
+func (f faultyLedger) KeepProblems(ctx context.Context, l syncdb.Lease, resource string, sources []syncdb.Hash) error {
+	return f.write("KeepProblems", func() error { return f.sweepLedger.KeepProblems(ctx, l, resource, sources) })
+}
+
+func (f faultyLedger) DropProblems(ctx context.Context, l syncdb.Lease, resource string, sources []syncdb.Hash) (n int, err error) {
+	err = f.write("DropProblems", func() (err error) { n, err = f.sweepLedger.DropProblems(ctx, l, resource, sources); return err })
+	return n, err
+}
+
 func (f faultyLedger) Rejected(ctx context.Context, conn int64, resource string) (m map[syncdb.Hash]syncdb.Hash, err error) {
 	err = f.read("Rejected", func() (err error) { m, err = f.sweepLedger.Rejected(ctx, conn, resource); return err })
 	return m, err
+}
+
+func (f faultyLedger) Problems(ctx context.Context, conn int64, filter syncdb.ProblemFilter) (p []syncdb.Problem, err error) {
+	err = f.read("Problems", func() (err error) { p, err = f.sweepLedger.Problems(ctx, conn, filter); return err })
+	return p, err
 }
 
 func (f faultyLedger) SaveAttempts(ctx context.Context, l syncdb.Lease, attempts []syncdb.Attempt) error {
@@ -600,4 +628,81 @@ func (f faultyLedger) SaveAttempts(ctx context.Context, l syncdb.Lease, attempts
 func (f faultyLedger) PurgeAttempts(ctx context.Context, conn int64, before time.Time) (n int64, err error) {
 	err = f.write("PurgeAttempts", func() (err error) { n, err = f.sweepLedger.PurgeAttempts(ctx, conn, before); return err })
 	return n, err
+}
+
+func (f faultyLedger) PurgePlans(ctx context.Context, conn int64, before time.Time) (n int64, err error) {
+	err = f.write("PurgePlans", func() (err error) { n, err = f.sweepLedger.PurgePlans(ctx, conn, before); return err })
+	return n, err
+}
+
+func (f faultyLedger) PutEntries(ctx context.Context, l syncdb.Lease, resource string, entries []syncdb.Entry) error {
+	return f.write("PutEntries", func() error { return f.sweepLedger.PutEntries(ctx, l, resource, entries) })
+}
+
+func (f faultyLedger) DropEntries(ctx context.Context, l syncdb.Lease, resource string, keys []syncdb.Hash) error {
+	return f.write("DropEntries", func() error { return f.sweepLedger.DropEntries(ctx, l, resource, keys) })
+}
+
+func (f faultyLedger) SortedHashes(ctx context.Context, conn int64, resource string, fn func(key, record syncdb.Hash, state syncdb.State) error) error {
+	return f.read("SortedHashes", func() error { return f.sweepLedger.SortedHashes(ctx, conn, resource, fn) })
+}
+
+func (f faultyLedger) Target(ctx context.Context, conn int64) (t syncdb.TargetState, err error) {
+	err = f.read("Target", func() (err error) { t, err = f.sweepLedger.Target(ctx, conn); return err })
+	return t, err
+}
+
+func (f faultyLedger) SetTarget(ctx context.Context, l syncdb.Lease, t syncdb.TargetState) error {
+	return f.write("SetTarget", func() error { return f.sweepLedger.SetTarget(ctx, l, t) })
+}
+
+func (f faultyLedger) SaveReceipt(ctx context.Context, l syncdb.Lease, r syncdb.Receipt) error {
+	return f.write("SaveReceipt", func() error { return f.sweepLedger.SaveReceipt(ctx, l, r) })
+}
+
+func (f faultyLedger) Receipts(ctx context.Context, conn int64, limit int) (r []syncdb.Receipt, err error) {
+	err = f.read("Receipts", func() (err error) { r, err = f.sweepLedger.Receipts(ctx, conn, limit); return err })
+	return r, err
+}
+
+func (f faultyLedger) ReceiptOf(ctx context.Context, conn, run int64) (r syncdb.Receipt, err error) {
+	err = f.read("ReceiptOf", func() (err error) { r, err = f.sweepLedger.ReceiptOf(ctx, conn, run); return err })
+	return r, err
+}
+
+func (f faultyLedger) Runs(ctx context.Context, conn int64, limit int) (r []syncdb.Run, err error) {
+	err = f.read("Runs", func() (err error) { r, err = f.sweepLedger.Runs(ctx, conn, limit); return err })
+	return r, err
+}
+
+func (f faultyLedger) AttemptsOfRun(ctx context.Context, conn, run int64, fn func(*syncdb.Attempt) error) error {
+	return f.read("AttemptsOfRun", func() error { return f.sweepLedger.AttemptsOfRun(ctx, conn, run, fn) })
+}
+
+func (f faultyLedger) SaveHold(ctx context.Context, l syncdb.Lease, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (saved syncdb.Plan, err error) {
+	err = f.write("SaveHold", func() (err error) { saved, err = f.sweepLedger.SaveHold(ctx, l, p, ops); return err })
+	return saved, err
+}
+
+func (f faultyLedger) Plans(ctx context.Context, conn int64, filter syncdb.PlanFilter) (p []syncdb.Plan, err error) {
+	err = f.read("Plans", func() (err error) { p, err = f.sweepLedger.Plans(ctx, conn, filter); return err })
+	return p, err
+}
+
+func (f faultyLedger) SavePlan(ctx context.Context, conn int64, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (saved syncdb.Plan, err error) {
+	err = f.write("SavePlan", func() (err error) { saved, err = f.sweepLedger.SavePlan(ctx, conn, p, ops); return err })
+	return saved, err
+}
+
+func (f faultyLedger) PlanByID(ctx context.Context, conn, id int64) (p syncdb.Plan, err error) {
+	err = f.read("PlanByID", func() (err error) { p, err = f.sweepLedger.PlanByID(ctx, conn, id); return err })
+	return p, err
+}
+
+func (f faultyLedger) PlanOps(ctx context.Context, conn, id int64, fn func(syncdb.PlanOp) error) error {
+	return f.read("PlanOps", func() error { return f.sweepLedger.PlanOps(ctx, conn, id, fn) })
+}
+
+func (f faultyLedger) ClosePlan(ctx context.Context, l syncdb.Lease, id int64, to syncdb.PlanState) error {
+	return f.write("ClosePlan", func() error { return f.sweepLedger.ClosePlan(ctx, l, id, to) })
 }
