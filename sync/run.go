@@ -291,6 +291,9 @@ func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []
 	if plan.Open, err = e.Ledger.Open(ctx, e.Connection.ID); err != nil {
 		return nil, fmt.Errorf("count open intents: %w", err)
 	}
+	if plan.Estimate, err = e.estimate(ctx, plan.Writes()); err != nil {
+		return nil, err
+	}
 	p.phase("describe", "")
 	if plan.Changes, err = d.describe(ctx, found); err != nil {
 		return nil, err
