@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"strings"
 	gosync "sync"
 	"testing"
@@ -14,9 +15,7 @@ import (
 	"github.com/edfisync/edfisync/sandbox"
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/source"
-	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
-	"github.com/edfisync/edfisync/syncdb/memdb"
 )
 
 // world is everything a seed makes: districts, their connections, one target and one ledger.
@@ -32,7 +31,7 @@ type world struct {
 	retries   int
 	foldEvery int
 
-	ledger  sync.Ledger
+	ledger  store
 	handler http.Handler
 	conns   []*connection
 
@@ -105,6 +104,14 @@ const masterKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 // play makes the world of a plan and lives through it, in virtual time. gated pins the order of events.
 func play(t *testing.T, p *plan, gateSeed uint64, dir string) *world {
 	var w *world
+	if p.sqlite {
+		made, err := ledgerDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(made)
+		dir = made
+	}
 	synctest.Test(t, func(t *testing.T) {
 		u, err := loadUniverse()
 		if err == nil {
@@ -138,7 +145,10 @@ func newWorld(t *testing.T, u *universe, p *plan, dir string) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := memdb.Open(syncdb.Config{Master: master})
+	db, err := openLedger(t, p, dir, master)
+	if err != nil {
+		return nil, err
+	}
 	w.ledger = db
 	for i, kinds := range p.kinds {
 		c := &connection{d: newDistrict(u, i, kinds), ever: make([]map[string]map[int]bool, len(u.kinds))}
