@@ -8,13 +8,12 @@ import (
 // complete (c: an incomplete one ends the run), no live row owns its id (d), no safeguard holds it (e), no invalid row stands for it (f,
 // the scan left those out), its resource is in the scope (g).
 func (s *stepRun) feedGone() error {
-	var lost []*op
-	err := s.r.gone.each(func(rec *record) error {
+	return s.r.gone.each(func(rec *record) error {
 		now, moved := s.r.movedFrom[rec.KeyHash]
 		if moved && s.r.moves[now].how != moveRecreate {
 			return nil // its record moved to another key
 		}
-		entry := goneEntry(s.r.Path, rec)
+		entry := s.r.goneEntry(rec)
 		o := &op{
 			verb: syncdb.Delete, key: entry.KeyHash, source: entry.SourceHash, person: entry.PersonHash, edfiID: entry.EdfiID,
 			known: true, keyText: entry.Key, unsure: entry.State != syncdb.Live,
@@ -43,15 +42,16 @@ func (s *stepRun) feedGone() error {
 			return s.keepBack(o, Blocked, "person-still-has-records",
 				"it authorises us for a person of whom another record could not be deleted", "us")
 		case entry.EdfiID == "":
-			lost = append(lost, o.detach())
-			return nil
+			f, looked := s.r.fates[o.key]
+			if !looked || f.err != nil {
+				s.refuse(o, Failed, f.err)
+				s.strand(o)
+				return s.saveProblems(500)
+			}
+			o.verb, o.silent = syncdb.Create, release // it was never made: the entry is dropped without a call
 		}
 		return s.add(o)
 	})
-	if err != nil {
-		return err
-	}
-	return s.settleLost(lost)
 }
 
 // keepBack files a delete that is not made, with the reason; what authorises us for its person has to stay too.

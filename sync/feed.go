@@ -66,6 +66,11 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 		if m, ok := s.r.moves[rec.KeyHash]; ok && verb == syncdb.Create {
 			o.move(m)
 		}
+		if s.r.keysStay && !o.oldKey.IsZero() {
+			s.hold(o, Blocked, "unsettled-below", "its natural key changes, and a record whose key contains it could not be looked up: whether the "+
+				"target has that one is not known", byHost, nil)
+			return s.saveProblems(500)
+		}
 		if _, dup := s.r.dups[rec.KeyHash]; dup {
 			s.hold(o, Invalid, "duplicate-natural-key", "another row has the same natural key and a different payload: none of them is sent", "mapping", nil)
 			return s.saveProblems(500)

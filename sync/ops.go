@@ -75,7 +75,7 @@ func (r *scanned) freshOp(rec *record, give func(syncdb.PlanOp) error) error {
 
 // goneOp is a delete.
 func (r *scanned) goneOp(rec *record, give func(syncdb.PlanOp) error) error {
-	if r.moved(rec.KeyHash) || !r.deletable(goneEntry(r.Path, rec)) {
+	if r.moved(rec.KeyHash) || !r.deletable(r.goneEntry(rec)) {
 		return nil
 	}
 	return give(syncdb.PlanOp{Verb: syncdb.Delete, KeyHash: rec.KeyHash, SourceHash: rec.SourceHash, OldRecord: rec.RecordHash})

@@ -77,7 +77,7 @@ func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]map[syn
 	}
 	gone := make(map[syncdb.Hash]goneRow, r.gone.count)
 	err := r.gone.each(func(rec *record) error {
-		e := goneEntry(r.Path, rec)
+		e := r.goneEntry(rec)
 		if !e.SourceHash.IsZero() && e.EdfiID != "" && e.State != syncdb.Missing {
 			gone[e.SourceHash] = goneRow{e.KeyHash, e.RecordHash, e.PersonHash, e.Key, e.EdfiID, e.State, e.Origin}
 		}

@@ -39,6 +39,10 @@ type scanned struct {
 	movedFrom map[syncdb.Hash]syncdb.Hash // old key → new key
 	rollover  int64                       // rows whose new key is of another school year (F68)
 
+	lost     []syncdb.Entry       // entries without an id that no row has the key of
+	fates    map[syncdb.Hash]fate // what looking them up said, by key
+	keysStay bool                 // no natural key of the resource is changed in this run
+
 	noted syncdb.Scope  // as the ledger has it; its watermark is of the last complete scan
 	scope *syncdb.Scope // to be written before the first entry: the rules the hashes are made under
 
@@ -67,6 +71,7 @@ type scanner struct {
 	sample   sample // of live entries, to look at the target by
 	rows     atomic.Int64
 	report   func(resource string, done, total int64)
+	settle   func(context.Context, []*scanned) error // looks lost creates up; nil in plans, which write nothing
 }
 
 // scan reads all resources and closes the snapshot. Any error means the scan is incomplete and nothing may be deleted for it (I5c): the
@@ -101,6 +106,19 @@ func (s *scanner) scan(ctx context.Context) ([]*scanned, error) {
 		}
 		failpoint.Reach(failpoint.GoneAfter, res.Path, "")
 	}
+	if s.settle != nil {
+		if err := s.settle(ctx, out); err != nil {
+			closeAll(out)
+			return nil, err
+		}
+		waitForLost(s.scope, out)
+	}
+	for _, res := range out {
+		if err := s.collectUsed(ctx, res); err != nil {
+			closeAll(out)
+			return nil, fmt.Errorf("compare %s with the ledger: %w", res.Path, err)
+		}
+	}
 	if err := joinKeys(ctx, s.scope, out, schema.NewHasher(s.e.Keys.HashMAC())); err != nil {
 		closeAll(out)
 		return nil, err
@@ -120,7 +138,7 @@ func (r *scanned) countNotOurs() error {
 		return nil
 	}
 	return r.gone.each(func(rec *record) error {
-		if !r.moved(rec.KeyHash) && !r.deletable(goneEntry(r.Path, rec)) {
+		if !r.moved(rec.KeyHash) && !r.deletable(r.goneEntry(rec)) {
 			r.notOurs++
 		}
 		return nil
@@ -155,7 +173,7 @@ func newScanned(r *scoped, index int, dir *workspace, seal Sealer) *scanned {
 		gone:    newSpool(dir, r.Path+"#gone", seal),
 
 		heldSource: map[syncdb.Hash]struct{}{}, heldKey: map[syncdb.Hash]struct{}{},
-		dups: map[syncdb.Hash]struct{}{}, usedIDs: map[string]struct{}{}, unseenIDs: map[string]syncdb.Origin{},
+		dups: map[syncdb.Hash]struct{}{}, usedIDs: map[string]struct{}{}, unseenIDs: map[string]syncdb.Origin{}, fates: map[syncdb.Hash]fate{},
 	}
 }
 
@@ -288,22 +306,27 @@ func (s *scanner) query(ctx context.Context, snapshot Snapshot, res *scanned, q 
 	return nil
 }
 
+// inUse reports whether a row of the scan has the entry's key.
+func (r *scanned) inUse(e *syncdb.Entry) bool {
+	i := r.table.find(e.KeyHash)
+	return i < 0 || r.table.flags[i]&slotSeen != 0
+}
+
 // collectGone spools the entries no row had, leaving out those an invalid row stands for.
 func (s *scanner) collectGone(ctx context.Context, r *scanned) error {
 	if r.table.unseen() == 0 {
 		return nil
 	}
-	inUse := func(e *syncdb.Entry) bool {
-		i := r.table.find(e.KeyHash)
-		return i < 0 || r.table.flags[i]&slotSeen != 0
-	}
-	seed := maphash.MakeSeed()
-	ids := map[uint64]struct{}{} // of gone entries, hashed to keep a mass delete small
-	err := s.e.Ledger.Each(ctx, s.e.Connection.ID, r.Path, func(e *syncdb.Entry) error {
-		if inUse(e) {
+	return s.e.Ledger.Each(ctx, s.e.Connection.ID, r.Path, func(e *syncdb.Entry) error {
+		if r.inUse(e) {
 			return nil
 		}
-		if e.EdfiID != "" && len(r.unseenIDs) < maxMoves {
+		switch {
+		case e.EdfiID == "":
+			own := *e
+			own.Key = clone(e.Key)
+			r.lost = append(r.lost, own)
+		case len(r.unseenIDs) < maxMoves:
 			r.unseenIDs[e.EdfiID] = e.Origin
 		}
 		_, bySource := r.heldSource[e.SourceHash]
@@ -311,17 +334,29 @@ func (s *scanner) collectGone(ctx context.Context, r *scanned) error {
 		if bySource || byKey {
 			return nil // I5f
 		}
-		ids[maphash.String(seed, e.EdfiID)] = struct{}{}
 		if e.Origin == syncdb.Met {
 			r.goneMet++
 		}
 		return r.gone.add(goneRecord(e))
 	})
-	if err != nil || r.gone.count == 0 {
+}
+
+// collectUsed finds the ids that a gone entry and one in use have both.
+func (s *scanner) collectUsed(ctx context.Context, r *scanned) error {
+	if r.gone.count == 0 {
+		return nil
+	}
+	seed := maphash.MakeSeed()
+	ids := map[uint64]struct{}{} // of gone entries, hashed to keep a mass delete small
+	err := r.gone.each(func(rec *record) error {
+		ids[maphash.String(seed, r.goneEntry(rec).EdfiID)] = struct{}{}
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	return s.e.Ledger.Each(ctx, s.e.Connection.ID, r.Path, func(e *syncdb.Entry) error {
-		if _, shared := ids[maphash.String(seed, e.EdfiID)]; shared && e.EdfiID != "" && inUse(e) {
+		if _, shared := ids[maphash.String(seed, e.EdfiID)]; shared && e.EdfiID != "" && r.inUse(e) {
 			r.usedIDs[e.EdfiID] = struct{}{}
 		}
 		return nil
@@ -336,9 +371,13 @@ func goneRecord(e *syncdb.Entry) *record {
 	}
 }
 
-func goneEntry(resource string, r *record) syncdb.Entry {
-	return syncdb.Entry{
-		Resource: resource, KeyHash: r.KeyHash, RecordHash: r.RecordHash, SourceHash: r.SourceHash, PersonHash: r.PersonHash,
-		Key: append([]byte(nil), r.Key...), EdfiID: string(r.Payload), State: syncdb.State(r.SourceKey[0]), Origin: syncdb.Origin(r.SourceKey[1]),
+func (r *scanned) goneEntry(rec *record) syncdb.Entry {
+	e := syncdb.Entry{
+		Resource: r.Path, KeyHash: rec.KeyHash, RecordHash: rec.RecordHash, SourceHash: rec.SourceHash, PersonHash: rec.PersonHash,
+		Key: clone(rec.Key), EdfiID: string(rec.Payload), State: syncdb.State(rec.SourceKey[0]), Origin: syncdb.Origin(rec.SourceKey[1]),
 	}
+	if e.EdfiID == "" {
+		e.EdfiID = r.fates[rec.KeyHash].id
+	}
+	return e
 }

@@ -9,99 +9,167 @@ import (
 	"time"
 
 	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
-// settleLost deals with entries that have no id and no row: a create was never answered, and its row is gone since. Each is looked up by
-// its natural key; what is found is deleted, what is not found twice is dropped from the ledger. "Not found" is believed only the second
-// time, after the delay, because a target may show a new record late (engine.md §3, F36).
-func (s *stepRun) settleLost(lost []*op) error {
-	for try := 0; len(lost) > 0; try++ {
+// fate is what a look-up by natural key said of an entry that has no id and no row: a create was never answered, and its row is gone, invalid,
+// or under another key since.
+type fate struct {
+	id  string // "" = the target does not have the record
+	err error  // nobody knows
+}
+
+// lost is an entry to look up.
+type lost struct {
+	r     *scanned
+	entry syncdb.Entry
+	fate
+}
+
+// settleLost looks the records of all entries without id and row up, and keeps the ids it finds, durably, before anything is planned, let
+// alone sent: all such an entry knows of its record is the natural key, and a PUT of this very run that changes the key of a parent would
+// change it too (I1, I3). "Not found" is believed only the second time, after the delay, because a target may show a new record late
+// (engine.md §3, F36).
+func (e *Engine) settleLost(ctx context.Context, o Options, k *keeper, found []*scanned) error {
+	var all, open []*lost
+	for _, r := range found {
+		for _, entry := range r.lost {
+			all = append(all, &lost{r: r, entry: entry})
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	target := e.Target(func() error { return nil })
+	open = all
+	for try := 0; try < 2 && len(open) > 0; try++ {
 		if try == 1 {
 			select {
-			case <-s.x.ctx.Done():
-				return context.Cause(s.x.ctx)
-			case <-time.After(s.x.o.SettleDelay):
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(o.SettleDelay):
 			}
 		}
-		failed, err := s.lookUp(lost)
-		if err != nil {
+		if err := lookUp(ctx, target, o.Rules, open); err != nil {
 			return err
 		}
-		var missing []*op
-		for _, o := range lost {
-			if err, ok := failed[o]; ok {
-				s.refuse(o, Failed, err)
-				s.strand(o)
-				continue
-			}
-			switch {
-			case o.edfiID == "" && try == 0:
-				missing = append(missing, o)
-				continue
-			case o.edfiID == "", s.x.ownedByRow(s.r, o.edfiID):
-				// I5d: nothing there, or a live row owns it. Closing a create as "gone" drops the entry without a call.
-				o.verb, o.silent = syncdb.Create, release
-			}
-			if err := s.add(o); err != nil {
-				return err
+		var missing []*lost
+		for _, l := range open {
+			if l.id == "" && l.err == nil {
+				missing = append(missing, l)
 			}
 		}
-		lost = missing
+		open = missing
+	}
+	for _, r := range found {
+		var put []syncdb.Entry
+		for _, l := range all {
+			if l.r != r {
+				continue
+			}
+			r.fates[l.entry.KeyHash] = l.fate
+			if l.id == "" {
+				continue
+			}
+			l.entry.EdfiID = l.id
+			put = append(put, l.entry)
+			if len(r.unseenIDs) < maxMoves {
+				r.unseenIDs[l.id] = l.entry.Origin
+			}
+		}
+		if len(put) == 0 {
+			continue
+		}
+		if err := e.Ledger.PutEntries(ctx, k.current(), r.Path, put); err != nil {
+			return fmt.Errorf("note the ids of records that were found by key: %w", err)
+		}
 	}
 	return nil
 }
 
-// lookUp finds the ids of ops by natural key, several at a time. A look-up the target refuses, or answers with another record, concerns
-// that op only (I17); it comes back as failed. An error means that nothing more can succeed.
-func (s *stepRun) lookUp(ops []*op) (failed map[*op]error, err error) {
+// lookUp finds the ids of entries by natural key, several at a time. A look-up the target refuses, or answers with another record, concerns
+// that entry only (I17). An error means that nothing more can succeed.
+func lookUp(ctx context.Context, target Target, rules schema.Rules, entries []*lost) (err error) {
 	var (
 		wg    gosync.WaitGroup
 		mu    gosync.Mutex
-		slots = make(chan struct{}, max(1, s.x.target.Concurrency()))
+		slots = make(chan struct{}, max(1, target.Concurrency()))
 	)
-	failed = map[*op]error{}
-	for _, o := range ops {
+	for _, l := range entries {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			id, oerr := s.find(o)
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case edfi.ClassOf(oerr) == edfi.Stop:
-				err = fmt.Errorf("look up a record by key: %w", oerr)
-			case oerr != nil:
-				failed[o] = oerr
-			default:
-				o.edfiID = id
+			l.id, l.err = findByKey(ctx, target, l.r.Resource, rules, l.entry.Key)
+			if edfi.ClassOf(l.err) == edfi.Stop {
+				mu.Lock()
+				defer mu.Unlock()
+				err = fmt.Errorf("look up a record by key: %w", l.err)
 			}
 		})
 	}
 	wg.Wait()
-	return failed, err
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // errOtherRecord: what was found by key has another key. A target that ignores a parameter answers like that.
 var errOtherRecord = errors.New("the target answered a look-up by natural key with a record of another key")
 
-// find returns the id of the record with the op's natural key, "" when the target has none. The key of what is found is compared: a record
+// findByKey returns the id of the record with a natural key, "" when the target has none. The key of what is found is compared: a record
 // that only looks like it is not ours to delete (I5a, I9).
-func (s *stepRun) find(o *op) (string, error) {
-	query, err := s.r.KeyQuery(o.keyText)
+func findByKey(ctx context.Context, target Target, r *schema.Resource, rules schema.Rules, keyText []byte) (string, error) {
+	query, err := r.KeyQuery(keyText)
 	if err != nil {
 		return "", fmt.Errorf("make the query: %w", err)
 	}
-	id, body, found, err := s.x.target.FindByKey(s.x.calls, s.r.Path, query)
+	id, body, found, err := target.FindByKey(ctx, r.Path, query)
 	if err != nil || !found {
 		return "", err
 	}
-	key, err := s.r.CanonicalKey(nil, body, s.x.o.Rules)
+	key, err := r.CanonicalKey(nil, body, rules)
 	if err != nil {
 		return "", fmt.Errorf("read the record found: %w", err)
 	}
-	if !bytes.Equal(key, o.keyText) {
+	if !bytes.Equal(key, keyText) {
 		return "", errOtherRecord
 	}
 	return id, nil
+}
+
+// holdsLost reports whether the look-up of a record failed that is known by its natural key alone.
+func (r *scanned) holdsLost() bool {
+	for _, f := range r.fates {
+		if f.err != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// below reports whether the natural keys of one resource contain those of another one, directly or through a third.
+func (s *scope) below(found []*scanned, resource, above int) bool {
+	for _, c := range found[resource].cascades(s) {
+		for _, j := range s.targets[c.target].Resources {
+			if j == above || j != resource && s.below(found, j, above) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// waitForLost marks the resources whose natural keys must stay in this run: below them is a record that is known by its key alone, and
+// the target would change that key with them (I1, I3).
+func waitForLost(s *scope, found []*scanned) {
+	for i, r := range found {
+		if !r.holdsLost() {
+			continue
+		}
+		for j, above := range found {
+			above.keysStay = above.keysStay || j != i && s.below(found, i, j)
+		}
+	}
 }
