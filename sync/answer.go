@@ -35,7 +35,9 @@ func (s *stepRun) call(o *op) {
 	if r.outcome == Rejected && s.respelled(o, err) {
 		r = ruling{next: nextCreate}
 	}
-	r = o.refine(r, err)
+	if r = o.refine(r, err); r.outcome == Blocked && s.takenByOther(o, err) {
+		r = ruling{next: nextTake}
+	}
 	if o.silent != notSilent {
 		r = o.silent.ruling()
 	}
@@ -71,7 +73,7 @@ func (s *stepRun) call(o *op) {
 		s.r.mu.Lock()
 		switch {
 		case r.effect == syncdb.EffectLive, r.next == nextLater:
-			s.r.table.setLive(o.key, true)
+			s.r.table.setLive(o.key, !o.taken) // what hangs on the old record must not follow: nothing was re-keyed (I6)
 			if r.effect == syncdb.EffectLive {
 				s.r.table.wrote(o.key)
 			}
@@ -102,10 +104,22 @@ func (s *stepRun) respelled(o *op, err error) bool {
 	return s.x.o.Rules.FoldKeys && o.verb == syncdb.Update && o.oldKey.IsZero() && errors.As(err, &e) && e.Code == "key-change-not-supported"
 }
 
+// takenByOther reports whether a natural-key change was refused because a record that is none of ours has the new key. Nobody gives it up in this
+// run or the next, so waiting would be for ever (I1): the row takes that record over, which is never deleted by us (I9). An approved plan did not
+// say so, and waits (I8).
+func (s *stepRun) takenByOther(o *op, err error) bool {
+	if !keyTaken(o, err) || s.x.o.Apply != 0 || len(s.r.unseenIDs) >= maxMoves {
+		return false
+	}
+	id, err := findByKey(s.x.calls, s.x.target, s.r.Resource, s.x.o.Rules, o.keyText)
+	_, ours := s.r.unseenIDs[id]
+	return err == nil && id != "" && id != o.edfiID && !ours
+}
+
 // file books the outcome of a call.
 func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err error) {
 	var refusal syncdb.Problem
-	unmet := r.next != nextCreate && r.next != nextLater && (r.outcome == Blocked || r.outcome == Rejected || r.outcome == Failed)
+	unmet := r.next != nextCreate && r.next != nextTake && r.next != nextLater && (r.outcome == Blocked || r.outcome == Rejected || r.outcome == Failed)
 	if unmet {
 		refusal = s.refused(o, r.outcome.String(), err)
 	}
@@ -117,9 +131,12 @@ func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err erro
 		s.x.report(s.r.Path, s.x.sent.Add(1))
 	}
 	switch r.next {
-	case nextCreate:
+	case nextCreate, nextTake:
 		again := *o
 		again.verb, again.edfiID, again.lastID, again.known = syncdb.Create, "", o.edfiID, true
+		if r.next == nextTake { // the entry of the old key stays: its record has no row any more, and is deleted for that (I1)
+			again.lastID, again.known, again.oldKey, again.taken = "", false, syncdb.Hash{}, true
+		}
 		again.keyText, again.srcKey, again.payload = clone(o.keyText), clone(o.srcKey), clone(o.payload)
 		s.again = append(s.again, &again)
 		return
@@ -137,8 +154,11 @@ func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err erro
 	if o.hold > 0 && r.outcome != Blocked && r.outcome != Failed {
 		s.x.plan.approved.done[o.hold-1].Add(1)
 	}
-	if o.silent == release {
+	switch o.silent {
+	case release:
 		s.totals.Released++
+		return
+	case correct:
 		return
 	}
 	if r.outcome == Blocked && o.verb == syncdb.Delete && s.r.nested {

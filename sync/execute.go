@@ -32,6 +32,7 @@ type op struct {
 	oldKey  syncdb.Hash // Update: the key the entry has now, when the natural key changes
 	was     *move       // Create: the row's record under its old key, which is deleted in this run
 	silent  silent      // no call
+	taken   bool        // Create: another client's record has the key, and the row's own record keeps the old one for this run
 	unsure  bool        // whether the target has the record is not known: a call of an earlier run had no answer
 	hold    int         // index of the approved hold it belongs to, plus 1; 0 = none
 	batch   *batch
@@ -223,7 +224,8 @@ type stepRun struct {
 	results  []syncdb.Result
 	problems []syncdb.Problem
 	keep     []syncdb.Hash // refused before, still the same
-	again    []*op         // to be created after a PUT met 404
+	again    []*op         // to be created after a PUT met 404, or a key that is taken
+	strays   []*op         // deletes that were not made, of records whose key the ledger does not know for sure
 	stopped  []stoppedOp   // deletes that records of the same resource stand against
 	accepted int64         // writes the target took
 	byHost   int64         // refusals that are the host's to mend
@@ -244,11 +246,12 @@ const (
 	notSilent silent = iota
 	release          // drop the entry: the target does not hold it, or another row owns the record
 	follow           // move the entry to the key its record got with its parent
+	correct          // the same for an entry without a row, after a look at the record
 )
 
 // ruling is what a silent op means.
 func (s silent) ruling() ruling {
-	if s == follow {
+	if s != release {
 		return ruling{effect: syncdb.EffectLive, outcome: Rekeyed}
 	}
 	return ruling{effect: syncdb.EffectGone}
@@ -291,6 +294,9 @@ func (s *stepRun) run(feeds []func() error) (err error) {
 	}
 	if err == nil {
 		err = s.deleteUpwards()
+	}
+	if err == nil {
+		err = s.findStrays()
 	}
 	for _, b := range s.open {
 		b.left.Wait()

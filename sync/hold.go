@@ -202,15 +202,41 @@ func (s *stepRun) strand(o *op) {
 	if o.verb != syncdb.Delete || len(o.keyText) == 0 {
 		return
 	}
-	var values []json.RawMessage
-	if json.Unmarshal(o.keyText, &values) != nil || len(values) != len(s.r.Key) {
-		return // the target itself will not delete what something refers to
+	refs := s.identifying(o.keyText)
+	for _, ref := range refs {
+		t := s.x.scope.targets[ref.Target]
+		if o.edfiID != "" && t.Complete && !s.x.anyLive(t, ref.Hash) {
+			// It refers to it no more: the target gave it another key together with a parent. What it needs now is looked up (findStrays).
+			own := *o
+			s.mu.Lock()
+			s.strays = append(s.strays, own.detach())
+			s.mu.Unlock()
+			return
+		}
 	}
+	s.x.need(refs)
+}
+
+// identifying are the references a natural key contains.
+func (s *stepRun) identifying(keyText []byte) []reference {
+	var values []json.RawMessage
+	if json.Unmarshal(keyText, &values) != nil || len(values) != len(s.r.Key) {
+		return nil // the target itself will not delete what something refers to
+	}
+	var out []reference
 	hasher := schema.NewHasher(s.x.e.Keys.HashMAC())
 	for _, c := range s.r.cascades(s.x.scope) {
-		s.x.mu.Lock()
-		s.x.needed[reference{Target: c.target, Hash: hasher.Sum(c.key(values))}] = struct{}{}
-		s.x.mu.Unlock()
+		out = append(out, reference{Target: c.target, Hash: hasher.Sum(c.key(values))})
+	}
+	return out
+}
+
+// need notes that records stay, because others refer to them.
+func (x *executor) need(refs []reference) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, ref := range refs {
+		x.needed[ref] = struct{}{}
 	}
 }
 

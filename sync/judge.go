@@ -20,6 +20,7 @@ type next uint8
 const (
 	nextNothing next = iota
 	nextCreate       // PUT met 404, or another spelling of the key: POST it in this step
+	nextTake         // PUT met a key another client's record has: POST to that one in this step, the own record goes in the next run
 	nextLater        // people only: exists, no relationship yet; again in the update step
 	nextStop         // nothing more can succeed in this run
 )
@@ -81,11 +82,16 @@ func judge(verb syncdb.Verb, twoPhase bool, err error) ruling {
 // refine corrects the ruling on a PUT to a key that another record still has: one the run deletes later, or one that is to give it up. It is
 // blocked, and sent again in the next run; a rejected one would wait for a change that never comes (I1).
 func (o *op) refine(r ruling, err error) ruling {
-	var e *edfi.Error
-	if r.outcome == Rejected && o.verb == syncdb.Update && !o.oldKey.IsZero() && errors.As(err, &e) && e.Code == "identity-conflict" {
+	if r.outcome == Rejected && keyTaken(o, err) {
 		return ruling{outcome: Blocked}
 	}
 	return r
+}
+
+// keyTaken reports whether the target refused to change a natural key because another record has it.
+func keyTaken(o *op, err error) bool {
+	var e *edfi.Error
+	return o.verb == syncdb.Update && !o.oldKey.IsZero() && errors.As(err, &e) && e.Code == "identity-conflict"
 }
 
 // openEffect says what a call without a final answer did to the record: nothing only when no attempt can have taken effect.

@@ -1,8 +1,12 @@
 package sync_test
 
 import (
+	"context"
 	"strings"
 	"testing"
+
+	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/syncdb"
 )
 
 // A row takes the key of a row that is gone: the target has the record of that one until the end of the run.
@@ -41,4 +45,74 @@ func TestRecordReKeyedWithItsParentStaysOursThoughItsRowIsMadeAgain(t *testing.T
 	if got := w.count("ed-fi/grades"); got != 1 {
 		t.Errorf("got %d grades, want 1: what we created we delete", got)
 	}
+}
+
+// Another client has made a record with the key a row of ours gets. Nobody gives it up, so the row takes it over, as a create would: it is kept up
+// to date and never deleted by us (I9), and our own record goes with what hangs on it (I1).
+func TestKeyThatAnotherClientsRecordHasIsTakenOver(t *testing.T) {
+	t.Parallel()
+	w := newCourses(t, 2)
+	w.mustRun()
+	w.other(func(ctx context.Context, c *edfi.Client) {
+		_, err := c.Post(ctx, "ed-fi/sessions", []byte(`{"schoolReference":{"schoolId":10},"schoolYearTypeReference":{"schoolYear":2026},"sessionName":"Autumn",`+
+			`"beginDate":"2025-08-18","endDate":"2025-12-20","termDescriptor":"uri://ed-fi.org/TermDescriptor#Fall Semester","totalInstructionalDays":1}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	w.exec(`update session set name = 'Autumn' where id = 1`)
+	s, _ := w.mustRun()
+	if s.Totals.Met != 1 {
+		t.Errorf("got totals %+v, want one record met", s.Totals)
+	}
+	w.mustRun()
+	w.converged()
+	w.sameAsFresh()
+	w.exec(`delete from grade`)
+	w.exec(`delete from seat`)
+	w.exec(`delete from section`)
+	w.exec(`delete from offering where session = 1`)
+	w.exec(`delete from session where id = 1`)
+	w.mustRun()
+	if got := w.records("ed-fi/sessions"); len(got) != 2 {
+		t.Errorf("got sessions %s, want the other client's still there", got)
+	}
+}
+
+// A record is re-keyed with its parent while its row waits for something else. What it referred to before is not kept for it (I1), and the ledger
+// knows what it refers to now (I2).
+func TestRecordReKeyedWhileItsRowWaitsKeepsOnlyWhatItRefersTo(t *testing.T) {
+	t.Parallel()
+	w := newCourses(t, 1)
+	w.pack["courses.sql"].Data = append(w.pack["courses.sql"].Data, " where id < 3"...)
+	w.exec(`insert into course values (3, 'LATIN')`)
+	w.exec(`insert into school values (12, 'West', 1)`)
+	w.exec(`delete from grade`)
+	w.exec(`update session set school = 12 where id = 1`)
+	w.exec(`insert into offering values (3, 1, 1, 'ALG-3')`)
+	w.mustRun()
+	w.exec(`insert into school values (13, 'East', 1)`)
+	w.exec(`delete from school where id = 12`)
+	w.exec(`update session set school = 13 where id = 1`)                 // the target re-keys its offerings
+	w.exec(`update offering set code = 'LAT-1', course = 3 where id = 3`) // and one of the rows waits for a course
+	s, _ := w.mustRun()
+	if s.Totals.Blocked == 0 {
+		t.Errorf("got totals %+v, want an offering that waits for its course", s.Totals)
+	}
+	if got := strings.Join(w.records("ed-fi/schools"), "\n"); strings.Contains(got, `"schoolId":12`) {
+		t.Errorf("got schools %s, want the one without a row gone: nothing refers to it", got)
+	}
+	if got := strings.Join(w.records("ed-fi/courseOfferings"), "\n"); !strings.Contains(got, `"ALG-3"`) {
+		t.Errorf("got offerings %s, want the one whose row waits", got)
+	}
+	for _, e := range w.entries("ed-fi/courseOfferings") {
+		if strings.Contains(string(e.Key), ",12,") || e.State != syncdb.Live {
+			t.Errorf("the ledger has %s (state %d), want the school the offering is at now", e.Key, e.State)
+		}
+	}
+	w.converged()
+	w.exec(`update offering set course = 1 where id = 3`)
+	w.mustRun()
+	w.converged()
+	w.sameAsFresh()
 }

@@ -91,7 +91,11 @@ func (c *applyCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	cfg, conn, err := a.picked(f.Connection)
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	conn, err := pick(cfg, f.Connection)
 	if err != nil {
 		return err
 	}

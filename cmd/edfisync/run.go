@@ -47,7 +47,11 @@ const waitEvery = 2 * time.Second
 
 // Run does one run of one connection.
 func (c *runCmd) Run(ctx context.Context, a *app) error {
-	cfg, conn, err := a.picked(c.Connection)
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	conn, err := pick(cfg, c.Connection)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,11 @@ func leftOut(why sync.LeftOut) string {
 
 // Run undoes a run, or says what that would be.
 func (c *undoCmd) Run(ctx context.Context, a *app) error {
-	cfg, conn, err := a.picked(c.Connection)
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	conn, err := pick(cfg, c.Connection)
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,11 @@ func (c *verifyCmd) Run(ctx context.Context, a *app) error {
 			return a.printSignature(document)
 		}
 	}
-	cfg, conn, err := a.picked(c.Connection)
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	conn, err := pick(cfg, c.Connection)
 	if err != nil {
 		return err
 	}

@@ -157,7 +157,10 @@ func (w *world) cancelLater(ctx context.Context, p *process, after time.Duration
 	case <-time.After(after):
 	}
 	if !signal {
-		if w.ledger.Cancel(ctx, p.conn.ID) != nil {
+		canceler, ok := w.ledger.(interface {
+			Cancel(ctx context.Context, conn int64) error
+		})
+		if !ok || canceler.Cancel(ctx, p.conn.ID) != nil {
 			return
 		}
 	}
