@@ -253,7 +253,11 @@ func (a *addresses) learn(data string) error {
 	u = a.base.ResolveReference(u)
 	// What stands before the first placeholder, or else before "/data", is where the document believes itself to be.
 	root := dataTail.ReplaceAllString(u.Path, "")
-	if templated := strings.NewReplacer("%7B", "{", "%7b", "{").Replace(data); strings.Contains(templated, "/{") {
+	templated := data
+	if strings.Contains(data, "%7") {
+		templated = strings.NewReplacer("%7B", "{", "%7b", "{").Replace(data)
+	}
+	if strings.Contains(templated, "/{") {
 		prefix, _, _ := strings.Cut(templated, "/{")
 		if p, err := url.Parse(prefix); err == nil && len(p.Path) < len(root) {
 			root = p.Path
@@ -323,7 +327,12 @@ func (a *addresses) rebase(u *url.URL) *url.URL {
 
 // fill substitutes the placeholders of multi-tenant and context-routed hosts.
 func (a *addresses) fill(raw string) string {
-	raw = strings.NewReplacer("%7B", "{", "%7D", "}", "%7b", "{", "%7d", "}").Replace(raw)
+	if strings.Contains(raw, "%7") {
+		raw = strings.NewReplacer("%7B", "{", "%7D", "}", "%7b", "{", "%7d", "}").Replace(raw)
+	}
+	if !strings.Contains(raw, "{") {
+		return raw
+	}
 	return placeholder.ReplaceAllStringFunc(raw, func(match string) string {
 		name := placeholder.FindStringSubmatch(match)[1]
 		value := a.value(name)

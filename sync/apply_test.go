@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
@@ -110,5 +111,41 @@ func TestApplyRefusesAStalePlanAndNamesWhatChanged(t *testing.T) {
 				t.Errorf("applied again: %v", err)
 			}
 		})
+	}
+}
+
+// A plan says how long it would take: at the pace of the newest run that made enough calls, and nothing when there is none.
+func TestPlanEstimatesAtThePaceOfAnEarlierRun(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	estimate := func() *sync.Estimate {
+		t.Helper()
+		e, done := w.engine()
+		defer done()
+		plan, err := e.Plan(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return plan.Estimate
+	}
+	w.fill(60)
+	if e := estimate(); e != nil {
+		t.Errorf("before the first run: got %+v, want no estimate", e)
+	}
+	first, _ := w.mustRun()
+	if e := estimate(); e != nil {
+		t.Errorf("with nothing to do: got %+v, want no estimate", e)
+	}
+	w.exec(`update student set first = 'Ada' where id = 1`)
+	w.mustRun() // one call: too few for a pace
+	w.exec(`update student set first = 'Bea' where id < 4`)
+	runs, err := w.ledger.Runs(t.Context(), w.conn.ID, 10)
+	if err != nil || len(runs) != 2 {
+		t.Fatalf("got runs %v and error %v, want two", runs, err)
+	}
+	took := runs[1].EndedAt.Sub(runs[1].StartedAt).Seconds()
+	want := &sync.Estimate{Seconds: 3 * took / float64(first.Totals.Calls), CallsPerSecond: float64(first.Totals.Calls) / took, Run: runs[1].ID}
+	if diff := cmp.Diff(estimate(), want, cmpopts.EquateApprox(1e-9, 0)); diff != "" {
+		t.Errorf("three updates (-got +want):\n%s", diff)
 	}
 }

@@ -34,6 +34,8 @@ type Plan struct {
 	Held []HeldPart `json:"held,omitempty"`
 	// Open counts intents an earlier run left without an answer; the next run settles them first, so the figures may shift by as many.
 	Open int `json:"open,omitempty"`
+	// Estimate is how long the calls would take; nil when no earlier run tells.
+	Estimate *Estimate `json:"estimate,omitempty"`
 	// Changes are field-level details, at most as many as were asked for.
 	Changes []Change `json:"changes,omitempty"`
 

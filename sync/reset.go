@@ -67,7 +67,8 @@ func (s *sample) offer(resource int, key syncdb.Hash) {
 	rank := (binary.LittleEndian.Uint64(key[8:]) ^ s.salt) * 0x9e3779b97f4a7c15
 	switch {
 	case len(s.picks) < pickedKeys:
-		heap.Push(s, pick{resource, key, rank})
+		s.picks = append(s.picks, pick{resource, key, rank})
+		heap.Fix(s, len(s.picks)-1)
 	case rank < s.picks[0].rank:
 		s.picks[0] = pick{resource, key, rank}
 		heap.Fix(s, 0)
@@ -81,20 +82,16 @@ func (s *sample) entries(ctx context.Context, e *Engine, found []*scanned) (rece
 	for _, p := range s.picks {
 		byResource[p.resource] = append(byResource[p.resource], p.key)
 	}
-	known := map[pick]syncdb.Entry{}
+	known := map[int]map[syncdb.Hash]syncdb.Entry{}
 	for _, resource := range slices.Sorted(maps.Keys(byResource)) { // always in one order, so that a simulation replays
 		keys := byResource[resource]
-		got, err := e.Ledger.Lookup(ctx, e.Connection.ID, found[resource].Path, keys)
-		if err != nil {
+		if known[resource], err = e.Ledger.Lookup(ctx, e.Connection.ID, found[resource].Path, keys); err != nil {
 			return nil, nil, fmt.Errorf("look up entries: %w", err)
 		}
-		for key, entry := range got {
-			known[pick{resource: resource, key: key}] = entry
-		}
 	}
-	var all []syncdb.Entry
+	all := make([]syncdb.Entry, 0, len(s.picks))
 	for _, p := range s.picks {
-		if entry, ok := known[pick{resource: p.resource, key: p.key}]; ok && entry.State == syncdb.Live && entry.EdfiID != "" {
+		if entry, ok := known[p.resource][p.key]; ok && entry.State == syncdb.Live && entry.EdfiID != "" {
 			all = append(all, entry)
 		}
 	}

@@ -133,7 +133,7 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	if err := e.saveMarks(ctx, k, found, scan.mark); err != nil {
 		return err
 	}
-	e.logPlan(plan)
+	e.logPlan(ctx, plan)
 	if s.LeftAlone, err = e.outOfScope(ctx, found); err != nil {
 		return err
 	}
@@ -292,6 +292,9 @@ func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []
 	if plan.Open, err = e.Ledger.Open(ctx, e.Connection.ID); err != nil {
 		return nil, fmt.Errorf("count open intents: %w", err)
 	}
+	if plan.Estimate, err = e.estimate(ctx, plan.Writes()); err != nil {
+		return nil, err
+	}
 	p.phase("describe", "")
 	if plan.Changes, err = d.describe(ctx, found); err != nil {
 		return nil, err
@@ -314,7 +317,10 @@ func (e *Engine) outOfScope(ctx context.Context, found []*scanned) ([]string, er
 	return left, nil
 }
 
-func (e *Engine) logPlan(p *Plan) {
+func (e *Engine) logPlan(ctx context.Context, p *Plan) {
+	if !e.logger().Enabled(ctx, slog.LevelError) {
+		return // nobody listens
+	}
 	for _, r := range p.Resources {
 		e.logger().Info("planned", slog.String("resource", r.Resource), slog.Int64("rows", r.Rows), slog.Int64("create", r.Create),
 			slog.Int64("update", r.Update), slog.Int64("delete", r.Delete), slog.Int64("unchanged", r.Unchanged), slog.Int64("invalid", r.Invalid))

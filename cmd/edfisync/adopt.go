@@ -38,11 +38,7 @@ func (c *adoptCmd) Run(ctx context.Context, a *app) error {
 	if c.IDs < 0 {
 		return usageError(fmt.Errorf("--ids: want 0 or more"))
 	}
-	cfg, err := a.load()
-	if err != nil {
-		return err
-	}
-	conn, err := pick(cfg, c.Connection)
+	cfg, conn, err := a.picked(c.Connection)
 	if err != nil {
 		return err
 	}

@@ -91,11 +91,7 @@ func (c *applyCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := a.load()
-	if err != nil {
-		return err
-	}
-	conn, err := pick(cfg, f.Connection)
+	cfg, conn, err := a.picked(f.Connection)
 	if err != nil {
 		return err
 	}

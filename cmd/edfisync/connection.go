@@ -21,6 +21,16 @@ import (
 	"github.com/edfisync/edfisync/syncdb"
 )
 
+// picked loads the configuration and returns the connection a flag names, or the only one there is.
+func (a *app) picked(name string) (*config.Config, *config.Connection, error) {
+	cfg, err := a.load()
+	if err != nil {
+		return nil, nil, err
+	}
+	conn, err := pick(cfg, name)
+	return cfg, conn, err
+}
+
 // opened is one connection with all that a run needs.
 type opened struct {
 	engine  *sync.Engine

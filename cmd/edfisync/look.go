@@ -71,11 +71,7 @@ func (a *app) look(ctx context.Context, name string, fn func(ledger *syncdb.DB, 
 
 // lookWithKeys calls fn with the ledger, the connection in it and its keys.
 func (a *app) lookWithKeys(ctx context.Context, name string, fn func(ledger *syncdb.DB, conn syncdb.Connection, ring *keys.Ring) error) error {
-	cfg, err := a.load()
-	if err != nil {
-		return err
-	}
-	conn, err := pick(cfg, name)
+	cfg, conn, err := a.picked(name)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"text/tabwriter"
+	"time"
 
 	"github.com/edfisync/edfisync/sync"
 )
@@ -31,11 +32,7 @@ func (c *planCmd) Run(ctx context.Context, a *app) error {
 	if c.Details < 0 {
 		return usageError(fmt.Errorf("--details: want 0 or more"))
 	}
-	cfg, err := a.load()
-	if err != nil {
-		return err
-	}
-	conn, err := pick(cfg, c.Connection)
+	cfg, conn, err := a.picked(c.Connection)
 	if err != nil {
 		return err
 	}
@@ -101,6 +98,9 @@ func (a *app) printPlan(p *sync.Plan) {
 	}
 	flush(w)
 	fmt.Fprintf(a.out, "\na run would make %s; nothing was sent\n", counted(p.Writes(), "write call"))
+	if e := p.Estimate; e != nil {
+		fmt.Fprintf(a.out, "that would take about %s, at the %.0f calls a second of run %d\n", roughly(e.Seconds), e.CallsPerSecond, e.Run)
+	}
 	for _, r := range p.Resources {
 		if r.KeyUpdate > 0 {
 			fmt.Fprintf(a.out, "natural keys change: %s of %s by update\n", grouped(r.KeyUpdate), r.Resource)
@@ -130,6 +130,19 @@ func (a *app) printPlan(p *sync.Plan) {
 		if len(change.Problems) > 0 {
 			fmt.Fprintf(a.out, "  %s\n", change.Problems)
 		}
+	}
+}
+
+// roughly is a length of time no more exact than an estimate is.
+func roughly(seconds float64) time.Duration {
+	d := time.Duration(seconds * float64(time.Second))
+	switch {
+	case d > 10*time.Minute:
+		return d.Round(time.Minute)
+	case d > 10*time.Second:
+		return d.Round(time.Second)
+	default:
+		return max(d.Round(100*time.Millisecond), 100*time.Millisecond)
 	}
 }
 

@@ -47,11 +47,7 @@ const waitEvery = 2 * time.Second
 
 // Run does one run of one connection.
 func (c *runCmd) Run(ctx context.Context, a *app) error {
-	cfg, err := a.load()
-	if err != nil {
-		return err
-	}
-	conn, err := pick(cfg, c.Connection)
+	cfg, conn, err := a.picked(c.Connection)
 	if err != nil {
 		return err
 	}

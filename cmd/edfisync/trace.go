@@ -114,11 +114,7 @@ func (c *traceCmd) Run(ctx context.Context, a *app) error {
 
 // openNamed opens the connection a flag names. It makes no ledger.
 func (a *app) openNamed(ctx context.Context, name string) (*config.Config, *opened, error) {
-	cfg, err := a.load()
-	if err != nil {
-		return nil, nil, err
-	}
-	conn, err := pick(cfg, name)
+	cfg, conn, err := a.picked(name)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -52,11 +52,7 @@ func leftOut(why sync.LeftOut) string {
 
 // Run undoes a run, or says what that would be.
 func (c *undoCmd) Run(ctx context.Context, a *app) error {
-	cfg, err := a.load()
-	if err != nil {
-		return err
-	}
-	conn, err := pick(cfg, c.Connection)
+	cfg, conn, err := a.picked(c.Connection)
 	if err != nil {
 		return err
 	}

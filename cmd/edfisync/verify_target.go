@@ -70,11 +70,7 @@ func (c *verifyCmd) Run(ctx context.Context, a *app) error {
 			return a.printSignature(document)
 		}
 	}
-	cfg, err := a.load()
-	if err != nil {
-		return err
-	}
-	conn, err := pick(cfg, c.Connection)
+	cfg, conn, err := a.picked(c.Connection)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,9 @@ type row struct {
 	hurt    int      // column that was made invalid, -1 = none
 	healed  string   // what it was
 	empties bool     // gone because its whole table is
+
+	seen   *rec // what it is read as, at version seenAt of the district
+	seenAt int
 }
 
 // district is the source of one connection.
@@ -447,7 +450,7 @@ func (d *district) move(r *row, rng *rand.Rand) string {
 
 // above reports whether r is p or an ancestor of p, or has the key of one: moving r below p would close a circle.
 func (d *district) above(r, p *row) bool {
-	return p != nil && (p == r || p.kind == r.kind && d.record(p, true).key == d.record(r, true).key || slices.ContainsFunc(p.parents, func(q *row) bool { return d.above(r, q) }))
+	return p != nil && (p == r || p.kind == r.kind && d.read(p, true).key == d.read(r, true).key || slices.ContainsFunc(p.parents, func(q *row) bool { return d.above(r, q) }))
 }
 
 // healAll makes every row valid, every key the key of one row, and lets every row refer to rows that are there.

@@ -162,6 +162,9 @@ func (c *connection) owns(x *rec) bool { return slices.Contains(c.d.rows[x.row.k
 // spoiled reports whether another client changed or deleted the record of a row and the row says what it did before: nobody may have noticed.
 // A row that changed is sent, and sets the record right; one that only follows the key of its parent is not.
 func (w *world) spoiled(k *compiledKind, x *rec) bool {
+	if len(w.tainted) == 0 {
+		return false
+	}
 	now := k.payload(x, w.fold)
 	if then := w.tainted[k.path+" "+x.key]; then != nil && maps.Equal(then, now) {
 		return true

@@ -41,7 +41,7 @@ func (l *ledger) do(ctx context.Context, what string, fn func() error) error {
 			return errCut
 		}
 	}
-	r := p.w.roll(p.name, "ledger", what, n)
+	r := p.w.rollCall(p.name, "ledger", what, n)
 	if d := r.IntN(8); d < 3 {
 		time.Sleep(time.Duration(1+r.IntN(40)) * 100 * time.Microsecond)
 		p.w.gate.pass(p.name, "ledger, later", what, n)

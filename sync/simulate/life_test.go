@@ -157,10 +157,7 @@ func (w *world) cancelLater(ctx context.Context, p *process, after time.Duration
 	case <-time.After(after):
 	}
 	if !signal {
-		canceler, ok := w.ledger.(interface {
-			Cancel(ctx context.Context, conn int64) error
-		})
-		if !ok || canceler.Cancel(ctx, p.conn.ID) != nil {
+		if w.ledger.Cancel(ctx, p.conn.ID) != nil {
 			return
 		}
 	}

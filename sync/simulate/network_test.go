@@ -75,10 +75,12 @@ var errReset = errors.New("read: connection reset by peer")
 func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
 	var body []byte
 	if req.Body != nil {
-		var err error
-		if body, err = io.ReadAll(req.Body); err != nil {
+		var b bytes.Buffer
+		b.Grow(int(max(req.ContentLength, 0)) + bytes.MinRead)
+		if _, err := b.ReadFrom(req.Body); err != nil {
 			return nil, err
 		}
+		body = b.Bytes()
 		_ = req.Body.Close()
 	}
 	c := p.w.describe(p, req, body)
@@ -88,7 +90,7 @@ func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := p.w.roll(p.name, "call", c.label, n)
+	r := p.w.rollCall(p.name, "call", c.label, n)
 	f := noFault
 	if c.kind >= 0 || c.token {
 		p.started(c)
@@ -138,7 +140,7 @@ func (p *process) travel(ctx context.Context, c *callInfo, f fault, latency time
 		return answer{}, err
 	}
 	p.w.gate.pass(p.name, "arrival", c.label, n)
-	if p.isDead() && p.w.roll(p.name, "flying", c.label, n).IntN(2) == 0 {
+	if p.isDead() && p.w.rollCall(p.name, "flying", c.label, n).IntN(2) == 0 {
 		return answer{}, errDead // it never left; the other half of the calls in flight arrive
 	}
 	var a answer

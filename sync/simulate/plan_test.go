@@ -18,6 +18,7 @@ type plan struct {
 	foldEvery int
 	tokenLife time.Duration
 	heal      bool // in the end every row is made valid
+	sqlite    bool // the ledger is a SQLite file
 	kinds     [][]int
 	events    []event
 
@@ -81,7 +82,7 @@ func newPlan(u *universe, seed uint64) *plan {
 	rng := rand.New(rand.NewPCG(seed, 0x5eed))
 	p := &plan{
 		seed: seed, fold: rng.IntN(10) < 3, workers: []int{1, 2, 4, 4, 8, 16}[rng.IntN(6)], retries: 1 + rng.IntN(3), foldEvery: 250_000,
-		heal: rng.IntN(10) < 6,
+		heal: rng.IntN(10) < 6, sqlite: seed%50 == 0,
 	}
 	if rng.IntN(5) == 0 {
 		p.foldEvery = 3 + rng.IntN(10)
@@ -198,7 +199,7 @@ func (p *plan) without(from, to int) *plan {
 
 func (p *plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: keys without case %v, workers %d, retries %d, healed in the end %v\n", p.seed, p.fold, p.workers, p.retries, p.heal)
+	fmt.Fprintf(&b, "seed %d: keys without case %v, workers %d, retries %d, healed in the end %v, ledger on SQLite %v\n", p.seed, p.fold, p.workers, p.retries, p.heal, p.sqlite)
 	for _, e := range p.events {
 		fmt.Fprintln(&b, " ", e)
 	}

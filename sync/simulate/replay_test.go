@@ -20,7 +20,7 @@ func TestSameSeedUnderTheGateGivesTheSameTrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	orders := map[uint64]bool{}
-	for seed := uint64(1); seed <= 12; seed++ {
+	for _, seed := range []uint64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 50} { // the last one is on SQLite
 		a, b := replay(t, newPlan(u, seed), 7, t.TempDir()), replay(t, newPlan(u, seed), 7, t.TempDir())
 		if a.hash != b.hash || a.traced == 0 {
 			t.Errorf("seed %d: %d operations with hash %016x, then %d with %016x", seed, a.traced, a.hash, b.traced, b.hash)

@@ -48,15 +48,26 @@ func (d *district) scan(fold bool) *scan {
 	return s
 }
 
+// record is what a row is read as, between edits. The result is shared until the next one.
 func (d *district) record(r *row, fold bool) *rec {
+	if r.seen == nil || r.seenAt != d.version {
+		r.seen, r.seenAt = d.read(r, fold), d.version
+	}
+	return r.seen
+}
+
+// read reads a row, as the mapping query would.
+func (d *district) read(r *row, fold bool) *rec {
 	c := d.u.kinds[r.kind]
 	x := &rec{row: r, cells: make([][]byte, len(c.columns)+1), valid: true}
 	var key strings.Builder
 	complete := true
+	text := make([]byte, 0, 256)
 	for i := range c.columns {
 		v := d.value(r, i)
-		if v != "" {
-			x.cells[i] = []byte(v)
+		if from := len(text); v != "" {
+			text = append(text, v...)
+			x.cells[i] = text[from:len(text):len(text)] // a text that grows leaves earlier cells where they are
 		}
 		if !c.fits(i, v) {
 			x.valid = false

@@ -1,11 +1,10 @@
 package simulate
 
 import (
-	"encoding/binary"
 	"fmt"
-	"hash/fnv"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"strings"
 	gosync "sync"
 	"testing"
@@ -16,9 +15,7 @@ import (
 	"github.com/edfisync/edfisync/sandbox"
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/source"
-	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
-	"github.com/edfisync/edfisync/syncdb/memdb"
 )
 
 // world is everything a seed makes: districts, their connections, one target and one ledger.
@@ -34,7 +31,7 @@ type world struct {
 	retries   int
 	foldEvery int
 
-	ledger  sync.Ledger
+	ledger  store
 	handler http.Handler
 	conns   []*connection
 
@@ -70,14 +67,13 @@ type connection struct {
 	syncdb.Connection
 	d      *district
 	ring   *keys.Ring
+	hasher *schema.Hasher // used under world.committing
 	holder *process
 	ever   []map[string]map[int]bool // by kind: key → rows that had it in a scan
 }
 
-// hash is what the engine calls a key by.
-func (c *connection) hash(key []byte) schema.Hash {
-	return schema.NewHasher(c.ring.HashMAC()).Sum(key)
-}
+// hash is what the engine calls a key by. Called with world.committing held.
+func (c *connection) hash(key []byte) schema.Hash { return c.hasher.Sum(key) }
 
 // snapshot gives a process the rows of the district.
 func (c *connection) snapshot(p *process) *scan {
@@ -108,6 +104,14 @@ const masterKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 // play makes the world of a plan and lives through it, in virtual time. gated pins the order of events.
 func play(t *testing.T, p *plan, gateSeed uint64, dir string) *world {
 	var w *world
+	if p.sqlite {
+		made, err := ledgerDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(made)
+		dir = made
+	}
 	synctest.Test(t, func(t *testing.T) {
 		u, err := loadUniverse()
 		if err == nil {
@@ -141,7 +145,10 @@ func newWorld(t *testing.T, u *universe, p *plan, dir string) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	db := memdb.Open(syncdb.Config{Master: master})
+	db, err := openLedger(t, p, dir, master)
+	if err != nil {
+		return nil, err
+	}
 	w.ledger = db
 	for i, kinds := range p.kinds {
 		c := &connection{d: newDistrict(u, i, kinds), ever: make([]map[string]map[int]bool, len(u.kinds))}
@@ -151,6 +158,7 @@ func newWorld(t *testing.T, u *universe, p *plan, dir string) (*world, error) {
 		if c.ring, err = master.Ring(dataKey(i), nil, 1); err != nil {
 			return nil, err
 		}
+		c.hasher = schema.NewHasher(c.ring.HashMAC())
 		w.conns = append(w.conns, c)
 	}
 	return w, nil
@@ -163,25 +171,37 @@ func (w *world) bound(k int) *source.Bound {
 	return w.u.compile[0][k]
 }
 
-// roll makes the random numbers of one decision: a function of the seed and of what the decision is about.
-func (w *world) roll(about ...any) *rand.Rand {
-	h := fnv.New64a()
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], w.plan.seed)
-	_, _ = h.Write(b[:])
-	for _, a := range about {
-		switch a := a.(type) {
-		case string:
-			_, _ = h.Write([]byte(a))
-		case int:
-			binary.LittleEndian.PutUint64(b[:], uint64(a))
-			_, _ = h.Write(b[:])
-		default:
-			_, _ = fmt.Fprint(h, a)
-		}
-		_, _ = h.Write([]byte{0})
+// roll makes the random numbers of a decision about an event: a function of the seed and of what the decision is about.
+func (w *world) roll(about string, n int) *rand.Rand {
+	return rand.New(rand.NewPCG(uint64(newMix(w.plan.seed).text(about).number(n)), w.plan.seed))
+}
+
+// rollCall is roll for what becomes of an operation of a process.
+func (w *world) rollCall(process, about, what string, n int) *rand.Rand {
+	return rand.New(rand.NewPCG(uint64(newMix(w.plan.seed).text(process).text(about).text(what).number(n)), w.plan.seed))
+}
+
+// mix is an FNV-1a hash.
+type mix uint64
+
+func newMix(seed uint64) mix { return mix(14695981039346656037).word(seed) }
+
+func (m mix) byte(b byte) mix { return (m ^ mix(b)) * 1099511628211 }
+
+func (m mix) word(v uint64) mix {
+	for range 8 {
+		m, v = m.byte(byte(v)), v>>8
 	}
-	return rand.New(rand.NewPCG(h.Sum64(), w.plan.seed))
+	return m
+}
+
+func (m mix) number(n int) mix { return m.word(uint64(n)).byte(0) }
+
+func (m mix) text(s string) mix {
+	for i := range len(s) {
+		m = m.byte(s[i])
+	}
+	return m.byte(0)
 }
 
 func (w *world) violate(promise, format string, args ...any) {

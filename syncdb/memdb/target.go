@@ -73,7 +73,7 @@ func (d *DB) Receipts(ctx context.Context, connID int64, limit int) ([]syncdb.Re
 		if limit > 0 && len(out) == limit {
 			break
 		}
-		r.Document = bytes.Clone(r.Document)
+		r.Document = slices.Clip(r.Document) // never changed
 		out = append(out, r)
 	}
 	return out, nil
