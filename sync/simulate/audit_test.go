@@ -10,9 +10,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	gosync "sync"
 	"testing"
 )
 
@@ -31,16 +33,23 @@ func root(t *testing.T) string {
 	return dir
 }
 
-// apply puts a mutant into its file's text.
-func (m mutant) apply(dir string) ([]byte, error) {
-	text, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(m.file)))
-	if err != nil {
-		return nil, err
+// apply puts a mutant into the texts of its files.
+func (m mutant) apply(dir string) (map[string][]byte, error) {
+	texts := map[string][]byte{}
+	for _, e := range m.edits {
+		text := texts[e.file]
+		if text == nil {
+			var err error
+			if text, err = os.ReadFile(filepath.Join(dir, filepath.FromSlash(e.file))); err != nil {
+				return nil, err
+			}
+		}
+		if n := bytes.Count(text, []byte(e.old)); n != 1 || e.old == e.new {
+			return nil, fmt.Errorf("mutant %q: %s has its text %d times, want once, and another one to replace it: bring the mutant up to date", m.name, e.file, n)
+		}
+		texts[e.file] = bytes.Replace(text, []byte(e.old), []byte(e.new), 1)
 	}
-	if n := bytes.Count(text, []byte(m.old)); n != 1 {
-		return nil, fmt.Errorf("mutant %q: %s has its text %d times, want once: bring the mutant up to date", m.name, m.file, n)
-	}
-	return bytes.Replace(text, []byte(m.old), []byte(m.new), 1), nil
+	return texts, nil
 }
 
 func TestEveryMutantStillAppliesToTheSource(t *testing.T) {
@@ -50,7 +59,7 @@ func TestEveryMutantStillAppliesToTheSource(t *testing.T) {
 		if _, err := m.apply(root(t)); err != nil {
 			t.Error(err)
 		}
-		if names[m.name] || m.old == m.new {
+		if names[m.name] || len(m.edits) == 0 {
 			t.Errorf("mutant %q is there twice, or changes nothing", m.name)
 		}
 		names[m.name] = true
@@ -60,27 +69,56 @@ func TestEveryMutantStillAppliesToTheSource(t *testing.T) {
 	}
 }
 
+// catch is what became of one mutant.
+type catch struct {
+	mutant
+	seeds int    // it took to find it; 0 = it was not found
+	how   string // the promise it broke first
+	err   error  // it does not apply, does not build, or could not be played
+}
+
 // TestAudit plays the simulation with each mutant and wants each of them found.
 func TestAudit(t *testing.T) {
 	if *audit == 0 {
 		t.Skip("make mutants runs it")
 	}
-	all := slices.DeleteFunc(mutants(), func(m mutant) bool { return !strings.Contains(m.name, *only) })
-	caught := 0
-	for _, m := range all {
-		seeds, how, err := m.hunt(root(t), t.TempDir())
-		switch {
-		case err != nil:
-			t.Error(err)
-		case seeds == 0:
-			t.Errorf("not caught: %s", m.name)
-			fmt.Printf("  NOT CAUGHT in %d seeds: %s\n", *audit, m.name)
-		default:
-			caught++
-			fmt.Printf("  %5d seeds  %-62s %s\n", seeds, m.name, how)
+	var all []mutant
+	for _, m := range mutants() {
+		if strings.Contains(m.name, *only) {
+			all = append(all, m)
 		}
 	}
-	fmt.Printf("caught %d/%d\n", caught, len(all))
+	a := &auditor{t: t, root: root(t), dir: t.TempDir()}
+	if err := a.build(filepath.Join(a.dir, "sound"), nil); err != nil {
+		t.Fatal(err)
+	}
+	results := make([]catch, len(all))
+	next := make(chan int)
+	var wg gosync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for i := range next {
+				results[i] = a.hunt(all[i], i)
+				a.tell(results[i])
+			}
+		})
+	}
+	for i := range all {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	var took []int
+	for _, c := range results {
+		if c.seeds > 0 {
+			took = append(took, c.seeds)
+		}
+	}
+	slices.Sort(took)
+	if len(took) > 0 {
+		fmt.Printf("median %d seeds, most %d\n", took[len(took)/2], took[len(took)-1])
+	}
+	fmt.Printf("caught %d/%d\n", len(took), len(all))
 }
 
 var (
@@ -88,40 +126,107 @@ var (
 	playing   = regexp.MustCompile(`(?m)^seeds=(\d+)`)
 )
 
-// hunt builds the simulation with the mutant and plays it until it finds something. It returns how many seeds that took, 0 when it found nothing.
-func (m mutant) hunt(dir, work string) (seeds int, how string, err error) {
-	text, err := m.apply(dir)
+// auditor builds and plays mutants, one for each processor at a time. The build cache keeps the packages a mutant does not touch.
+type auditor struct {
+	t    *testing.T
+	root string
+	dir  string
+
+	mu gosync.Mutex // of what is printed
+}
+
+func (a *auditor) tell(c catch) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case c.err != nil:
+		fmt.Printf("  NOT PLAYED: %s\n", c.name)
+		a.t.Error(c.err)
+	case c.seeds == 0:
+		fmt.Printf("  NOT CAUGHT in %d seeds: %s\n", *audit, c.name)
+		a.t.Errorf("not caught: %s", c.name)
+	default:
+		fmt.Printf("  %5d seeds  %-62s %s\n", c.seeds, c.name, c.how)
+	}
+}
+
+// build makes the program of the simulation, with other texts in place of some files.
+func (a *auditor) build(binary string, texts map[string][]byte) error {
+	replace := map[string]string{}
+	for file, text := range texts {
+		changed := binary + "-" + strings.ReplaceAll(file, "/", "-")
+		if err := os.WriteFile(changed, text, 0o600); err != nil {
+			return err
+		}
+		replace[filepath.Join(a.root, filepath.FromSlash(file))] = changed
+	}
+	list, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
-		return 0, "", err
+		return err
 	}
-	changed, overlay, binary := filepath.Join(work, "mutant.go"), filepath.Join(work, "overlay.json"), filepath.Join(work, "simulate.test")
-	list, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(dir, filepath.FromSlash(m.file)): changed}})
-	if err != nil {
-		return 0, "", err
+	if err := os.WriteFile(binary+".json", list, 0o600); err != nil {
+		return err
 	}
-	if err := errors.Join(os.WriteFile(changed, text, 0o600), os.WriteFile(overlay, list, 0o600)); err != nil {
-		return 0, "", err
-	}
-	build := exec.Command("go", "test", "-c", "-trimpath", "-vet=off", "-ldflags=-s -w", "-overlay", overlay, "-o", binary, "./sync/simulate")
-	build.Dir = dir
+	build := exec.Command("go", "test", "-c", "-trimpath", "-vet=off", "-ldflags=-s -w", "-overlay", binary+".json", "-o", binary, "./sync/simulate")
+	build.Dir = a.root
 	if out, err := build.CombinedOutput(); err != nil {
-		return 0, "", fmt.Errorf("mutant %q does not build: %w\n%s", m.name, err, out)
+		return fmt.Errorf("does not build: %w\n%s", err, out)
 	}
-	run := exec.Command(binary, "-test.timeout", "30m", "-test.run", "^TestSimulate$", "-seeds", strconv.Itoa(*audit), "-stop", "1", "-shrink=false", "-report", "1s")
-	run.Dir = filepath.Join(dir, "sync", "simulate")
-	out, err := run.CombinedOutput()
-	if found := foundLine.FindSubmatch(out); found != nil {
-		n, _ := strconv.Atoi(string(found[1])) // digits, says the pattern
-		return n, "breaks " + string(found[2]), nil
+	return nil
+}
+
+// play plays seeds from first on until one breaks a promise.
+func (a *auditor) play(binary string, first, n int) (out []byte, err error) {
+	run := exec.Command(binary, "-test.timeout", "30m", "-test.run", "^TestSimulate$", "-first", strconv.Itoa(first), "-seeds", strconv.Itoa(n),
+		"-stop", "1", "-shrink=false", "-report", "1s")
+	run.Dir = filepath.Join(a.root, "sync", "simulate")
+	run.Env = append(os.Environ(), "GOMAXPROCS=1")
+	return run.CombinedOutput()
+}
+
+// hunt plays the simulation with the mutant until it finds something that the program without it does not do.
+func (a *auditor) hunt(m mutant, number int) catch {
+	c := catch{mutant: m}
+	texts, err := m.apply(a.root)
+	if err != nil {
+		c.err = err
+		return c
 	}
-	if err == nil {
-		return 0, "", nil
+	binary := filepath.Join(a.dir, fmt.Sprint("mutant", number))
+	defer os.Remove(binary)
+	if err := a.build(binary, texts); err != nil {
+		c.err = fmt.Errorf("mutant %q %w", m.name, err)
+		return c
 	}
-	last := 1
-	for _, p := range playing.FindAllSubmatch(out, -1) {
-		last, _ = strconv.Atoi(string(p[1]))
+	for first := 1; first <= *audit; {
+		out, err := a.play(binary, first, *audit-first+1)
+		found := foundLine.FindSubmatch(out)
+		if found == nil && err == nil {
+			return c
+		}
+		if found == nil { // it ended the program, or for ever; how far it came is in the last line it wrote
+			last := first
+			for _, p := range playing.FindAllSubmatch(out, -1) {
+				n, _ := strconv.Atoi(string(p[1])) // digits, says the pattern
+				last = first - 1 + n
+			}
+			c.seeds, c.how = last, "ends the program: "+firstPanic(out)
+			return c
+		}
+		seed, _ := strconv.Atoi(string(found[1]))
+		sound, err := a.play(filepath.Join(a.dir, "sound"), seed, 1)
+		switch {
+		case err == nil:
+			c.seeds, c.how = seed, "breaks "+string(found[2])
+			return c
+		case !foundLine.Match(sound):
+			c.err = errors.Join(fmt.Errorf("play seed %d without the mutant", seed), err)
+			return c
+		}
+		a.t.Errorf("seed %d breaks a promise without any mutant: that comes first", seed)
+		first = seed + 1
 	}
-	return last, "ends the program: " + firstPanic(out), nil
+	return c
 }
 
 func firstPanic(out []byte) string {

@@ -3,10 +3,24 @@ package simulate
 // mutant is one defect put into the source, to see that the simulation finds it (T5). The text is replaced through go test -overlay; nothing
 // of it is in the program.
 type mutant struct {
-	name string
+	name  string
+	edits []textEdit
+}
+
+type textEdit struct {
 	file string // from the root of the module
 	old  string // must be there exactly once
 	new  string
+}
+
+func defect(name, file, old, changed string) mutant {
+	return mutant{name, []textEdit{{file, old, changed}}}
+}
+
+// and adds an edit to a defect that needs several.
+func (m mutant) and(file, old, changed string) mutant {
+	m.edits = append(m.edits, textEdit{file, old, changed})
+	return m
 }
 
 // mutants are the five mechanisms of docs/guarantees.md, the defects of other synchronisers as far as an engine can have them, and what is easily
@@ -14,56 +28,56 @@ type mutant struct {
 func mutants() []mutant {
 	return []mutant{
 		// The five mechanisms.
-		{"a create without a durable intent", "sync/batch.go", "s.st.Position, intents, results); err != nil {", "s.st.Position, nil, results); err != nil {"},
-		{"a lost update keeps its old hash", "syncdb/settle.go", "	case EffectUnknown:\n", "	case EffectUnknown:\n		if in.Verb == Update {\n			return at, old\n		}\n"},
-		{"a lost delete is taken for not made", "syncdb/settle.go", "	case EffectUnknown:\n", "	case EffectUnknown:\n		if in.Verb == Delete {\n			return at, old\n		}\n"},
-		{"invalid is absent", "sync/mapper.go", "r.heldSource[m.sources[i]] = struct{}{} // I5f: invalid is not absent", "if m.keys[i].IsZero() {\n				continue\n			}\n			m.keys[i] = syncdb.Hash{}"},
-		{"the id of a live row is deleted", "sync/evidence.go", "case s.x.ownedByRow(s.r, entry.EdfiID):", "case false:"},
+		defect("a create without a durable intent", "sync/batch.go", "s.st.Position, intents, results); err != nil {", "s.st.Position, nil, results); err != nil {"),
+		defect("a lost update keeps its old hash", "syncdb/settle.go", "	case EffectUnknown:\n", "	case EffectUnknown:\n		if in.Verb == Update {\n			return at, old\n		}\n"),
+		defect("a lost delete is taken for not made", "syncdb/settle.go", "	case EffectUnknown:\n", "	case EffectUnknown:\n		if in.Verb == Delete {\n			return at, old\n		}\n"),
+		defect("invalid is absent", "sync/mapper.go", "r.heldSource[m.sources[i]] = struct{}{} // I5f: invalid is not absent", "if m.keys[i].IsZero() {\n				continue\n			}\n			m.keys[i] = syncdb.Hash{}"),
+		defect("the id of a live row is deleted", "sync/evidence.go", "case s.x.ownedByRow(s.r, entry.EdfiID):", "case false:"),
 		// What other synchronisers get wrong.
-		{"a failed record is taken for sent", "sync/judge.go", "	return ruling{effect: openEffect(e), outcome: Failed}\n}", "	return ruling{effect: syncdb.EffectLive, outcome: Failed}\n}"},
-		{"intents of a dead process are forgotten", "syncdb/memdb/journal.go", "	c.settle(open)\n", ""},
-		{"a cancel forgets the calls under way", "sync/answer.go", "over = s.x.ctx.Err() != nil && neverSent(err)", "over = s.x.ctx.Err() != nil"},
-		{"nothing is ever deleted", "sync/feed.go", "		if r.gone.count > 0 {", "		if false {"},
-		{"calls leave before their intents", "sync/batch.go", "	intents := make([]syncdb.Intent, 0, len(b.ops))", "	b.left.Add(len(b.ops))\n	for _, o := range b.ops {\n		s.work <- o\n	}\n	b.left.Wait()\n	intents := make([]syncdb.Intent, 0, len(b.ops))"},
-		{"two processes sync one connection", "syncdb/memdb/runs.go", "if until := c.lease.expires.Add(d.grace); until.After(now) {", "if until := c.lease.expires.Add(d.grace); until.After(now) && now.IsZero() {"},
-		{"429 is final", "edfi/verdict.go", `verdict{"too-many-requests", Transient, OwnerTarget, "the target limits the rate of requests",`, `verdict{"too-many-requests", Rejected, OwnerMapping, "the target limits the rate of requests",`},
-		{"a lost answer means nothing was sent", "edfi/call.go", "	e.Sent = true\n	return e\n}\n\n// certificateProblem", "	e.Sent = false\n	return e\n}\n\n// certificateProblem"},
-		{"the hash is of the raw payload", "sync/mapper.go", "m.records[i] = m.hasher.Sum(m.enc.Body)", "m.records[i] = m.hasher.Sum(m.enc.Wire)"},
+		defect("a failed record is taken for sent", "sync/judge.go", "	return ruling{effect: openEffect(e), outcome: Failed}\n}", "	return ruling{effect: syncdb.EffectLive, outcome: Failed}\n}"),
+		defect("intents of a dead process are forgotten", "syncdb/memdb/journal.go", "	c.settle(open)\n", ""),
+		defect("a cancel forgets the calls under way", "sync/answer.go", "over = s.x.ctx.Err() != nil && neverSent(err)", "over = s.x.ctx.Err() != nil"),
+		defect("nothing is ever deleted", "sync/feed.go", "		if r.gone.count > 0 {", "		if false {"),
+		defect("calls leave before their intents", "sync/batch.go", "	intents := make([]syncdb.Intent, 0, len(b.ops))", "	b.left.Add(len(b.ops))\n	for _, o := range b.ops {\n		s.work <- o\n	}\n	b.left.Wait()\n	intents := make([]syncdb.Intent, 0, len(b.ops))"),
+		defect("two processes sync one connection", "syncdb/memdb/runs.go", "if until := c.lease.expires.Add(d.grace); until.After(now) {", "if until := c.lease.expires.Add(d.grace); until.After(now) && now.IsZero() {"),
+		defect("429 is final", "edfi/verdict.go", `verdict{"too-many-requests", Transient, OwnerTarget, "the target limits the rate of requests",`, `verdict{"too-many-requests", Rejected, OwnerMapping, "the target limits the rate of requests",`),
+		defect("a lost answer means nothing was sent", "edfi/call.go", "	e.Sent = true\n	return e\n}\n\n// certificateProblem", "	e.Sent = false\n	return e\n}\n\n// certificateProblem"),
+		defect("the hash is of the raw payload", "sync/mapper.go", "m.records[i] = m.hasher.Sum(m.enc.Body)", "m.records[i] = m.hasher.Sum(m.enc.Wire)"),
 		// The journal.
-		{"results are never durable", "sync/batch.go", "s.st.Position, intents, results); err != nil {", "s.st.Position, intents, nil); err != nil {"},
-		{"a result is folded into another record", "syncdb/settle.go", "return in.Verb == Create || in.EdfiID == \"\" || e.EdfiID == \"\" || in.EdfiID == e.EdfiID", "return true"},
-		{"a moved key leaves its old entry", "syncdb/settle.go", "		if moves && subject == old {\n			old = nil\n		}\n", ""},
-		{"an unknown entry passes for live", "sync/scan.go", "		if state == syncdb.Live {", "		if state != 0 {"},
+		defect("results are never durable", "sync/batch.go", "s.st.Position, intents, results); err != nil {", "s.st.Position, intents, nil); err != nil {"),
+		defect("a result is folded into another record", "syncdb/settle.go", "return in.Verb == Create || in.EdfiID == \"\" || e.EdfiID == \"\" || in.EdfiID == e.EdfiID", "return true"),
+		defect("a moved key leaves its old entry", "syncdb/settle.go", "		if moves && subject == old {\n			old = nil\n		}\n", ""),
+		defect("an unknown entry passes for live", "sync/scan.go", "		if state == syncdb.Live {", "		if state != 0 {"),
 		// Who may write.
-		{"the fence is open", "syncdb/memdb/memdb.go", "	if c.lease.token != l.Token || c.lease.runID != l.RunID || l.Token == 0 || !c.lease.expires.After(d.clock()) {", "	if l.Token == 0 {"},
-		{"a fenced process goes on", "sync/lease.go", "	if age+k.callTimeout >= l.TTL {", "	if age < 0 {"},
-		{"a cancel is not heard", "sync/lease.go", "			stop(ErrCanceled)\n			return", ""},
+		defect("the fence is open", "syncdb/memdb/memdb.go", "	if c.lease.token != l.Token || c.lease.runID != l.RunID || l.Token == 0 || !c.lease.expires.After(d.clock()) {", "	if l.Token == 0 {"),
+		defect("a fenced process goes on", "sync/lease.go", "	if age+k.callTimeout >= l.TTL {", "	if age < 0 {"),
+		defect("a cancel is not heard", "sync/lease.go", "			stop(ErrCanceled)\n			return", ""),
 		// What is deleted.
-		{"deletes do not wait for dependents", "sync/order.go", "				after = append(after, deletes[j])", "				_ = deletes"},
-		{"an empty source deletes everything", "sync/safeguard.go", "	case t.rows == 0: // F38", "	case t.rows < 0:"},
-		{"a broken scan passes for a complete one", "sync/scan.go", "errors.Is(err, io.EOF) {\n				return nil", "err != nil {\n				return nil"},
-		{"records of other clients are deleted", "sync/evidence.go", "case entry.Origin == syncdb.Met: // I9", "case false:"},
-		{"a record that was there before us is ours", "sync/answer.go", "result.Origin = syncdb.Met // I9: it was there before us", "result.Origin = syncdb.Created"},
-		{"a lost create whose row is gone is forgotten", "sync/evidence.go", "			lost = append(lost, o.detach())\n			return nil", "			o.verb, o.silent = syncdb.Create, release"},
-		{"a repeated create is not ours", "sync/answer.go", "case answer.Repeated:", "case answer.Repeated && o.known:"},
-		{"our record re-keyed with its parent is not ours", "sync/answer.go", "case !o.known && s.r.unseenIDs[answer.ID] != 0:", "case false:"},
-		{"a record met by a create is not protected", "sync/answer.go", "		s.x.ids[answer.ID] = struct{}{}\n", ""},
-		{"a 404 page passes for a record that is gone", "edfi/classify.go", "	case status == http.StatusNotFound, status == http.StatusGone, status == http.StatusPreconditionFailed, status == http.StatusConflict:\n		return notTheAPI()\n", ""},
+		defect("deletes do not wait for dependents", "sync/order.go", "				after = append(after, deletes[j])", "				_ = deletes"),
+		defect("an empty source deletes everything", "sync/safeguard.go", "	case t.rows == 0: // F38", "	case t.rows < 0:"),
+		defect("a broken scan passes for a complete one", "sync/scan.go", "errors.Is(err, io.EOF) {\n				return nil", "err != nil {\n				return nil"),
+		defect("records of other clients are deleted", "sync/evidence.go", "case entry.Origin == syncdb.Met: // I9", "case false:"),
+		defect("a record that was there before us is ours", "sync/answer.go", "result.Origin = syncdb.Met // I9: it was there before us", "result.Origin = syncdb.Created"),
+		defect("a lost create whose row is gone is forgotten", "sync/evidence.go", "			lost = append(lost, o.detach())\n			return nil", "			o.verb, o.silent = syncdb.Create, release"),
+		defect("a repeated create is not ours", "sync/answer.go", "case answer.Repeated:", "case answer.Repeated && o.known:"),
+		defect("our record re-keyed with its parent is not ours", "sync/answer.go", "case !o.known && s.r.unseenIDs[answer.ID] != 0:", "case false:"),
+		defect("a record met by a create is not protected", "sync/answer.go", "		s.x.ids[answer.ID] = struct{}{}\n", ""),
+		defect("a 404 page passes for a record that is gone", "edfi/classify.go", "	case status == http.StatusNotFound, status == http.StatusGone, status == http.StatusPreconditionFailed, status == http.StatusConflict:\n		return notTheAPI()\n", ""),
 		// What is sent.
-		{"409 is success", "sync/judge.go", "	case edfi.Blocked:\n		return ruling{outcome: Blocked}", "	case edfi.Blocked:\n		return ruling{effect: syncdb.EffectLive, outcome: Updated}"},
-		{"404 is success for a PUT", "sync/judge.go", "return ruling{effect: syncdb.EffectMissing, next: nextCreate}", "return ruling{effect: syncdb.EffectLive, outcome: Updated}"},
-		{"a sign-in page is success", "edfi/call.go", "	return !isHTML(response.Header) && (body[0] == '{' || body[0] == '[')", "	return true"},
-		{"a failure after the commit is a refusal", "edfi/call.go", "return status < 300 || status >= 500 || status == http.StatusRequestTimeout", "return status < 300"},
-		{"a refusal by the host is final", "sync/policy.go", "return owner != byHost", "return owner != \"\""},
-		{"children of a missing parent are sent", "sync/feed.go", "		if !t.Complete {\n			continue", "		if !t.Complete || t.Complete {\n			continue"},
-		{"the last row of a batch is lost", "sync/mapper.go", "	n := b.Len()\n", "	n := b.Len()\n	if n > 6 {\n		n--\n	}\n"},
-		{"of rows with one key each is sent", "sync/mapper.go", "		return duplicateRow, false\n	}\n	t.flags[i] |= slotSeen", "		return changedRow, false\n	}\n	t.flags[i] |= slotSeen"},
-		{"a record gone at the target is not made again", "sync/answer.go", "		s.again = append(s.again, &again)\n", ""},
+		defect("409 is success", "sync/judge.go", "	case edfi.Blocked:\n		return ruling{outcome: Blocked}", "	case edfi.Blocked:\n		return ruling{effect: syncdb.EffectLive, outcome: Updated}"),
+		defect("404 is success for a PUT", "sync/judge.go", "return ruling{effect: syncdb.EffectMissing, next: nextCreate}", "return ruling{effect: syncdb.EffectLive, outcome: Updated}"),
+		defect("a sign-in page is success", "edfi/call.go", "	return !isHTML(response.Header) && (body[0] == '{' || body[0] == '[')", "	return true"),
+		defect("a failure after the commit is a refusal", "edfi/call.go", "return status < 300 || status >= 500 || status == http.StatusRequestTimeout", "return status < 300"),
+		defect("a refusal by the host is final", "sync/policy.go", "return owner != byHost", "return owner != \"\""),
+		defect("children of a missing parent are sent", "sync/feed.go", "		if !t.Complete {\n			continue", "		if !t.Complete || t.Complete {\n			continue"),
+		defect("the last row of a batch is lost", "sync/mapper.go", "	n := b.Len()\n", "	n := b.Len()\n	if n > 6 {\n		n--\n	}\n"),
+		defect("of rows with one key each is sent", "sync/mapper.go", "		return duplicateRow, false\n	}\n	t.flags[i] |= slotSeen", "		return changedRow, false\n	}\n	t.flags[i] |= slotSeen"),
+		defect("a record gone at the target is not made again", "sync/answer.go", "		s.again = append(s.again, &again)\n", ""),
 		// Keys.
-		{"every key is changed by PUT", "sync/rekey.go", "		case r.KeyUpdatable:\n			m.how = movePut", "		default:\n			m.how = movePut"},
-		{"a record that follows its parent is not sent though it changed", "sync/feed.go", "case m.how == moveFollow && !m.changed:", "case m.how == moveFollow:"},
-		{"a key that is still taken is given up", "sync/judge.go", `&& e.Code == "identity-conflict" {`, `&& e.Code == "no such code" {`},
-		{"a key in another spelling is never updated", "sync/answer.go", "if r.outcome == Rejected && s.respelled(o, err) {", "if false {"},
-		{"the host in Location is trusted", "edfi/location.go", "			c.log.Warn(", "			r.url.Host = host\n			c.log.Warn("},
+		defect("every key is changed by PUT", "sync/rekey.go", "		case r.KeyUpdatable:\n			m.how = movePut", "		default:\n			m.how = movePut"),
+		defect("a record that follows its parent is not sent though it changed", "sync/feed.go", "case m.how == moveFollow && !m.changed:", "case m.how == moveFollow:"),
+		defect("a key that is still taken is given up", "sync/judge.go", `&& e.Code == "identity-conflict" {`, `&& e.Code == "no such code" {`),
+		defect("a key in another spelling is never updated", "sync/answer.go", "if r.outcome == Rejected && s.respelled(o, err) {", "if false {"),
+		defect("the host in Location is trusted", "edfi/location.go", "			c.log.Warn(", "			r.url.Host = host\n			c.log.Warn("),
 	}
 }
