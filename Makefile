@@ -62,7 +62,7 @@ fuzz: ## run every fuzz target for FUZZTIME (5s)
 	done
 
 kills: ## kill -9 the program at every named point, and KILLS (2000) times at random: each time the next run must converge
-	EDFISYNC_TEST_KILLS=all EDFISYNC_TEST_RANDOM_KILLS=$(KILLS) $(GO) test -count 1 -timeout 6h -v -run '^TestKill9At(NamedPoints|RandomTimes)$$' ./cmd/edfisync
+	EDFISYNC_TEST_KILLS=all EDFISYNC_TEST_RANDOM_KILLS=$(KILLS) $(GO) test -count 1 -timeout 6h -v -run '^TestKill9(AtNamedPoints|AtRandomTimes|InWhatPeopleDo)$$' ./cmd/edfisync
 
 sweep: ## every fault at every operation (calls, ledger, source) of a reference scenario, once and going on; then everything must be right
 	EDFISYNC_TEST_SWEEP=all $(GO) test -count 1 -timeout 6h -v -run '^TestSweepOfFaultsAtEachOperation$$' ./sync

@@ -74,6 +74,9 @@ func (e *Engine) SavePlan(ctx context.Context, details int) (*Plan, *SavedPlan, 
 		}
 		s := &SavedPlan{Config: e.Config, Counts: map[string]map[string]int64{}, Held: p.Held}
 		wanted := func(resource int, o syncdb.PlanOp) bool {
+			if _, blocked := p.blocked[resource][o.KeyHash]; blocked && o.Verb != syncdb.Delete {
+				return false
+			}
 			pass := p.gates[resource].judge(o.Verb, o.KeyHash)
 			return !pass.refused && (pass.held == nil || pass.held.Rule != RulePreventDelete)
 		}

@@ -149,3 +149,29 @@ func TestPlanEstimatesAtThePaceOfAnEarlierRun(t *testing.T) {
 		t.Errorf("three updates (-got +want):\n%s", diff)
 	}
 }
+
+// A row that would be blocked is no call of the plan: the plan counts what a run would send, and is applied once that was sent.
+func TestPlanLeavesBlockedRowsOutAndIsAppliedWithoutThem(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(4)
+	w.mustRun()
+	w.exec(`insert into student values (99, 'S0099', null, 'Nameless', '2010-02-03')`) // invalid, so what refers to it is blocked
+	w.exec(`insert into enrolment values (99, 99, 10, '2025-08-20', 'Ninth grade')`)
+	w.exec(`update student set first = 'Ada' where id = 1`)
+	saved := w.save()
+	if diff := cmp.Diff(saved.Counts, map[string]map[string]int64{"ed-fi/students": {"update": 1}}); diff != "" || saved.Ops != 1 {
+		t.Errorf("saved %+v, counts (-got +want):\n%s", saved, diff)
+	}
+	_, calls, err := w.apply(saved.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(tally(calls), map[string]int{"PUT ed-fi/students": 1}); diff != "" {
+		t.Errorf("calls (-got +want):\n%s", diff)
+	}
+	kept, err := w.ledger.PlanByID(t.Context(), w.conn.ID, saved.ID)
+	if err != nil || kept.State != syncdb.PlanApplied {
+		t.Errorf("the plan is %s (%v), want it applied", kept.State, err)
+	}
+}

@@ -123,11 +123,13 @@ func (e *Engine) saveHolds(ctx context.Context, k *keeper, s *scope, found []*sc
 }
 
 // closeHolds closes the approved holds of a run that came to its end: applied when every op of it that the source still asked for was answered,
-// released when it asked for none. What was blocked or failed stays approved for the next run.
+// released when it asked for none. What was blocked or failed stays approved for the next run. A saved plan is applied once: what of it failed
+// is any run's to send.
 func (e *Engine) closeHolds(ctx context.Context, k *keeper, a *approvals) error {
 	for i, h := range a.holds {
 		to := syncdb.PlanApplied
 		switch {
+		case h.Kind == syncdb.PlanSaved:
 		case a.wanted[i] == 0:
 			to = syncdb.PlanReleased
 		case a.done[i].Load() < a.wanted[i]:

@@ -39,7 +39,8 @@ type Plan struct {
 	// Changes are field-level details, at most as many as were asked for.
 	Changes []Change `json:"changes,omitempty"`
 
-	gates    []*gate // by resource
+	gates    []*gate                    // by resource
+	blocked  []map[syncdb.Hash]struct{} // by resource: keys of the rows that would not be sent because what they refer to is missing
 	approved *approvals
 }
 
@@ -126,9 +127,10 @@ func (r *scanned) waiting(p ResourcePlan, g *gate) int64 {
 // predictBlocked counts the rows a run would not send because what they refer to is missing, in load order: a row that is blocked blocks those that
 // refer to it. Answers of the target can block more.
 func predictBlocked(s *scope, found []*scanned, p *Plan) error {
-	blocked := make([]map[syncdb.Hash]struct{}, len(found))
+	blocked := make([]map[syncdb.Hash]struct{}, len(found)) // those that are not at the target yet
+	p.blocked = make([]map[syncdb.Hash]struct{}, len(found))
 	for i, r := range found {
-		blocked[i] = map[syncdb.Hash]struct{}{}
+		blocked[i], p.blocked[i] = map[syncdb.Hash]struct{}{}, map[syncdb.Hash]struct{}{}
 		look := func(counter *int64) func(*record) error {
 			return func(rec *record) error {
 				if _, dup := r.dups[rec.KeyHash]; dup || !s.lacks(found, blocked, rec.Refs) {
@@ -137,6 +139,7 @@ func predictBlocked(s *scope, found []*scanned, p *Plan) error {
 				if counter == &p.Resources[i].Create {
 					blocked[i][rec.KeyHash] = struct{}{} // a changed record stays live
 				}
+				p.blocked[i][rec.KeyHash] = struct{}{}
 				*counter--
 				p.Resources[i].Blocked++
 				return nil

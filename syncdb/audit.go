@@ -14,6 +14,8 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/edfisync/edfisync/internal/keys"
+
+	"github.com/edfisync/edfisync/internal/failpoint"
 )
 
 // Check returns an error when the row does not say who did what, or its Detail is not JSON.
@@ -64,9 +66,11 @@ func (h *auditHead) seal() []byte {
 // returns an error the act must not happen (I16). Safe for concurrent use; called twice it writes two rows. Acts whose change is in the
 // ledger itself, such as DecidePlan, write their row in the same transaction and need no call.
 func (d *DB) Audit(ctx context.Context, a AuditRow) error {
+	failpoint.Reach(failpoint.AuditBefore, "", "")
 	if err := d.transact(ctx, func(tx *sqlx.Tx) error { return d.audit(ctx, tx, a) }); err != nil {
 		return fmt.Errorf("write audit row: %w", err)
 	}
+	failpoint.Reach(failpoint.AuditAfter, "", "")
 	return nil
 }
 

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/edfisync/edfisync/internal/failpoint"
 )
 
 const planColumns = `id, connection_id, kind, state, run_id, resource, verb, rule, reason, config, edition, digest, ops, counts, created_at,
@@ -56,6 +58,7 @@ func (r *planRow) plan() Plan {
 // once, the most of a large one inside the transaction: it must not write to the ledger. An error it yields, or a lost lease (ErrFenced, I7), leaves the ledger as
 // it was. Another hold with the same rule that was approved or discarded stays as it is.
 func (d *DB) SaveHold(ctx context.Context, l Lease, p Plan, ops iter.Seq2[PlanOp, error]) (Plan, error) {
+	failpoint.Reach(failpoint.HoldBefore, p.Resource, "")
 	p.Kind, p.State, p.RunID = PlanHold, PlanOpen, cmp.Or(p.RunID, l.RunID)
 	reader, err := readOps(ops)
 	defer reader.stop()
@@ -111,6 +114,7 @@ func (d *DB) SaveHold(ctx context.Context, l Lease, p Plan, ops iter.Seq2[PlanOp
 	if err != nil {
 		return Plan{}, fmt.Errorf("save hold: %w", err)
 	}
+	failpoint.Reach(failpoint.HoldAfter, p.Resource, "")
 	return saved.plan(), nil
 }
 
@@ -120,6 +124,7 @@ var errNothingHeld = errors.New("nothing is held")
 // SavePlan keeps a new plan of any kind, open unless its State says otherwise, and returns it with its id. It needs no lease: a plan
 // writes nothing to the target by itself. ops is read as by SaveHold. Called twice it keeps two.
 func (d *DB) SavePlan(ctx context.Context, connID int64, p Plan, ops iter.Seq2[PlanOp, error]) (Plan, error) {
+	failpoint.Reach(failpoint.PlanBefore, "", "")
 	p.State = cmp.Or(p.State, PlanOpen)
 	if err := p.Check(); err != nil {
 		return Plan{}, fmt.Errorf("save plan: %w", err)
@@ -146,6 +151,7 @@ func (d *DB) SavePlan(ctx context.Context, connID int64, p Plan, ops iter.Seq2[P
 	if err != nil {
 		return Plan{}, fmt.Errorf("save plan: %w", err)
 	}
+	failpoint.Reach(failpoint.PlanAfter, "", "")
 	return saved.plan(), nil
 }
 
@@ -408,6 +414,7 @@ func (p *planPartReader) next(ctx context.Context) error {
 // decided (I16). It returns a *PlanStateError, which names the state the plan is in, when somebody else was first (F63), a *PlanEditionError
 // when a run has replaced the ops the person looked at (I8), and ErrNotFound when the connection has no such plan.
 func (d *DB) DecidePlan(ctx context.Context, connID, id int64, decision Decision) (Plan, error) {
+	failpoint.Reach(failpoint.DecideBefore, "", "")
 	c, err := d.connection(ctx, connID)
 	var decided planRow
 	if err == nil {
@@ -441,6 +448,7 @@ func (d *DB) DecidePlan(ctx context.Context, connID, id int64, decision Decision
 	if err != nil {
 		return Plan{}, fmt.Errorf("decide plan %d: %w", id, err)
 	}
+	failpoint.Reach(failpoint.DecideAfter, "", "")
 	return decided.plan(), nil
 }
 
@@ -488,6 +496,7 @@ func (d *DB) onlyHold(ctx context.Context, tx *sqlx.Tx, h *planRow) error {
 // more (released), or refused it (stale). It may be called again. It returns a *PlanStateError when the plan is in another state, and
 // ErrFenced when the lease is lost (I7).
 func (d *DB) ClosePlan(ctx context.Context, l Lease, id int64, to PlanState) error {
+	failpoint.Reach(failpoint.CloseBefore, "", "")
 	err := d.fenced(ctx, l, func(tx *sqlx.Tx) error {
 		row, err := d.planByID(ctx, tx, l.ConnectionID, id, d.store.words().lock)
 		if err != nil {
@@ -504,5 +513,6 @@ func (d *DB) ClosePlan(ctx context.Context, l Lease, id int64, to PlanState) err
 	if err != nil {
 		return fmt.Errorf("close plan %d: %w", id, err)
 	}
+	failpoint.Reach(failpoint.CloseAfter, "", "")
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/edfisync/edfisync/internal/failpoint"
 )
 
 // CheckEntries returns an error when an entry cannot be stored as it is.
@@ -31,6 +33,7 @@ func CheckEntries(entries []Entry) error {
 // All are written in one transaction, or none. It returns ErrUnsettled while the journal of the connection holds calls that are open or not
 // folded, for folding them later would undo what is put here (I3), and ErrFenced when the lease is lost (I7). It may be called again.
 func (d *DB) PutEntries(ctx context.Context, l Lease, resource string, entries []Entry) error {
+	failpoint.Reach(failpoint.EntriesBefore, resource, "")
 	err := CheckEntries(entries)
 	if err == nil {
 		err = d.pastJournal(ctx, l, resource, func(tx bulk, r foldResource) error {
@@ -62,12 +65,14 @@ func (d *DB) PutEntries(ctx context.Context, l Lease, resource string, entries [
 	if err != nil {
 		return fmt.Errorf("put entries of %s: %w", resource, err)
 	}
+	failpoint.Reach(failpoint.EntriesAfter, resource, "")
 	return nil
 }
 
 // DropEntries removes the entries of these keys past the journal, under the rules of PutEntries: records that the target was seen not to hold,
 // or that are not ours any more. Keys without an entry are passed over. It may be called again.
 func (d *DB) DropEntries(ctx context.Context, l Lease, resource string, keys []Hash) error {
+	failpoint.Reach(failpoint.EntriesBefore, resource, "")
 	err := d.pastJournal(ctx, l, resource, func(tx bulk, r foldResource) error {
 		sorted := slices.SortedFunc(slices.Values(keys), func(a, b Hash) int { return bytes.Compare(a[:], b[:]) })
 		gone := int64(0)
@@ -83,6 +88,7 @@ func (d *DB) DropEntries(ctx context.Context, l Lease, resource string, keys []H
 	if err != nil {
 		return fmt.Errorf("drop entries of %s: %w", resource, err)
 	}
+	failpoint.Reach(failpoint.EntriesAfter, resource, "")
 	return nil
 }
 

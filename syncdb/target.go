@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/edfisync/edfisync/internal/failpoint"
 )
 
 // Target returns what is remembered of the connection's target; the zero value when nothing is yet.
@@ -29,6 +31,7 @@ func (d *DB) Target(ctx context.Context, connID int64) (TargetState, error) {
 
 // SetTarget replaces it, as a whole; UpdatedAt is set by the ledger. It returns ErrFenced when the lease is lost (I7).
 func (d *DB) SetTarget(ctx context.Context, l Lease, t TargetState) error {
+	failpoint.Reach(failpoint.TargetBefore, "", "")
 	err := d.fenced(ctx, l, func(tx *sqlx.Tx) error {
 		_, err := d.exec(ctx, tx, `INSERT INTO target (connection_id, change_version, alarm, alarm_run, updated_at)
 			VALUES (?, ?, ?, ?, `+d.store.words().now+`) ON CONFLICT (connection_id) DO UPDATE SET change_version = excluded.change_version,
@@ -39,6 +42,7 @@ func (d *DB) SetTarget(ctx context.Context, l Lease, t TargetState) error {
 	if err != nil {
 		return fmt.Errorf("set target state: %w", err)
 	}
+	failpoint.Reach(failpoint.TargetAfter, "", "")
 	return nil
 }
 
@@ -56,6 +60,7 @@ func (r *Receipt) Check(runID int64) error {
 // SaveReceipt keeps the receipt of the lease's run, byte for byte; At is to the millisecond, and the ledger's time when zero. Saving the same
 // document again changes nothing; another one is refused with ErrReceiptKept. It returns ErrFenced when the lease is lost (I7).
 func (d *DB) SaveReceipt(ctx context.Context, l Lease, r Receipt) error {
+	failpoint.Reach(failpoint.ReceiptBefore, "", "")
 	err := r.Check(l.RunID)
 	if err == nil {
 		err = d.fenced(ctx, l, func(tx *sqlx.Tx) error {
@@ -85,6 +90,7 @@ func (d *DB) SaveReceipt(ctx context.Context, l Lease, r Receipt) error {
 	if err != nil {
 		return fmt.Errorf("save receipt: %w", err)
 	}
+	failpoint.Reach(failpoint.ReceiptAfter, "", "")
 	return nil
 }
 

@@ -30,6 +30,7 @@ type pointWorld struct {
 	t       *testing.T
 	program string
 	dir     string
+	url     string
 	sis     *tinysis.DB
 	sandbox *sandbox.Server
 	api     *tinysis.API
@@ -48,7 +49,7 @@ connections:
     source: { driver: sqlite, dsn: sis.sqlite }
     pack: pack
     settle_delay: 1ms
-    safeguards: { deletes: { percent: 100, count: 1000 } }
+    safeguards: { deletes: { percent: 100, count: 1000 }, run: { deletes: { percent: %d, count: %d } } }
     target:
       url: %s
       client_id: id
@@ -103,9 +104,16 @@ func newPointWorld(t *testing.T, program string) *pointWorld {
 		}
 		handler.ServeHTTP(rw, r)
 	}))
-	w.ok(os.WriteFile(filepath.Join(w.dir, "edfisync.yaml"), fmt.Appendf(nil, pointConfig, srv.URL), 0o600))
+	w.url = srv.URL
+	w.guard(1000)
 	t.Cleanup(func() { srv.Close(); w.sandbox.Close(); w.sis.Close() })
 	return w
+}
+
+// guard lets a run make at most so many deletes without asking.
+func (w *pointWorld) guard(deletes int) {
+	w.t.Helper()
+	w.ok(os.WriteFile(filepath.Join(w.dir, "edfisync.yaml"), fmt.Appendf(nil, pointConfig, 1, deletes, w.url), 0o600))
 }
 
 func (w *pointWorld) ok(err error) {
@@ -150,18 +158,36 @@ func (w *pointWorld) edit(k kind) {
 // ended is what became of a process.
 type ended struct {
 	killed  bool
+	code    exitCode
+	stdout  []byte
 	summary map[string]any
 	output  string
 	reached []string // lines of the log of failpoints
 }
 
-// start runs the program once. order is EDFISYNC_FAILPOINT, "" for none; after kills it from outside that long after its start, 0 never does.
+// start runs a sync once. order is EDFISYNC_FAILPOINT, "" for none; after kills it from outside that long after its start, 0 never does.
 func (w *pointWorld) start(order string, after time.Duration) ended {
+	w.t.Helper()
+	e := w.command(order, after, "run", "--json")
+	if e.killed {
+		return e
+	}
+	if e.code != exitOK && e.code != exitProblems { // the invalid student is a problem
+		w.t.Fatalf("run ended with code %d\n%s", e.code, e.output)
+	}
+	if err := json.Unmarshal(e.stdout, &e.summary); err != nil {
+		w.t.Fatalf("read summary: %v\n%s", err, e.output)
+	}
+	return e
+}
+
+// command runs the program once with any arguments.
+func (w *pointWorld) command(order string, after time.Duration, args ...string) ended {
 	w.t.Helper()
 	log := filepath.Join(w.dir, "failpoints.log")
 	_ = os.Remove(log)
 	var out, errs bytes.Buffer
-	cmd := exec.CommandContext(w.t.Context(), w.program, "run", "--json")
+	cmd := exec.CommandContext(w.t.Context(), w.program, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = w.dir, &out, &errs
 	cmd.Env = append(os.Environ(), "EDFISYNC_FAILPOINT="+order, "EDFISYNC_FAILPOINT_LOG="+log)
 	w.ok(cmd.Start())
@@ -169,19 +195,11 @@ func (w *pointWorld) start(order string, after time.Duration) ended {
 		timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
 		defer timer.Stop()
 	}
-	err := cmd.Wait()
-	e := ended{killed: cmd.ProcessState.ExitCode() == -1, output: out.String() + errs.String()}
+	_ = cmd.Wait() // the code says more
+	code := cmd.ProcessState.ExitCode()
+	e := ended{killed: code == -1, code: exitCode(code), stdout: out.Bytes(), output: out.String() + errs.String()}
 	if text, rerr := os.ReadFile(log); rerr == nil {
 		e.reached = strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
-	}
-	if e.killed {
-		return e
-	}
-	if code := cmd.ProcessState.ExitCode(); code != int(exitOK) && code != int(exitProblems) { // the invalid student is a problem
-		w.t.Fatalf("run: %v\n%s", err, e.output)
-	}
-	if err := json.Unmarshal(out.Bytes(), &e.summary); err != nil {
-		w.t.Fatalf("read summary: %v\n%s", err, e.output)
 	}
 	return e
 }

@@ -87,6 +87,23 @@ const (
 	TransactionWritten Point = "transaction.written"
 	TransactionAfter   Point = "transaction.after"
 
+	HoldBefore    Point = "hold.before" // what a safeguard keeps back
+	HoldAfter     Point = "hold.after"
+	PlanBefore    Point = "plan.before" // a plan that is saved
+	PlanAfter     Point = "plan.after"
+	DecideBefore  Point = "decide.before" // what a person says about either
+	DecideAfter   Point = "decide.after"
+	CloseBefore   Point = "close.before" // applied, released or refused
+	CloseAfter    Point = "close.after"
+	AuditBefore   Point = "audit.before" // an act that is not in a transaction of its own
+	AuditAfter    Point = "audit.after"
+	EntriesBefore Point = "entries.before" // records that are taken over, or are gone
+	EntriesAfter  Point = "entries.after"
+	TargetBefore  Point = "target.before" // what is remembered of the target
+	TargetAfter   Point = "target.after"
+	ReceiptBefore Point = "receipt.before"
+	ReceiptAfter  Point = "receipt.after"
+
 	WitnessBefore  Point = "witness.before"
 	WitnessWritten Point = "witness.written" // under its temporary name
 	WitnessAfter   Point = "witness.after"
@@ -102,6 +119,7 @@ func All() []Point {
 		IntentAfter, CallBefore, CallAfter, AttemptBefore, AttemptHeaders, AttemptAfter, ResultBefore, ResultAfter, FoldBefore,
 		ChunkBefore, ChunkWritten, ChunkAfter, FoldAfter, StepBefore, StepAfter, ProblemsBefore, ProblemsAfter, ClaimBefore,
 		ClaimAfter, ClearBefore, ClearAfter, HistoryBefore, HistoryAfter, PurgeBefore, PurgeAfter, FinishBefore, FinishAfter, TransactionBegun, TransactionWritten, TransactionAfter,
-		WitnessBefore, WitnessWritten, WitnessAfter,
+		HoldBefore, HoldAfter, PlanBefore, PlanAfter, DecideBefore, DecideAfter, CloseBefore, CloseAfter, AuditBefore, AuditAfter, EntriesBefore,
+		EntriesAfter, TargetBefore, TargetAfter, ReceiptBefore, ReceiptAfter, WitnessBefore, WitnessWritten, WitnessAfter,
 	}
 }
