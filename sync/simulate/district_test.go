@@ -34,6 +34,9 @@ type district struct {
 	next    int
 	version int // changes with every edit
 
+	going []*row // removed since the last run began
+	went  []*row // removed between that run and the one before
+
 	brokenAt int // 1-based count of queries after which the next scan breaks; 0 = it does not
 	seen     *scan
 }
@@ -171,13 +174,14 @@ const (
 	editRemade // the row is made again under another source key
 	editEmpty  // a whole table is empty
 	editRefill
+	editReturn // what went before the last run is back
 	edits
 )
 
 func (e edit) String() string {
 	return [edits]string{
 		"insert", "delete", "delete alone", "bring back", "change", "revert", "make invalid", "heal", "change key", "swap keys", "change case of key",
-		"add twin", "move", "make again", "empty table", "refill tables",
+		"add twin", "move", "make again", "empty table", "refill tables", "bring back what went last",
 	}[e]
 }
 
@@ -259,6 +263,18 @@ func (d *district) apply(e edit, rng *rand.Rand) string {
 		return d.u.kinds[k].path
 	case editRefill:
 		return d.refill()
+	case editReturn:
+		n := 0
+		for _, r := range d.went {
+			if r.gone {
+				d.bringBack(r)
+				n++
+			}
+		}
+		if n == 0 {
+			return ""
+		}
+		return fmt.Sprint(n, " rows")
 	}
 	return ""
 }
@@ -286,6 +302,7 @@ func (d *district) remove(r *row, children bool) {
 		return
 	}
 	r.gone = true
+	d.going = append(d.going, r)
 	if children {
 		for _, c := range d.children(r) {
 			d.remove(c, true)

@@ -184,6 +184,10 @@ func (l *ledger) Claim(ctx context.Context, lease syncdb.Lease, resource string,
 	return l.do(ctx, "Claim "+resource, func() error { return l.Ledger.Claim(ctx, lease, resource, updates) })
 }
 
+func (l *ledger) PutEntries(ctx context.Context, lease syncdb.Lease, resource string, entries []syncdb.Entry) error {
+	return l.do(ctx, "PutEntries "+resource, func() error { return l.Ledger.PutEntries(ctx, lease, resource, entries) })
+}
+
 func (l *ledger) SaveProblems(ctx context.Context, lease syncdb.Lease, problems []syncdb.Problem) error {
 	return l.do(ctx, "SaveProblems "+about(problems), func() error { return l.Ledger.SaveProblems(ctx, lease, problems) })
 }

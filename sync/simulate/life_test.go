@@ -33,6 +33,8 @@ func (w *world) live(ctx context.Context) {
 			}
 		case eventForeign:
 			w.meddle(w.conns[e.conn], e)
+		case eventForget:
+			w.forget()
 		case eventRun:
 			w.sync(ctx, e)
 			time.Sleep(e.pause)
@@ -62,6 +64,7 @@ func (w *world) drawKind(d *district, intN func(int) int) int {
 // sync is one run event.
 func (w *world) sync(ctx context.Context, e event) {
 	c := w.conns[e.conn]
+	c.d.went, c.d.going = c.d.going, nil
 	rng := w.roll("run", e.id)
 	// At a slow target there is time to be canceled, or overtaken, in the middle of a batch.
 	e.crawl = (e.run == runCut || e.run == runCancel) && e.seed%2 == 0
@@ -169,6 +172,7 @@ func (w *world) cancelLater(ctx context.Context, p *process, after time.Duration
 		p.stopAt = time.Now()
 	}
 	if signal && p.cancel != nil {
+		p.ends = true
 		p.cancel(context.Canceled)
 	}
 }
@@ -182,6 +186,7 @@ func (w *world) compete(ctx context.Context, p *process, e event, over <-chan st
 		case <-time.After(10 * time.Second):
 		}
 		q := newProcess(w, p.conn, fmt.Sprintf("%drival.%d", e.id, try), trouble{calls: e.calls})
+		q.rival = true
 		q.approved = e.approved
 		p.hit() // whatever becomes of it now, the rival may be the reason
 		if _, err := w.supervise(ctx, q, nil); err == nil {

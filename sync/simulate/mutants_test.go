@@ -38,7 +38,7 @@ func mutants() []mutant {
 		defect("intents of a dead process are forgotten", "syncdb/memdb/journal.go", "	c.settle(open)\n", ""),
 		defect("a cancel forgets the calls under way", "sync/answer.go", "over = s.x.ctx.Err() != nil && neverSent(err)", "over = s.x.ctx.Err() != nil"),
 		defect("nothing is ever deleted", "sync/feed.go", "		if r.gone.count > 0 {", "		if false {"),
-		defect("calls leave before their intents", "sync/batch.go", "	intents := make([]syncdb.Intent, 0, len(b.ops))", "	b.left.Add(len(b.ops))\n	for _, o := range b.ops {\n		s.work <- o\n	}\n	b.left.Wait()\n	intents := make([]syncdb.Intent, 0, len(b.ops))"),
+		defect("calls leave before their intents", "sync/batch.go", "	intents := make([]syncdb.Intent, 0, len(b.ops))", "	b.left.Add(len(b.ops))\n	s.open = append(s.open, b)\n	s.staff()\n	s.open = s.open[:len(s.open)-1]\n	for _, o := range b.ops {\n		s.work <- o\n	}\n	b.left.Wait()\n	intents := make([]syncdb.Intent, 0, len(b.ops))"),
 		defect("two processes sync one connection", "syncdb/memdb/runs.go", "if until := c.lease.expires.Add(d.grace); until.After(now) {", "if until := c.lease.expires.Add(d.grace); until.After(now) && now.IsZero() {"),
 		defect("429 is final", "edfi/verdict.go", `verdict{"too-many-requests", Transient, OwnerTarget, "the target limits the rate of requests",`, `verdict{"too-many-requests", Rejected, OwnerMapping, "the target limits the rate of requests",`),
 		defect("a lost answer means nothing was sent", "edfi/call.go", "	e.Sent = true\n	return e\n}\n\n// certificateProblem", "	e.Sent = false\n	return e\n}\n\n// certificateProblem"),
@@ -58,7 +58,7 @@ func mutants() []mutant {
 		defect("a broken scan passes for a complete one", "sync/scan.go", "errors.Is(err, io.EOF) {\n				return nil", "err != nil {\n				return nil"),
 		defect("records of other clients are deleted", "sync/evidence.go", "case entry.Origin == syncdb.Met: // I9", "case false:"),
 		defect("a record that was there before us is ours", "sync/answer.go", "result.Origin = syncdb.Met // I9: it was there before us", "result.Origin = syncdb.Created"),
-		defect("a lost create whose row is gone is forgotten", "sync/evidence.go", "			lost = append(lost, o.detach())\n			return nil", "			o.verb, o.silent = syncdb.Create, release"),
+		defect("a lost create whose row is gone is forgotten", "sync/settle.go", "l.id, l.err = findByKey(ctx, target,", "_, l.err = findByKey(ctx, target,"),
 		defect("a repeated create is not ours", "sync/answer.go", "case answer.Repeated:", "case answer.Repeated && o.known:"),
 		defect("our record re-keyed with its parent is not ours", "sync/answer.go", "case !o.known && s.r.unseenIDs[answer.ID] != 0:", "case false:"),
 		defect("a record met by a create is not protected", "sync/answer.go", "		s.x.ids[answer.ID] = struct{}{}\n", ""),
@@ -76,7 +76,7 @@ func mutants() []mutant {
 		// Keys.
 		defect("every key is changed by PUT", "sync/rekey.go", "		case r.KeyUpdatable:\n			m.how = movePut", "		default:\n			m.how = movePut"),
 		defect("a record that follows its parent is not sent though it changed", "sync/feed.go", "case m.how == moveFollow && !m.changed:", "case m.how == moveFollow:"),
-		defect("a key that is still taken is given up", "sync/judge.go", `&& e.Code == "identity-conflict" {`, `&& e.Code == "no such code" {`),
+		defect("a key that is still taken is given up", "sync/judge.go", `&& e.Code == "identity-conflict"`, `&& e.Code == "no such code"`),
 		defect("a key in another spelling is never updated", "sync/answer.go", "if r.outcome == Rejected && s.respelled(o, err) {", "if false {"),
 		defect("the host in Location is trusted", "edfi/location.go", "			c.log.Warn(", "			r.url.Host = host\n			c.log.Warn("),
 	}

@@ -203,8 +203,14 @@ func rest(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// longestWait is how long a call may wait for its turn with a token in its hand: as long as a target may ask for silence.
+const longestWait = 3 * time.Minute
+
 // started is told of every call that leaves the process.
 func (p *process) started(c *callInfo) {
+	if expired := p.w.expiry(c); c.kind >= 0 && !expired.IsZero() && time.Since(expired) > longestWait {
+		p.w.violate("token", "%s sends %s with a token that expired %s ago", p.name, c.label, time.Since(expired))
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if c.token {

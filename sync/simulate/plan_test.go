@@ -19,6 +19,7 @@ type plan struct {
 	tokenLife time.Duration
 	heal      bool // in the end every row is made valid
 	sqlite    bool // the ledger is a SQLite file
+	daemon    bool // a process lives on from run to run, and its client with it
 	kinds     [][]int
 	events    []event
 
@@ -47,6 +48,7 @@ const (
 	eventEdit                     // one edit of the source
 	eventRun                      // one run of the connection
 	eventForeign                  // another client writes to the target
+	eventForget                   // the target forgets the tokens it gave out
 )
 
 type runKind uint8
@@ -73,6 +75,8 @@ func (e event) String() string {
 		return fmt.Sprintf("event %d: %c: %s", e.id, 'a'+e.conn, e.edit)
 	case eventForeign:
 		return fmt.Sprintf("event %d: another client meddles with the records of %c", e.id, 'a'+e.conn)
+	case eventForget:
+		return fmt.Sprintf("event %d: the target forgets its tokens", e.id)
 	}
 	return fmt.Sprintf("event %d: %c: %s (calls %.2f, ledger %.3f, dies at %d)", e.id, 'a'+e.conn, e.run, e.calls, e.database, e.dieAt)
 }
@@ -144,7 +148,42 @@ func newPlan(u *universe, seed uint64) *plan {
 			add(event{conn: c, what: eventEdit, edit: editRevert})
 		}
 	}
+	p.enrich()
 	return p
+}
+
+// enrich adds to some worlds what has numbers of its own, so that the others are what they would be without it: processes that live on from run to
+// run and meet a target that forgot their tokens, and rows that go before a run and are back after it.
+func (p *plan) enrich() {
+	rng := rand.New(rand.NewPCG(p.seed, 0xe57a))
+	p.daemon = rng.IntN(4) == 0
+	returns := rng.IntN(4) == 0
+	var all []event
+	more := 0
+	add := func(e event) {
+		more++
+		e.id, e.seed = 10_000+more, rng.Uint64()
+		all = append(all, e)
+	}
+	for _, e := range p.events {
+		if e.what != eventRun {
+			all = append(all, e)
+			continue
+		}
+		if p.daemon && rng.IntN(4) == 0 {
+			add(event{conn: e.conn, what: eventForget})
+		}
+		if returns {
+			for range rng.IntN(3) {
+				add(event{conn: e.conn, what: eventEdit, edit: editDelete})
+			}
+		}
+		all = append(all, e)
+		if returns && rng.IntN(2) == 0 {
+			add(event{conn: e.conn, what: eventEdit, edit: editReturn})
+		}
+	}
+	p.events = all
 }
 
 func drawEdit(rng *rand.Rand) edit {
@@ -199,7 +238,8 @@ func (p *plan) without(from, to int) *plan {
 
 func (p *plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: keys without case %v, workers %d, retries %d, healed in the end %v, ledger on SQLite %v\n", p.seed, p.fold, p.workers, p.retries, p.heal, p.sqlite)
+	fmt.Fprintf(&b, "seed %d: keys without case %v, workers %d, retries %d, healed in the end %v, ledger on SQLite %v, processes live on %v\n", p.seed, p.fold, p.workers, p.retries,
+		p.heal, p.sqlite, p.daemon)
 	for _, e := range p.events {
 		fmt.Fprintln(&b, " ", e)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	gosync "sync"
 	"time"
 
@@ -18,6 +19,7 @@ type process struct {
 	name string // "3.0": event and process of it; faults are drawn from it
 	trouble
 	approved bool // an operator lets all deletes through
+	rival    bool // of another process of the connection
 
 	cancel context.CancelCauseFunc // what a death does to the program's goroutines
 
@@ -33,6 +35,7 @@ type process struct {
 	writes   int               // that arrived at the target
 	tokens   int
 	troubled bool // something was done to it
+	ends     bool // somebody told the program to end, not only the run
 }
 
 // trouble is what one run has to expect. The zero value is none.
@@ -115,15 +118,10 @@ func (p *process) run(parent context.Context, approve []string) (*sync.Summary, 
 	defer cancel(nil)
 	p.cancel = cancel
 	c := p.conn
-	// The client's own limit is out of the way: who gets a place first would be a race.
-	client, err := edfi.Connect(ctx, edfi.Config{
-		BaseURL: "http://target.example", ClientID: "id", ClientSecret: "secret", Timeout: 30 * time.Second,
-		MaxConcurrency: 256, MinConcurrency: 256, MaxRetries: p.w.retries, Transport: p,
-	})
+	client, err := p.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer client.Close()
 	began := time.Now()
 	if p.cutFor > 0 {
 		p.cutFrom += time.Duration(began.UnixNano()) // an instant from here on
@@ -137,10 +135,57 @@ func (p *process) run(parent context.Context, approve []string) (*sync.Summary, 
 		Target: func(check func() error) sync.Target { return turns{client.Guarded(check), p} },
 	}
 	s, err := e.Run(ctx)
-	if p.isDead() {
+	p.mu.Lock()
+	dead, ends, troubled := p.dead, p.ends, p.troubled
+	p.mu.Unlock()
+	if !p.rival {
+		if c.shaken = troubled; dead || ends || !p.w.plan.daemon {
+			c.line = nil
+		}
+	}
+	if dead {
 		return nil, errDead
 	}
 	return s, err
+}
+
+// line is a program's way to the target: its client outlives a run when the program does.
+type line struct {
+	client *edfi.Client
+	mu     gosync.Mutex
+	p      *process // that has the line now
+}
+
+// RoundTrip carries a call of the process that has the line: http.RoundTripper.
+func (l *line) RoundTrip(req *http.Request) (*http.Response, error) {
+	l.mu.Lock()
+	p := l.p
+	l.mu.Unlock()
+	return p.RoundTrip(req)
+}
+
+// connect returns the client of the program: a new one, or the one of its last run when it lives on.
+func (p *process) connect(ctx context.Context) (*edfi.Client, error) {
+	if l := p.conn.line; l != nil && !p.rival {
+		if p.conn.shaken && p.w.forgot { // a token that replaced one and was never proven is not replaced for a while
+			p.hit()
+		}
+		l.mu.Lock()
+		l.p = p
+		l.mu.Unlock()
+		return l.client, nil
+	}
+	l := &line{p: p}
+	var err error
+	// The client's own limit is out of the way: who gets a place first would be a race.
+	l.client, err = edfi.Connect(ctx, edfi.Config{
+		BaseURL: "http://target.example", ClientID: "id", ClientSecret: "secret", Timeout: 30 * time.Second,
+		MaxConcurrency: 256, MinConcurrency: 256, MaxRetries: p.w.retries, Transport: l,
+	})
+	if err == nil && !p.rival {
+		p.conn.line = l
+	}
+	return l.client, err
 }
 
 // check compares what a run says with what it did.

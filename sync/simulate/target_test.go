@@ -70,8 +70,14 @@ func (w *world) commit(p *process, c *callInfo, body []byte, f fault) answer {
 	if c.write && c.kind >= 0 {
 		w.judgeWrite(p, c)
 	}
+	if c.kind >= 0 && w.expiry(c).IsZero() {
+		return problem(401, "security:authentication", "The caller could not be authenticated.")
+	}
 	a := answer{status: http.StatusOK, header: http.Header{}}
 	w.handler.ServeHTTP(&a, incoming(c.method, c.url, c.header, body))
+	if c.token && a.status == http.StatusOK {
+		w.granted(a.body.Bytes())
+	}
 	if c.kind < 0 {
 		return a
 	}
@@ -81,6 +87,35 @@ func (w *world) commit(p *process, c *callInfo, body []byte, f fault) answer {
 		a.body.WriteString("[]")
 	}
 	return a
+}
+
+// granted remembers a token a process gets.
+func (w *world) granted(body []byte) {
+	var t struct {
+		AccessToken string `json:"access_token"`
+	}
+	if err := json.Unmarshal(body, &t); err != nil {
+		w.violate("target", "the answer to a token request cannot be read: %v", err)
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.tokens["Bearer "+t.AccessToken] = time.Now().Add(w.plan.tokenLife)
+}
+
+// expiry is when the token of a call expires, zero for none the target knows.
+func (w *world) expiry(c *callInfo) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.tokens[c.header.Get("Authorization")]
+}
+
+// forget lets the target know none of its tokens any more, as after a restart.
+func (w *world) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.tokens)
+	w.forgot = true
 }
 
 // hides reports whether the target, being slow to show new records, has one of the kind that it does not show yet (F36).

@@ -38,6 +38,8 @@ type world struct {
 	committing gosync.Mutex // one call takes effect at a time
 	token      string
 	tokenBorn  time.Time
+	tokens     map[string]time.Time // given to processes → when they expire
+	forgot     bool                 // tokens were forgotten
 
 	mu         gosync.Mutex
 	records    map[string]*known // by id
@@ -69,6 +71,8 @@ type connection struct {
 	ring   *keys.Ring
 	hasher *schema.Hasher // used under world.committing
 	holder *process
+	line   *line                     // of the program that syncs it, nil when there is none
+	shaken bool                      // something was done to its last run
 	ever   []map[string]map[int]bool // by kind: key → rows that had it in a scan
 }
 
@@ -130,7 +134,7 @@ func play(t *testing.T, p *plan, gateSeed uint64, dir string) *world {
 func newWorld(t *testing.T, u *universe, p *plan, dir string) (*world, error) {
 	w := &world{
 		u: u, plan: p, dir: dir, fold: p.fold, rules: schema.Rules{Version: 1, FoldKeys: p.fold}, workers: p.workers, retries: p.retries, foldEvery: p.foldEvery,
-		records: map[string]*known{}, names: map[string]int{}, tainted: map[string]map[string]string{}, hash: 14695981039346656037,
+		tokens: map[string]time.Time{}, records: map[string]*known{}, names: map[string]int{}, tainted: map[string]map[string]string{}, hash: 14695981039346656037,
 	}
 	target, err := sandbox.New(sandbox.Options{
 		Model: u.model, ClientID: "id", ClientSecret: "secret", SchoolYears: []int{2026}, Descriptors: u.seeds, CaseInsensitiveKeys: p.fold, MaxTokens: 1000,
