@@ -45,7 +45,7 @@ func missing(cfg *config.Config) bool {
 
 // openLedger opens the sync database with its key, making an embedded one and its key when this is the first start.
 func openLedger(ctx context.Context, cfg *config.Config) (*syncdb.DB, error) {
-	if err := os.MkdirAll(cfg.WorkDir, 0o700); err != nil {
+	if err := makeFolder(machineStorage{}, cfg.WorkDir); err != nil {
 		return nil, usageError(fmt.Errorf("make work_dir: %w", err))
 	}
 	master, err := masterKey(cfg)

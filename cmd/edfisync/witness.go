@@ -36,13 +36,13 @@ func contradicts(file string, now witness) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	var last witness
-	if err == nil {
-		err = json.Unmarshal(text, &last)
-	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("read %s: %w", file, err)
+	}
+	var last witness
+	switch err := json.Unmarshal(text, &last); {
+	case err != nil || last.Ledger == "":
+		return fmt.Errorf("%s is damaged: nothing tells whether this is the ledger of the last run", file)
 	case last.Ledger != now.Ledger:
 		return errors.New("this is not the ledger of the last run: it does not know what was sent")
 	case last.Generation > now.Generation:
@@ -58,19 +58,27 @@ func (a *app) witnessed(ctx context.Context, cfg *config.Config, o *opened) {
 	}
 }
 
-// remember writes the witness. A folder that cannot be written to is no reason to fail a run.
+// remember writes the witness. A folder that cannot be written to is no reason to fail a run. The ledger has its generation durably by now, so
+// the witness never knows of more than a ledger that lost power does.
 func remember(file string, now witness, log *slog.Logger) {
 	text, err := json.Marshal(now)
 	if err == nil {
-		temporary := file + ".new"
 		failpoint.Reach(failpoint.WitnessBefore, "", "")
-		if err = os.WriteFile(temporary, text, 0o600); err == nil {
-			failpoint.Reach(failpoint.WitnessWritten, "", "")
-			err = os.Rename(temporary, file)
-		}
+		err = replace(witnessStorage{}, file, text)
 		failpoint.Reach(failpoint.WitnessAfter, "", "")
 	}
 	if err != nil {
 		log.Info("a ledger restored from a backup would not be noticed: the witness file cannot be written", slog.Any("error", err))
 	}
+}
+
+// witnessStorage is where the witness is kept: this machine's file system, with a point to be killed at.
+type witnessStorage struct{ machineStorage }
+
+func (s witnessStorage) Save(name string, text []byte) error {
+	err := s.machineStorage.Save(name, text)
+	if err == nil {
+		failpoint.Reach(failpoint.WitnessWritten, "", "")
+	}
+	return err
 }
