@@ -71,6 +71,24 @@ func Postgres(t testing.TB) string {
 	return u.String()
 }
 
+// DurablePostgres is StartDurablePostgres for a test: a server of its own, which is stopped when the test ends.
+func DurablePostgres(t testing.TB) *Server {
+	t.Helper()
+	s, err := StartDurablePostgres(t.Context())
+	if err != nil {
+		if os.Getenv(EnvRequire) == "1" {
+			t.Fatalf("%v (%s=1)", err, EnvRequire)
+		}
+		t.Skip(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Errorf("stop server: %v", err)
+		}
+	})
+	return s
+}
+
 // MariaDB returns the go-sql-driver DSN of a fresh MariaDB database.
 func MariaDB(t testing.TB) string {
 	t.Helper()

@@ -2,6 +2,7 @@ package dbtest_test
 
 import (
 	"database/sql"
+	"runtime"
 	"testing"
 
 	"github.com/edfisync/edfisync/internal/dbtest"
@@ -33,5 +34,44 @@ func TestServersAnswerWithFreshDatabases(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestKilledServerKeepsWhatItCommitted(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("servers are killed on Linux only")
+	}
+	s := dbtest.DurablePostgres(t)
+	for n := 1; n <= 3; n++ {
+		db, err := sql.Open("postgres", s.DSN)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.ExecContext(t.Context(), `CREATE TABLE IF NOT EXISTS word (n int)`); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.ExecContext(t.Context(), `INSERT INTO word VALUES (1)`); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.PingContext(t.Context()); err == nil {
+			t.Error("a killed server answers")
+		}
+		db.Close()
+		if err := s.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		db, err = sql.Open("postgres", s.DSN)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got int
+		if err := db.QueryRowContext(t.Context(), `SELECT count(*) FROM word`).Scan(&got); err != nil || got != n {
+			t.Errorf("%d rows, %v; want %d", got, err, n)
+		}
+		db.Close()
 	}
 }

@@ -28,5 +28,7 @@ func (*process) pid() int { return 0 }
 
 func (*process) stop() {}
 
+func (*process) kill(string) error { return errPlatform }
+
 // End ends a detached server that an earlier process started.
 func End(int, string) error { return errPlatform }

@@ -3,13 +3,16 @@
 package dbtest
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	osuser "os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -65,13 +68,14 @@ type process struct {
 }
 
 // watch starts the server and waits for the end of its input, which comes when the process that holds the other end is gone, however
-// it ended. Then it ends the server and removes the folder.
+// it ended. Then it ends the server and removes the folder, unless it was told to keep it.
 const watch = `dir=$1 signal=$2; shift 2
 "$@" </dev/null >"$dir/log" 2>&1 &
-cat >/dev/null
-kill -s "$signal" $!
+echo $! >"$dir/server"
+told=$(cat)
+kill -s "$signal" $! 2>/dev/null
 wait $!
-cd / && rm -rf "$dir"`
+[ "$told" = keep ] || { cd / && rm -rf "$dir"; }`
 
 func launch(cmd *exec.Cmd, u *user, dir string, detached bool, signal string) (*process, error) {
 	if detached {
@@ -108,6 +112,78 @@ func (p *process) stop() {
 		_ = p.cmd.Process.Kill()
 	}
 	_ = p.cmd.Wait() // how a server ends that nobody needs any more does not matter
+}
+
+// kill ends an attached server that answered, with all its processes at once. The folder stays.
+func (p *process) kill(dir string) error {
+	if p.life == nil {
+		return errors.New("kill server: it is detached")
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "server"))
+	if err != nil {
+		return fmt.Errorf("kill server: %w", err)
+	}
+	server, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		return fmt.Errorf("kill server: %w", err)
+	}
+	// Stopped, it starts no process while its processes are listed, and does not mind their ends.
+	if err := syscall.Kill(server, syscall.SIGSTOP); err != nil {
+		return fmt.Errorf("kill server: %w", err)
+	}
+	children, err := childrenOf(server)
+	for _, pid := range append(children, server) {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // one that has ended by itself is as dead
+	}
+	_, told := p.life.WriteString("keep")
+	if err := errors.Join(err, told, p.life.Close()); err != nil {
+		return fmt.Errorf("kill server: %w", err)
+	}
+	_ = p.cmd.Wait()               // says that the server was killed
+	for _, pid := range children { // whose memory the next server would meet
+		if err := gone(pid); err != nil {
+			return fmt.Errorf("kill server: %w", err)
+		}
+	}
+	return nil
+}
+
+// gone waits for the end of a process that was killed and is not ours to wait for.
+func gone(pid int) error {
+	for deadline := time.Now().Add(endTimeout); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil || bytes.Contains(text, []byte(") Z ")) || bytes.Contains(text, []byte(") X ")) {
+			return nil
+		}
+	}
+	return fmt.Errorf("process %d does not end", pid)
+}
+
+// childrenOf lists the processes a process has started. It needs /proc, which Linux has.
+func childrenOf(parent int) ([]int, error) {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		return nil, err
+	}
+	var out []int
+	for _, name := range stats {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			continue // gone meanwhile
+		}
+		after := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:])) // state, parent, …; the name before may hold anything
+		if len(after) > 1 && after[1] == strconv.Itoa(parent) {
+			pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, pid)
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("no process of %d was found in /proc", parent)
+	}
+	return out, nil
 }
 
 // endTimeout is how long a server may take to end before its folder is removed all the same.

@@ -24,11 +24,24 @@ type Server struct {
 	PID int
 
 	process *process
+	again   func(ctx context.Context) error // starts it again on what it keeps
 }
 
 // StartPostgres starts a PostgreSQL server with an empty data folder. A detached one outlives this process until Stop; else it ends,
 // and its folder goes, when this process does. When the programs are missing, the error says so.
 func StartPostgres(ctx context.Context, detached bool) (*Server, error) {
+	return startPostgres(ctx, detached, "max_connections=500", "shared_buffers=128MB", "max_wal_size=2GB",
+		"fsync=off", "full_page_writes=off") // test data need not survive the machine
+}
+
+// StartDurablePostgres starts a PostgreSQL server that keeps what it committed, as servers do that people rely on: for tests that kill it
+// with Kill and go on after Restart. It ends, and its folder goes, with this process.
+func StartDurablePostgres(ctx context.Context) (*Server, error) {
+	// synchronous_commit is on by itself, and a test may change it. syncfs: else a restart syncs a thousand files one by one.
+	return startPostgres(ctx, false, "max_connections=100", "shared_buffers=32MB", "fsync=on", "full_page_writes=on", "recovery_init_sync_method=syncfs")
+}
+
+func startPostgres(ctx context.Context, detached bool, settings ...string) (*Server, error) {
 	bin, err := find("postgres", "/usr/lib/postgresql/*/bin/postgres", "/usr/pgsql-*/bin/postgres")
 	if err != nil {
 		return nil, err
@@ -41,10 +54,7 @@ func StartPostgres(ctx context.Context, detached bool) (*Server, error) {
 			return nil, fmt.Errorf("initdb: %w: %s", err, out)
 		}
 		args := []string{"-D", data, "-p", strconv.Itoa(port)}
-		for _, setting := range []string{
-			"listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=500", "shared_buffers=128MB", "max_wal_size=2GB",
-			"fsync=off", "full_page_writes=off", // test data need not survive the machine
-		} {
+		for _, setting := range append([]string{"listen_addresses=127.0.0.1", "unix_socket_directories="}, settings...) {
 			args = append(args, "-c", setting)
 		}
 		return u.command(ctx, dir, bin, args...), nil
@@ -101,23 +111,43 @@ func start(ctx context.Context, account string, detached bool, signal string,
 	if err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
-	if s.process, err = launch(cmd, u, dir, detached, signal); err != nil {
-		return nil, errors.Join(fmt.Errorf("start %s: %w", filepath.Base(cmd.Path), err), s.Stop())
-	}
-	s.PID = s.process.pid()
 	driver, dsn := address(port)
 	s.DSN = dsn
+	s.again = func(ctx context.Context) error {
+		cmd := u.command(ctx, dir, cmd.Path, cmd.Args[1:]...)
+		var err error
+		if s.process, err = launch(cmd, u, dir, detached, signal); err != nil {
+			return fmt.Errorf("start %s: %w", filepath.Base(cmd.Path), err)
+		}
+		s.PID = s.process.pid()
+		return s.answers(ctx, driver, filepath.Base(cmd.Path))
+	}
+	if err := s.again(ctx); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	return s, nil
+}
+
+// answers waits until the server does.
+func (s *Server) answers(ctx context.Context, driver, name string) error {
 	for deadline := time.Now().Add(startTimeout); ; time.Sleep(50 * time.Millisecond) {
-		err := run(driver, dsn, `SELECT 1`)
+		err := run(driver, s.DSN, `SELECT 1`)
 		if err == nil {
-			return s, nil
+			return nil
 		}
 		if time.Now().After(deadline) || ctx.Err() != nil {
-			text, _ := os.ReadFile(filepath.Join(dir, "log"))
-			return nil, errors.Join(fmt.Errorf("%s does not answer: %w: %s", filepath.Base(cmd.Path), err, text), s.Stop())
+			text, _ := os.ReadFile(filepath.Join(s.Dir, "log"))
+			return fmt.Errorf("%s does not answer: %w: %s", name, err, text)
 		}
 	}
 }
+
+// Kill ends every process of an attached server at once (kill -9), as the end of its machine would but for what the system had taken from it to
+// write. Its folder stays.
+func (s *Server) Kill() error { return s.process.kill(s.Dir) }
+
+// Restart starts a server again that was killed, on what it keeps and under the same address, and waits until it answers.
+func (s *Server) Restart(ctx context.Context) error { return s.again(ctx) }
 
 // Stop ends the server and removes its folder.
 func (s *Server) Stop() error {
