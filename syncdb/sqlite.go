@@ -100,7 +100,10 @@ func (s *sqliteStore) repeatable(err error) bool {
 func (s *sqliteStore) migrate(ctx context.Context) error {
 	const attempts = 5
 	for attempt := 1; ; attempt++ {
-		err := migrate(ctx, s.writer, goose.DialectSQLite3, "sqlite")
+		err := s.logs(ctx)
+		if err == nil {
+			err = migrate(ctx, s.writer, goose.DialectSQLite3, "sqlite")
+		}
 		var e *sqlite.Error
 		if err == nil || attempt == attempts || !errors.As(err, &e) || e.Code() == sqlite3.SQLITE_NOTADB || e.Code() == sqlite3.SQLITE_CORRUPT {
 			return err
@@ -111,6 +114,23 @@ func (s *sqliteStore) migrate(ctx context.Context) error {
 		case <-time.After(time.Duration(attempt) * 50 * time.Millisecond):
 		}
 	}
+}
+
+// errNoLog: SQLite answers the request for a write-ahead log with the mode it has, and no error, where the file system cannot have one.
+var errNoLog = errors.New("SQLite cannot keep a write-ahead log there, without which a loss of power may take back notes of calls already made; " +
+	"put the ledger on a local disk, or on PostgreSQL")
+
+// logs returns errNoLog unless commits go to a log that is synced before they return (I3): with a rollback journal the removal of the journal is the
+// commit, and nothing makes it durable.
+func (s *sqliteStore) logs(ctx context.Context) error {
+	var mode string
+	if err := s.writer.GetContext(ctx, &mode, `PRAGMA journal_mode`); err != nil {
+		return fmt.Errorf("ask for the journal mode: %w", err)
+	}
+	if mode != "wal" {
+		return errNoLog
+	}
+	return nil
 }
 
 func (s *sqliteStore) hashes(ctx context.Context, connID, resourceID int64, _ bool, fn func(key, record, source Hash, state State) error) error {
