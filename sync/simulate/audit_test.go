@@ -20,7 +20,7 @@ import (
 
 var (
 	audit = flag.Int("mutants", 0, "seeds each mutant gets; 0 means no audit")
-	only  = flag.String("mutant", "", "audit only mutants whose name holds this")
+	only  = flag.String("mutant", "", "audit only mutants whose name this regular expression matches")
 )
 
 // root is the module's folder.
@@ -82,12 +82,11 @@ func TestAudit(t *testing.T) {
 	if *audit == 0 {
 		t.Skip("make mutants runs it")
 	}
-	var all []mutant
-	for _, m := range mutants() {
-		if strings.Contains(m.name, *only) {
-			all = append(all, m)
-		}
+	pattern, err := regexp.Compile(*only)
+	if err != nil {
+		t.Fatal(err)
 	}
+	all := slices.DeleteFunc(mutants(), func(m mutant) bool { return !pattern.MatchString(m.name) })
 	a := &auditor{t: t, root: root(t), dir: t.TempDir()}
 	if err := a.build(filepath.Join(a.dir, "sound"), nil); err != nil {
 		t.Fatal(err)

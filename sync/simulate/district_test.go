@@ -34,8 +34,8 @@ type district struct {
 	next    int
 	version int // changes with every edit
 
-	going []*row // removed since the last run began
-	went  []*row // removed between that run and the one before
+	going []*row // removed or changed since the last run began
+	went  []*row // between that run and the one before
 
 	brokenAt int // 1-based count of queries after which the next scan breaks; 0 = it does not
 	seen     *scan
@@ -174,7 +174,7 @@ const (
 	editRemade // the row is made again under another source key
 	editEmpty  // a whole table is empty
 	editRefill
-	editReturn // what went before the last run is back
+	editReturn // what went or changed before the last run is back as it was
 	edits
 )
 
@@ -266,10 +266,15 @@ func (d *district) apply(e edit, rng *rand.Rand) string {
 	case editReturn:
 		n := 0
 		for _, r := range d.went {
-			if r.gone {
+			switch {
+			case r.gone:
 				d.bringBack(r)
-				n++
+			case r.hurt < 0 && !slices.Equal(r.own, r.before):
+				r.own, r.before = r.before, r.own
+			default:
+				continue
 			}
+			n++
 		}
 		if n == 0 {
 			return ""
@@ -355,6 +360,7 @@ func (d *district) change(r *row, rng *rand.Rand) string {
 			break
 		}
 	}
+	d.going = append(d.going, r)
 	return fmt.Sprintf("%s %s %q → %q", d.label(r), c.columns[i].path, was, r.own[i])
 }
 

@@ -128,6 +128,7 @@ func (w *world) supervise(ctx context.Context, p *process, beside func(p *proces
 	s, err := p.run(ctx, approve)
 	close(over)
 	wg.Wait()
+	w.forsake(p)
 	if ctx.Err() != nil {
 		w.violate("I20", "%s did not end", p)
 	}

@@ -43,26 +43,34 @@ func mutants() []mutant {
 		defect("429 is final", "edfi/verdict.go", `verdict{"too-many-requests", Transient, OwnerTarget, "the target limits the rate of requests",`, `verdict{"too-many-requests", Rejected, OwnerMapping, "the target limits the rate of requests",`),
 		defect("a lost answer means nothing was sent", "edfi/call.go", "	e.Sent = true\n	return e\n}\n\n// certificateProblem", "	e.Sent = false\n	return e\n}\n\n// certificateProblem"),
 		defect("the hash is of the raw payload", "sync/mapper.go", "m.records[i] = m.hasher.Sum(m.enc.Body)", "m.records[i] = m.hasher.Sum(m.enc.Wire)"),
+		defect("an update without an answer counts as made", "syncdb/settle.go", "	case EffectUnknown:\n", "	case EffectUnknown:\n		if in.Verb == Update {\n			return in.live(Result{}, runID, subject), old\n		}\n"),
+		defect("what was put off is forgotten", "sync/feed.go", "		spooled(s.x.deferred[s.st.Resource], syncdb.Create)\n", ""),
+		defect("a delete that finds nothing is tried for ever", "sync/judge.go", "		case syncdb.Delete:\n			return ruling{effect: syncdb.EffectGone, outcome: Deleted}\n		case syncdb.Update:\n			return ruling{effect: syncdb.EffectMissing", "		case syncdb.Delete:\n			return ruling{outcome: Rejected}\n		case syncdb.Update:\n			return ruling{effect: syncdb.EffectMissing"),
 		// The journal.
 		defect("results are never durable", "sync/batch.go", "s.st.Position, intents, results); err != nil {", "s.st.Position, intents, nil); err != nil {"),
 		defect("a result is folded into another record", "syncdb/settle.go", "return in.Verb == Create || in.EdfiID == \"\" || e.EdfiID == \"\" || in.EdfiID == e.EdfiID", "return true"),
 		defect("a moved key leaves its old entry", "syncdb/settle.go", "		if moves && subject == old {\n			old = nil\n		}\n", ""),
 		defect("an unknown entry passes for live", "sync/scan.go", "		if state == syncdb.Live {", "		if state != 0 {"),
 		// Who may write.
-		defect("the fence is open", "syncdb/memdb/memdb.go", "	if c.lease.token != l.Token || c.lease.runID != l.RunID || l.Token == 0 || !c.lease.expires.After(d.clock()) {", "	if l.Token == 0 {"),
+		defect("fencing is dropped", "syncdb/memdb/memdb.go", "	if c.lease.token != l.Token || c.lease.runID != l.RunID || l.Token == 0 || !c.lease.expires.After(d.clock()) {", "	if l.Token == 0 {").
+			and("sync/lease.go", "	if age+k.callTimeout >= l.TTL {", "	if age < 0 {"),
 		defect("a fenced process goes on", "sync/lease.go", "	if age+k.callTimeout >= l.TTL {", "	if age < 0 {"),
 		defect("a cancel is not heard", "sync/lease.go", "			stop(ErrCanceled)\n			return", ""),
 		// What is deleted.
 		defect("deletes do not wait for dependents", "sync/order.go", "				after = append(after, deletes[j])", "				_ = deletes"),
 		defect("an empty source deletes everything", "sync/safeguard.go", "	case t.rows == 0: // F38", "	case t.rows < 0:"),
-		defect("a broken scan passes for a complete one", "sync/scan.go", "errors.Is(err, io.EOF) {\n				return nil", "err != nil {\n				return nil"),
+		defect("a broken scan passes for a complete one", "sync/scan.go", "errors.Is(err, io.EOF) {\n				return nil", "errors.Is(err, io.EOF) || err != nil {\n				return nil"),
 		defect("records of other clients are deleted", "sync/evidence.go", "case entry.Origin == syncdb.Met: // I9", "case false:"),
 		defect("a record that was there before us is ours", "sync/answer.go", "result.Origin = syncdb.Met // I9: it was there before us", "result.Origin = syncdb.Created"),
 		defect("a lost create whose row is gone is forgotten", "sync/settle.go", "l.id, l.err = findByKey(ctx, target,", "_, l.err = findByKey(ctx, target,"),
+		defect("not found is believed at once", "sync/settle.go", "try < 2 && len(open) > 0", "try < 1 && len(open) > 0"),
 		defect("a repeated create is not ours", "sync/answer.go", "case answer.Repeated:", "case answer.Repeated && o.known:"),
 		defect("our record re-keyed with its parent is not ours", "sync/answer.go", "case !o.known && s.r.unseenIDs[answer.ID] != 0:", "case false:"),
 		defect("a record met by a create is not protected", "sync/answer.go", "		s.x.ids[answer.ID] = struct{}{}\n", ""),
 		defect("a 404 page passes for a record that is gone", "edfi/classify.go", "	case status == http.StatusNotFound, status == http.StatusGone, status == http.StatusPreconditionFailed, status == http.StatusConflict:\n		return notTheAPI()\n", ""),
+		// Tokens. A client that is refused gets another token, so one that is kept too long does no harm by itself: the calls it costs are checked.
+		defect("an expired token is kept", "edfi/token.go", "	case now.After(have.deadAt):\n		return t.fetch(ctx, have, false)", "	case now.After(have.deadAt):\n		return have, nil"),
+		defect("a refused token is never replaced", "edfi/call.go", "used != nil && !renewed {", "used != nil && !renewed && attempt == 0 {"),
 		// What is sent.
 		defect("409 is success", "sync/judge.go", "	case edfi.Blocked:\n		return ruling{outcome: Blocked}", "	case edfi.Blocked:\n		return ruling{effect: syncdb.EffectLive, outcome: Updated}"),
 		defect("404 is success for a PUT", "sync/judge.go", "return ruling{effect: syncdb.EffectMissing, next: nextCreate}", "return ruling{effect: syncdb.EffectLive, outcome: Updated}"),

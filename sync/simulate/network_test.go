@@ -108,6 +108,9 @@ func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
 	latency := time.Duration(1+r.IntN(60)) * time.Millisecond
 	if p.crawl && c.kind >= 0 {
 		latency = time.Duration(4+r.IntN(16)) * time.Second
+		if p.cutFor > 0 {
+			latency += 9 * time.Second // a batch shall last longer than a lease that is not renewed
+		}
 	}
 	switch f {
 	case slow:
@@ -262,6 +265,7 @@ type callInfo struct {
 	key    string // of a POST
 	write  bool
 	token  bool
+	intent string // that announces it
 }
 
 const dataPath = "/data/v3/"

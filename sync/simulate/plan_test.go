@@ -148,16 +148,17 @@ func newPlan(u *universe, seed uint64) *plan {
 			add(event{conn: c, what: eventEdit, edit: editRevert})
 		}
 	}
-	p.enrich()
+	p.enrich(operations)
 	return p
 }
 
 // enrich adds to some worlds what has numbers of its own, so that the others are what they would be without it: processes that live on from run to
-// run and meet a target that forgot their tokens, and rows that go before a run and are back after it.
-func (p *plan) enrich() {
+// run and meet a target that forgot their tokens; rows that go or change before a run, die with it, and are what they were after it; runs that
+// are cut off from the ledger in the middle of a batch.
+func (p *plan) enrich(operations int) {
 	rng := rand.New(rand.NewPCG(p.seed, 0xe57a))
 	p.daemon = rng.IntN(4) == 0
-	returns := rng.IntN(4) == 0
+	returns, cuts := rng.IntN(4) == 0, rng.IntN(8) == 0
 	var all []event
 	more := 0
 	add := func(e event) {
@@ -174,9 +175,16 @@ func (p *plan) enrich() {
 			add(event{conn: e.conn, what: eventForget})
 		}
 		if returns {
-			for range rng.IntN(3) {
-				add(event{conn: e.conn, what: eventEdit, edit: editDelete})
+			for range rng.IntN(4) {
+				add(event{conn: e.conn, what: eventEdit, edit: []edit{editDelete, editChange}[rng.IntN(2)]})
 			}
+			if e.run == runPlain && rng.IntN(2) == 0 {
+				e.run, e.dieAt, e.dieLate = runCrash, 1+rng.IntN(operations), true
+			}
+		}
+		if cuts && e.run == runPlain && rng.IntN(2) == 0 {
+			e.run, e.cutFrom, e.cutFor = runCut, time.Duration(rng.IntN(60_000))*time.Millisecond, time.Duration(100+rng.IntN(120))*time.Second
+			e.seed &^= 1 // slow calls
 		}
 		all = append(all, e)
 		if returns && rng.IntN(2) == 0 {

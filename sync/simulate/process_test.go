@@ -29,6 +29,7 @@ type process struct {
 	attempts map[string]int
 	intents  map[string]int    // durable and without a result, by what they announce
 	byOp     map[uint64]string // the same by op
+	met      map[string]*known // what creates met, by what announced them; under world.mu
 	scan     *scan             // snapshot of the run
 	broken   bool              // its scan broke
 	stopAt   time.Time         // when somebody asked for the end of the run
@@ -109,7 +110,7 @@ func (p *process) hit() {
 }
 
 func newProcess(w *world, c *connection, name string, t trouble) *process {
-	return &process{w: w, conn: c, name: name, trouble: t, attempts: map[string]int{}, intents: map[string]int{}, byOp: map[uint64]string{}}
+	return &process{w: w, conn: c, name: name, trouble: t, attempts: map[string]int{}, intents: map[string]int{}, byOp: map[uint64]string{}, met: map[string]*known{}}
 }
 
 // run does one run of the connection, as a program would from its start. It returns what the program could tell: nothing when it died.

@@ -156,8 +156,11 @@ func (w *world) remember(p *process, c *callInfo, body []byte, a *answer, f faul
 			}
 		}
 		k.sent, k.foreign = append(k.sent, body), false
-		if a.status == 200 && f != noFault && f != slow {
-			k.claims[p.conn.d.tag] = true // nobody can tell this answer from that of a create
+		if a.status == 200 {
+			if f != noFault && f != slow {
+				k.claims[p.conn.d.tag] = true // nobody can tell this answer from that of a create
+			}
+			p.met[c.intent] = k
 		}
 	case c.method == http.MethodDelete && a.status == http.StatusConflict && w.ending && w.plan.heal && !w.meddled && c.kind > 0:
 		// Nothing goes wrong any more, and every row is valid: what refers to it goes first. Only agencies, kind 0, refer to each other.
@@ -167,6 +170,19 @@ func (w *world) remember(p *process, c *callInfo, body []byte, a *answer, f faul
 		outside := strings.Contains(a.body.String(), "'EducationOrganization'") && !p.conn.d.has[w.u.byPath["ed-fi/schools"]]
 		if !w.meddled && !outside {
 			w.violateLocked("I6", "%s sends %s before what it refers to is there: %s", p.name, c.label, a.body.String())
+		}
+	}
+}
+
+// forsake is called when a process has ended. What its creates met without that becoming durable cannot be told from what they created.
+func (w *world) forsake(p *process) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, what := range p.byOp {
+		if k := p.met[what]; k != nil {
+			k.claims[p.conn.d.tag] = true
 		}
 	}
 }
@@ -202,6 +218,7 @@ func (w *world) judgeWrite(p *process, c *callInfo) {
 	}
 	_, announced := p.intents[what]
 	p.mu.Unlock()
+	c.intent = what
 	if !announced {
 		w.violate("I3", "%s makes the call %s without a durable intent", p.name, c.label)
 	}
