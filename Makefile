@@ -67,7 +67,7 @@ kills: ## kill -9 the program at every named point, and KILLS (2000) times at ra
 	EDFISYNC_TEST_KILLS=all EDFISYNC_TEST_RANDOM_KILLS=$(KILLS) $(GO) test -count 1 -timeout 6h -v -run '^TestKill9(AtNamedPoints|AtRandomTimes|InWhatPeopleDo)$$' ./cmd/edfisync
 
 powerloss: ## cut the power of the ledger's machine LOSSES (5000) times, kill its PostgreSQL server DEATHS (200) times: each time the next run must converge
-	EDFISYNC_TEST_POWER_LOSSES=$(LOSSES) EDFISYNC_TEST_POSTGRES_KILLS=$(DEATHS) EDFISYNC_TEST_REQUIRE_DB=1 $(GO) test -count 1 -timeout 6h -v -run '^TestPowerLoss' ./sync/powerloss
+	EDFISYNC_TEST_POWER_LOSSES=$(LOSSES) EDFISYNC_TEST_POSTGRES_KILLS=$(DEATHS) EDFISYNC_TEST_REQUIRE_DB=1 $(GO) test -count 1 -timeout 6h -parallel 4 -v -run '^TestPowerLoss' ./sync/powerloss
 
 sweep: ## every fault at every operation (calls, ledger, source) of a reference scenario, once and going on; then everything must be right
 	EDFISYNC_TEST_SWEEP=all $(GO) test -count 1 -timeout 6h -v -run '^TestSweepOfFaultsAtEachOperation$$' ./sync
