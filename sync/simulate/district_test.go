@@ -175,13 +175,14 @@ const (
 	editEmpty  // a whole table is empty
 	editRefill
 	editReturn // what went or changed before the last run is back as it was
+	editPass   // a row gets the key of another one, which gets a new one
 	edits
 )
 
 func (e edit) String() string {
 	return [edits]string{
 		"insert", "delete", "delete alone", "bring back", "change", "revert", "make invalid", "heal", "change key", "swap keys", "change case of key",
-		"add twin", "move", "make again", "empty table", "refill tables", "bring back what went last",
+		"add twin", "move", "make again", "empty table", "refill tables", "bring back what went last", "pass key on",
 	}[e]
 }
 
@@ -263,6 +264,8 @@ func (d *district) apply(e edit, rng *rand.Rand) string {
 		return d.u.kinds[k].path
 	case editRefill:
 		return d.refill()
+	case editPass:
+		return d.pass(pick(func(r *row) bool { return len(d.keyed(r)) > 0 && r.hurt < 0 }), rng)
 	case editReturn:
 		n := 0
 		for _, r := range d.went {
@@ -428,6 +431,24 @@ func (d *district) swap(r *row, rng *rand.Rand) string {
 		r.own[i], o.own[i] = o.own[i], r.own[i]
 	}
 	return d.label(r) + " and " + d.label(o)
+}
+
+// pass gives a row the key of another one, and that one a new key.
+func (d *district) pass(r *row, rng *rand.Rand) string {
+	if r == nil {
+		return ""
+	}
+	others := slices.DeleteFunc(d.live(r.kind), func(o *row) bool { return o == r || o.hurt >= 0 || !slices.Equal(o.parents, r.parents) })
+	if len(others) == 0 {
+		return ""
+	}
+	o := others[rng.IntN(len(others))]
+	r.before, o.before = slices.Clone(r.own), slices.Clone(o.own)
+	c := d.u.kinds[r.kind]
+	for _, i := range d.keyed(r) {
+		r.own[i], o.own[i] = o.own[i], d.fresh(rng, &c.columns[i], c.desc[i])
+	}
+	return d.label(r) + " gets that of " + d.label(o)
 }
 
 func (d *district) changeCase(r *row) string {

@@ -153,12 +153,12 @@ func newPlan(u *universe, seed uint64) *plan {
 }
 
 // enrich adds to some worlds what has numbers of its own, so that the others are what they would be without it: processes that live on from run to
-// run and meet a target that forgot their tokens; rows that go or change before a run, die with it, and are what they were after it; runs that
+// run and meet a target that forgot their tokens; keys that pass from row to row; rows that go or change before a run, die with it, and are what they were after it; runs that
 // are cut off from the ledger in the middle of a batch.
 func (p *plan) enrich(operations int) {
 	rng := rand.New(rand.NewPCG(p.seed, 0xe57a))
 	p.daemon = rng.IntN(4) == 0
-	returns, cuts := rng.IntN(4) == 0, rng.IntN(8) == 0
+	returns, cuts, passes := rng.IntN(4) == 0, rng.IntN(8) == 0, rng.IntN(8) == 0
 	var all []event
 	more := 0
 	add := func(e event) {
@@ -173,6 +173,9 @@ func (p *plan) enrich(operations int) {
 		}
 		if p.daemon && rng.IntN(4) == 0 {
 			add(event{conn: e.conn, what: eventForget})
+		}
+		if passes && rng.IntN(2) == 0 {
+			add(event{conn: e.conn, what: eventEdit, edit: editPass})
 		}
 		if returns {
 			for range rng.IntN(4) {
