@@ -73,7 +73,7 @@ func (s *stepRun) call(o *op) {
 		s.r.mu.Lock()
 		switch {
 		case r.effect == syncdb.EffectLive, r.next == nextLater:
-			s.r.table.setLive(o.key, !o.taken) // what hangs on the old record must not follow: nothing was re-keyed (I6)
+			s.r.table.setLive(o.key, !o.anew) // what hangs on the record's old key must not follow (I1)
 			if r.effect == syncdb.EffectLive {
 				s.r.table.wrote(o.key)
 			}
@@ -134,8 +134,9 @@ func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err erro
 	case nextCreate, nextTake:
 		again := *o
 		again.verb, again.edfiID, again.lastID, again.known = syncdb.Create, "", o.edfiID, true
+		again.anew = !o.oldKey.IsZero()
 		if r.next == nextTake { // the entry of the old key stays: its record has no row any more, and is deleted for that (I1)
-			again.lastID, again.known, again.oldKey, again.taken = "", false, syncdb.Hash{}, true
+			again.lastID, again.known, again.oldKey = "", false, syncdb.Hash{}
 		}
 		again.keyText, again.srcKey, again.payload = clone(o.keyText), clone(o.srcKey), clone(o.payload)
 		s.again = append(s.again, &again)

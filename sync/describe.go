@@ -95,7 +95,7 @@ func (d *describer) describe(ctx context.Context, found []*scanned) ([]Change, e
 				return Change{Verb: "create", SourceKey: string(rec.SourceKey), Fields: fields}, err
 			}),
 			take(r.gone, func(rec *record) (Change, error) {
-				if now, ok := r.movedFrom[rec.KeyHash]; ok && r.moves[now].how != moveRecreate {
+				if r.moved(rec.KeyHash) {
 					return Change{}, errSkip
 				}
 				return Change{Verb: "delete"}, nil

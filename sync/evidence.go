@@ -10,7 +10,7 @@ import (
 func (s *stepRun) feedGone() error {
 	return s.r.gone.each(func(rec *record) error {
 		now, moved := s.r.movedFrom[rec.KeyHash]
-		if moved && s.r.moves[now].how != moveRecreate {
+		if s.r.moved(rec.KeyHash) {
 			return nil // its record moved to another key
 		}
 		entry := s.r.goneEntry(rec)

@@ -32,7 +32,7 @@ type op struct {
 	oldKey  syncdb.Hash // Update: the key the entry has now, when the natural key changes
 	was     *move       // Create: the row's record under its old key, which is deleted in this run
 	silent  silent      // no call
-	taken   bool        // Create: another client's record has the key, and the row's own record keeps the old one for this run
+	anew    bool        // Create: in place of a natural-key change that was refused, so nothing was re-keyed with the record
 	unsure  bool        // whether the target has the record is not known: a call of an earlier run had no answer
 	hold    int         // index of the approved hold it belongs to, plus 1; 0 = none
 	batch   *batch

@@ -116,3 +116,47 @@ func TestRecordReKeyedWhileItsRowWaitsKeepsOnlyWhatItRefersTo(t *testing.T) {
 	w.converged()
 	w.sameAsFresh()
 }
+
+// The row whose key changes gets the record that will have that key anyway, once the target has re-keyed it with its parent: nobody else can give the
+// key up, for what refers to that record waits for the row.
+func TestRowTakesTheRecordThatGetsItsKeyWithTheParent(t *testing.T) {
+	t.Parallel()
+	w := newCourses(t, 1)
+	w.exec(`delete from grade`)
+	w.mustRun()
+	w.exec(`update session set name = 'Autumn' where id = 1`) // re-keys sections and seats
+	w.exec(`delete from section where id = 1`)
+	w.exec(`update section set name = 'A1' where id = 2`)
+	w.exec(`delete from seat where section = 2`)
+	w.exec(`update seat set section = 2`)
+	if s, _ := w.mustRun(); s.Held+s.Failed > 0 {
+		t.Errorf("got totals %+v, want nothing left to do", s.Totals)
+	}
+	w.converged()
+	w.sameAsFresh()
+}
+
+// The record of a parent whose key changes is gone at the target, with what hung on it: nothing followed, so it is made again.
+func TestWhatHungOnARecordThatIsGoneDoesNotFollowItsKey(t *testing.T) {
+	t.Parallel()
+	w := newCourses(t, 1)
+	w.mustRun()
+	ids := map[string]string{"ed-fi/courseOfferings": w.idsBy("ed-fi/courseOfferings", "localCourseCode")["ART"]}
+	for _, e := range w.entries("ed-fi/sessions") {
+		if strings.Contains(string(e.Key), "11") {
+			ids["ed-fi/sessions"] = e.EdfiID
+		}
+	}
+	w.other(func(ctx context.Context, c *edfi.Client) {
+		for _, resource := range []string{"ed-fi/courseOfferings", "ed-fi/sessions"} {
+			if _, err := c.Delete(ctx, resource, ids[resource]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	w.exec(`update session set name = 'Autumn' where id = 2`)
+	w.mustRun()
+	w.mustRun()
+	w.converged()
+	w.sameAsFresh()
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -36,10 +37,13 @@ const (
 // with more calls.
 const maxMoves = 200_000
 
-// joinKeys finds rows whose natural key changed: new under one key, gone under another, same source key (engine.md §1). Resources come in load
-// order, so that a change of a parent is known before its children are looked at.
+// renames are natural keys that change at the target in this run: canonical key after it, by the hash of the one before.
+type renames map[syncdb.Hash][]byte
+
+// joinKeys finds rows whose natural key changed: new under one key, gone under another (engine.md §1). Resources come in load order, so that a
+// change of a parent is known before its children are looked at.
 func joinKeys(ctx context.Context, s *scope, found []*scanned, hasher *schema.Hasher) error {
-	moved := make(map[uint16]map[syncdb.Hash]syncdb.Hash) // target → old key → new key, of moves by PUT and of those that follow
+	moved := map[uint16]renames{} // by target: PUTs, and what the target does with them
 	for i, r := range found {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -47,7 +51,8 @@ func joinKeys(ctx context.Context, s *scope, found []*scanned, hasher *schema.Ha
 		if r.fresh.count == 0 || r.gone.count == 0 || r.gone.count > maxMoves {
 			continue
 		}
-		if err := r.join(s, hasher, moved); err != nil {
+		renamed, err := r.join(s, hasher, moved)
+		if err != nil {
 			return fmt.Errorf("join new and gone rows of %s: %w", r.Path, err)
 		}
 		for _, t := range s.entity {
@@ -55,50 +60,51 @@ func joinKeys(ctx context.Context, s *scope, found []*scanned, hasher *schema.Ha
 				continue
 			}
 			if moved[t] == nil {
-				moved[t] = map[syncdb.Hash]syncdb.Hash{}
+				moved[t] = renames{}
 			}
-			for key, m := range r.moves {
-				if m.how != moveRecreate {
-					moved[t][m.old] = key
-				}
-			}
+			maps.Copy(moved[t], renamed)
 		}
 	}
 	return nil
 }
 
-func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]map[syncdb.Hash]syncdb.Hash) error {
-	type goneRow struct {
-		key, record, person syncdb.Hash
-		text                []byte
-		id                  string
-		state               syncdb.State
-		origin              syncdb.Origin
+// goneRow is an entry no row has the key of.
+type goneRow struct {
+	key, record, source, person syncdb.Hash
+	text                        []byte
+	id                          string
+	state                       syncdb.State
+	origin                      syncdb.Origin
+	follows                     []byte // the key its record gets with its parents in this run; nil = it keeps its own
+}
+
+// join pairs fresh rows with gone entries. A row gets the record that will have its key once parents are re-keyed, whatever row that was made for: at
+// the target no other record can have the key. Without such a record it gets the one it was before, by its source key. renamed are all keys
+// that change by that, of records without a row too.
+func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]renames) (renamed renames, err error) {
+	bySource, byKey, err := r.goneRows(r.cascades(s), hasher, moved)
+	if err != nil {
+		return nil, err
 	}
-	gone := make(map[syncdb.Hash]goneRow, r.gone.count)
-	err := r.gone.each(func(rec *record) error {
-		e := r.goneEntry(rec)
-		if !e.SourceHash.IsZero() && e.EdfiID != "" && e.State != syncdb.Missing {
-			gone[e.SourceHash] = goneRow{e.KeyHash, e.RecordHash, e.PersonHash, e.Key, e.EdfiID, e.State, e.Origin}
-		}
-		return nil
-	})
-	if err != nil || len(gone) == 0 {
-		return err
+	renamed = renames{}
+	for _, g := range byKey {
+		renamed[g.key] = g.follows
 	}
-	cascades := r.cascades(s)
-	return r.fresh.each(func(rec *record) error {
-		g, ok := gone[rec.SourceHash]
-		_, dup := r.dups[rec.KeyHash]
-		if !ok || rec.Known || dup {
+	err = r.fresh.each(func(rec *record) error {
+		g, follows := byKey[rec.KeyHash]
+		before, had := bySource[rec.SourceHash]
+		if _, dup := r.dups[rec.KeyHash]; rec.Known || dup || !follows && !had {
 			return nil
 		}
-		delete(gone, rec.SourceHash) // a source key that is given twice moves one record only
+		if had { // a source key that is given twice moves one record only; and what the row was before stays until it is there (I5f)
+			delete(bySource, rec.SourceHash)
+			r.noteMove(before.key, rec.KeyHash)
+		}
+		if !follows {
+			g = before
+		}
 		m := move{old: g.key, edfiID: g.id, origin: g.origin, record: g.record, changed: g.state != syncdb.Live || g.record != rec.RecordHash}
-		follows, err := cascades.explain(g.text, rec.Key, hasher, moved)
 		switch {
-		case err != nil:
-			return err
 		case r.otherYear(g.text, rec.Key):
 			// F68: last year's records are not turned into this year's; the safeguards hold their deletion for a person.
 			r.rollover++
@@ -109,21 +115,61 @@ func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]map[syn
 			// Moving an enrolment to another person by PUT would take away the right to delete what the first one still has.
 		case r.KeyUpdatable:
 			m.how = movePut
+			renamed[g.key] = clone(rec.Key)
 		}
-		if r.moves == nil {
-			r.moves, r.movedFrom = map[syncdb.Hash]move{}, map[syncdb.Hash]syncdb.Hash{}
-		}
+		r.noteMove(g.key, rec.KeyHash)
 		r.moves[rec.KeyHash] = m
-		r.movedFrom[g.key] = rec.KeyHash
 		return nil
 	})
+	return renamed, err
+}
+
+// goneRows lists the gone entries whose record can get another key: by the row they were made for, and by the key their record gets with its
+// parents.
+func (r *scanned) goneRows(cs cascades, hasher *schema.Hasher, moved map[uint16]renames) (bySource, byKey map[syncdb.Hash]goneRow, err error) {
+	bySource, byKey = make(map[syncdb.Hash]goneRow, r.gone.count), map[syncdb.Hash]goneRow{}
+	err = r.gone.each(func(rec *record) error {
+		e := r.goneEntry(rec)
+		if e.EdfiID == "" || e.State == syncdb.Missing {
+			return nil
+		}
+		g := goneRow{e.KeyHash, e.RecordHash, e.SourceHash, e.PersonHash, e.Key, e.EdfiID, e.State, e.Origin, nil}
+		if g.follows, err = cs.follow(g.text, hasher, moved); err != nil {
+			return err
+		}
+		wanted := false
+		if g.follows != nil {
+			now := hasher.Sum(g.follows)
+			byKey[now], wanted = g, r.asksFor(now)
+		}
+		if !g.source.IsZero() && !wanted {
+			bySource[g.source] = g
+		}
+		return nil
+	})
+	return bySource, byKey, err
+}
+
+// asksFor reports whether a row that can be sent has a natural key the ledger has no entry of.
+func (r *scanned) asksFor(key syncdb.Hash) bool {
+	i := r.table.find(key)
+	_, dup := r.dups[key]
+	return i >= 0 && r.table.flags[i]&(slotNew|slotEntry) == slotNew && !dup
+}
+
+// noteMove notes that the row which an old key was of has a new one.
+func (r *scanned) noteMove(old, now syncdb.Hash) {
+	if r.moves == nil {
+		r.moves, r.movedFrom = map[syncdb.Hash]move{}, map[syncdb.Hash]syncdb.Hash{}
+	}
+	r.movedFrom[old] = now
 }
 
 // otherYear reports whether two natural keys of the resource are of different school years.
 func (r *scanned) otherYear(before, after []byte) bool {
 	var b, a []json.RawMessage
 	if json.Unmarshal(before, &b) != nil || json.Unmarshal(after, &a) != nil || len(a) != len(b) || len(a) != len(r.Key) {
-		return false // explain has said what is wrong with them
+		return false // not keys of this resource
 	}
 	for i, part := range r.Key {
 		if part.Kind == schema.Integer && strings.HasSuffix(strings.ToLower(part.Name), "schoolyear") && !bytes.Equal(a[i], b[i]) {
@@ -169,41 +215,62 @@ func (r *scanned) cascades(s *scope) cascades {
 	return out
 }
 
-// explain reports whether every difference between two natural keys comes from parents that moved in this plan: then the target re-keys the
-// record itself when it re-keys the parent.
-func (cs cascades) explain(before, after []byte, hasher *schema.Hasher, moved map[uint16]map[syncdb.Hash]syncdb.Hash) (bool, error) {
-	var b, a []json.RawMessage
-	if err := json.Unmarshal(before, &b); err != nil {
-		return false, fmt.Errorf("read the old key: %w", err)
+// follow returns the natural key a record gets when the target re-keys its parents; nil when it keeps its own.
+func (cs cascades) follow(before []byte, hasher *schema.Hasher, moved map[uint16]renames) ([]byte, error) {
+	if !slices.ContainsFunc(cs, func(c cascade) bool { return len(moved[c.target]) > 0 }) {
+		return nil, nil
 	}
-	if err := json.Unmarshal(after, &a); err != nil {
-		return false, fmt.Errorf("read the new key: %w", err)
+	values, err := keyValues(before)
+	if err != nil {
+		return nil, err
 	}
-	if len(a) != len(b) {
-		return false, nil
-	}
-	explained := make([]bool, len(a))
-	for i := range a {
-		explained[i] = bytes.Equal(a[i], b[i])
-	}
+	now, changed := slices.Clone(values), false
 	for _, c := range cs {
-		if now, ok := moved[c.target][hasher.Sum(c.key(b))]; ok && now == hasher.Sum(c.key(a)) {
-			for _, i := range c.parts {
-				explained[i] = true
+		parent, ok := moved[c.target][hasher.Sum(c.key(values))]
+		if !ok {
+			continue
+		}
+		parts, err := keyValues(parent)
+		if err != nil || len(parts) != len(c.parts) {
+			return nil, err
+		}
+		for i, part := range c.parts {
+			if !bytes.Equal(now[part], parts[i]) {
+				now[part], changed = parts[i], true
 			}
 		}
 	}
-	return !slices.Contains(explained, false), nil
+	if !changed {
+		return nil, nil
+	}
+	return joinValues(now), nil
+}
+
+// keyValues takes a canonical natural key apart, joinValues puts one together.
+func keyValues(key []byte) ([]json.RawMessage, error) {
+	var values []json.RawMessage
+	if err := json.Unmarshal(key, &values); err != nil {
+		return nil, fmt.Errorf("read a natural key: %w", err)
+	}
+	return values, nil
+}
+
+func joinValues(values []json.RawMessage) []byte {
+	out := []byte{'['}
+	for i, v := range values {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, v...)
+	}
+	return append(out, ']')
 }
 
 // key is the canonical key of the reference's target, made of our own key's values.
 func (c cascade) key(values []json.RawMessage) []byte {
-	out := []byte{'['}
+	own := make([]json.RawMessage, len(c.parts))
 	for i, part := range c.parts {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		out = append(out, values[part]...)
+		own[i] = values[part]
 	}
-	return append(out, ']')
+	return joinValues(own)
 }

@@ -148,7 +148,8 @@ func (r *scanned) countNotOurs() error {
 // moved reports whether the record under this key gets another key in this run, by PUT or with its parent.
 func (r *scanned) moved(key syncdb.Hash) bool {
 	now, ok := r.movedFrom[key]
-	return ok && r.moves[now].how != moveRecreate
+	m := r.moves[now]
+	return ok && m.how != moveRecreate && m.old == key
 }
 
 // deletable reports whether a gone entry is one we delete: it is ours (I9), and no entry in use has its record (I5d).
