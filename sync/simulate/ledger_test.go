@@ -134,6 +134,9 @@ func (l *ledger) Append(ctx context.Context, lease syncdb.Lease, step int, inten
 			p.byOp[intents[i].Op] = what
 		}
 		for _, r := range results {
+			if r.Effect == syncdb.EffectUnknown {
+				p.w.leaveUnclear(p.conn, p.byOp[r.Op])
+			}
 			if p.intents[p.byOp[r.Op]]--; p.intents[p.byOp[r.Op]] <= 0 {
 				delete(p.intents, p.byOp[r.Op])
 			}

@@ -253,6 +253,9 @@ func (w *world) judgeDelete(p *process, c *callInfo, s *scan) {
 	w.mu.Lock()
 	r := w.records[c.id]
 	owned := r != nil && (r.creator == tag || r.claims[tag])
+	if key, err := k.resource.CanonicalKey(nil, h.body, w.rules); err == nil {
+		owned = owned || p.conn.unclear[fmt.Sprintf("POST %s %x", k.path, p.conn.hash(key))]
+	}
 	w.mu.Unlock()
 	if !owned {
 		w.violate("I9", "%s deletes %s, which it did not create", p.name, c.label)

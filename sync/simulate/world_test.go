@@ -2,9 +2,11 @@ package simulate
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	gosync "sync"
 	"testing"
@@ -44,6 +46,7 @@ type world struct {
 	mu         gosync.Mutex
 	records    map[string]*known // by id
 	names      map[string]int
+	unclear    map[string]bool              // creates nobody can tell what became of
 	writes     int                          // that arrived
 	changed    int                          // that the target took
 	ending     bool                         // the faults have stopped
@@ -71,9 +74,12 @@ type connection struct {
 	ring   *keys.Ring
 	hasher *schema.Hasher // used under world.committing
 	holder *process
-	line   *line                     // of the program that syncs it, nil when there is none
-	shaken bool                      // something was done to its last run
-	ever   []map[string]map[int]bool // by kind: key → rows that had it in a scan
+	line   *line // of the program that syncs it, nil when there is none
+	shaken bool  // something was done to its last run
+	// unclear are creates without a durable result that tells what became of them: nobody can tell a record with the key of one from what another
+	// client has made (docs/guarantees.md, "Ambiguous creates").
+	unclear map[string]bool
+	ever    []map[string]map[int]bool // by kind: key → rows that had it in a scan
 }
 
 // hash is what the engine calls a key by. Called with world.committing held.
@@ -155,7 +161,7 @@ func newWorld(t *testing.T, u *universe, p *plan, dir string) (*world, error) {
 	}
 	w.ledger = db
 	for i, kinds := range p.kinds {
-		c := &connection{d: newDistrict(u, i, kinds), ever: make([]map[string]map[int]bool, len(u.kinds))}
+		c := &connection{d: newDistrict(u, i, kinds), ever: make([]map[string]map[int]bool, len(u.kinds)), unclear: map[string]bool{}}
 		if c.Connection, c.ring, err = db.Connection(t.Context(), "default", c.d.tag); err != nil {
 			return nil, err
 		}
@@ -253,9 +259,28 @@ func (w *world) trace(parts ...string) {
 	}
 }
 
-// hold notes which process may write for a connection from now on.
+// hold notes which process may write for a connection from now on. What the one before left open stays unclear.
 func (w *world) hold(p *process) {
+	var left []string
+	w.mu.Lock()
+	last := p.conn.holder
+	w.mu.Unlock()
+	if last != nil && last != p {
+		last.mu.Lock()
+		left = slices.Collect(maps.Keys(last.intents))
+		last.mu.Unlock()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p.conn.holder = p
+	for _, what := range left {
+		p.conn.unclear[what] = true
+	}
+}
+
+// leaveUnclear notes that the durable result of a call does not tell what it did.
+func (w *world) leaveUnclear(c *connection, what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c.unclear[what] = true
 }
