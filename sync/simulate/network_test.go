@@ -121,6 +121,12 @@ func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
 		latency = 100 * time.Second // half of which is beyond the deadline
 	}
 	a, err := p.travel(req.Context(), c, f, latency, body, late, n)
+	if c.method == http.MethodPost && c.kind >= 0 && f != refused && (err != nil || a.status >= 500 || f == pageInstead || f == page404) {
+		p.w.committing.Lock()
+		what := p.conn.creates(p.w.u.kinds[c.kind], []byte(c.key))
+		p.w.committing.Unlock()
+		p.w.leaveUnclear(p.conn, what) // a repeat answered 200 may be the record this one made
+	}
 	p.w.gate.pass(p.name, "answer", c.label, n)
 	if p.w.gate.on() {
 		p.w.trace("call", p.name, c.label, fmt.Sprint(f, a.status, err != nil))

@@ -254,7 +254,7 @@ func (w *world) judgeDelete(p *process, c *callInfo, s *scan) {
 	r := w.records[c.id]
 	owned := r != nil && (r.creator == tag || r.claims[tag])
 	if key, err := k.resource.CanonicalKey(nil, h.body, w.rules); err == nil {
-		owned = owned || p.conn.unclear[fmt.Sprintf("POST %s %x", k.path, p.conn.hash(key))]
+		owned = owned || p.conn.unclear[p.conn.creates(k, key)]
 	}
 	w.mu.Unlock()
 	if !owned {

@@ -76,14 +76,19 @@ type connection struct {
 	holder *process
 	line   *line // of the program that syncs it, nil when there is none
 	shaken bool  // something was done to its last run
-	// unclear are creates without a durable result that tells what became of them: nobody can tell a record with the key of one from what another
-	// client has made (docs/guarantees.md, "Ambiguous creates").
+	// unclear are creates nobody knows for sure what became of, from an answer or from a durable result: nobody can tell a record with the key
+	// of one from what another client has made (docs/guarantees.md, "Ambiguous creates").
 	unclear map[string]bool
 	ever    []map[string]map[int]bool // by kind: key → rows that had it in a scan
 }
 
 // hash is what the engine calls a key by. Called with world.committing held.
 func (c *connection) hash(key []byte) schema.Hash { return c.hasher.Sum(key) }
+
+// creates names the create of a record, as announced does. Called with world.committing held.
+func (c *connection) creates(k *compiledKind, key []byte) string {
+	return fmt.Sprintf("POST %s %x", k.path, c.hash(key))
+}
 
 // snapshot gives a process the rows of the district.
 func (c *connection) snapshot(p *process) *scan {
@@ -278,7 +283,7 @@ func (w *world) hold(p *process) {
 	}
 }
 
-// leaveUnclear notes that the durable result of a call does not tell what it did.
+// leaveUnclear notes that nobody knows for sure what a call did.
 func (w *world) leaveUnclear(c *connection, what string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
