@@ -265,13 +265,15 @@ func (x *executor) heard(r ruling, err error) {
 		x.unheard.Store(0)
 		return
 	}
-	if n := x.unheard.Add(1); n >= int64(max(silentCalls, 2*x.o.Workers)) {
+	if n := x.unheard.Add(1); n >= x.o.silence() {
 		x.stop(fmt.Errorf("%w: %d calls in a row had no usable answer, the last one: %w", ErrTargetSilent, n, err))
 	}
 }
 
 // silentCalls is how many calls in a row may stay without a usable answer before a run gives up; twice the calls in flight when that is more.
 const silentCalls = 20
+
+func (o Options) silence() int64 { return int64(max(silentCalls, 2*o.Workers)) }
 
 // ErrTargetSilent means that the target stopped answering in the middle of a run. The next run continues.
 var ErrTargetSilent = errors.New("the target does not answer any more; nothing is lost, the next run continues")

@@ -1,10 +1,15 @@
 package sync_test
 
 import (
+	"bytes"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/edfisync/edfisync/syncdb"
@@ -97,6 +102,55 @@ func TestKeysStayWhileALostCreateBelowThemCannotBeLookedUp(t *testing.T) {
 	}
 	w.front.intercept(nil)
 	w.mustRun()
+	w.mustRun()
+	w.converged()
+	w.sameAsFresh()
+}
+
+// I20: a target that answers no look-up is not asked for every record.
+func TestLookUpsOfLostCreatesEndWhenNoneIsAnswered(t *testing.T) {
+	t.Parallel()
+	w := newCourses(t, 1)
+	w.options.Workers = 4
+	w.mustRun()
+	for i := range 80 {
+		w.exec(`insert into offering values (?, 1, 1, ?)`, 100+i, fmt.Sprintf("X-%d", i))
+	}
+	every2nd := regexp.MustCompile(`"X-\d*[02468]"`)
+	var n atomic.Int64
+	w.front.intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/courseOfferings") {
+			return false
+		}
+		body, err := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if err != nil || !every2nd.Match(body) { // else the run would end for want of answers
+			return false
+		}
+		w.sandbox.Handler().ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	})
+	w.mustRun()
+	var lost int
+	for _, e := range w.entries("ed-fi/courseOfferings") {
+		if e.EdfiID == "" {
+			lost++
+		}
+	}
+	w.exec(`delete from offering where id >= 100`)
+	w.front.intercept(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, "/courseOfferings") || r.URL.RawQuery == "" {
+			return false
+		}
+		n.Add(1)
+		rw.WriteHeader(http.StatusInternalServerError)
+		return true
+	})
+	s, _ := w.mustRun()
+	if asked, failed := n.Load(), s.Totals.Errors; lost != 40 || asked > 2*(20+8) || failed != int64(lost) {
+		t.Errorf("%d records were lost, got %d look-ups and %d failed rows, want 40 of them, at most 56 look-ups, twice each, and every lost record failed", lost, asked, failed)
+	}
+	w.front.intercept(nil)
 	w.mustRun()
 	w.converged()
 	w.sameAsFresh()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	gosync "sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/edfisync/edfisync/edfi"
@@ -51,7 +52,7 @@ func (e *Engine) settleLost(ctx context.Context, o Options, k *keeper, found []*
 			case <-time.After(o.SettleDelay):
 			}
 		}
-		if err := lookUp(ctx, target, o.Rules, open); err != nil {
+		if err := lookUp(ctx, target, o, open); err != nil {
 			return err
 		}
 		var missing []*lost
@@ -88,19 +89,32 @@ func (e *Engine) settleLost(ctx context.Context, o Options, k *keeper, found []*
 	return nil
 }
 
+// errNotLookedUp: so many look-ups in a row had no answer that the rest was not tried.
+var errNotLookedUp = errors.New("the target answers no look-ups by natural key; the next run tries again")
+
 // lookUp finds the ids of entries by natural key, several at a time. A look-up the target refuses, or answers with another record, concerns
-// that entry only (I17). An error means that nothing more can succeed.
-func lookUp(ctx context.Context, target Target, rules schema.Rules, entries []*lost) (err error) {
+// that entry only (I17). When many in a row have no answer the rest is left for the next run (I20). An error means that nothing more can succeed.
+func lookUp(ctx context.Context, target Target, o Options, entries []*lost) (err error) {
 	var (
-		wg    gosync.WaitGroup
-		mu    gosync.Mutex
-		slots = make(chan struct{}, max(1, target.Concurrency()))
+		wg      gosync.WaitGroup
+		mu      gosync.Mutex
+		unheard atomic.Int64
+		slots   = make(chan struct{}, max(1, target.Concurrency()))
 	)
 	for _, l := range entries {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			l.id, l.err = findByKey(ctx, target, l.r.Resource, rules, l.entry.Key)
+			if unheard.Load() >= o.silence() {
+				l.err = errNotLookedUp
+				return
+			}
+			l.id, l.err = findByKey(ctx, target, l.r.Resource, o.Rules, l.entry.Key)
+			if unanswered(l.err) {
+				unheard.Add(1)
+			} else {
+				unheard.Store(0)
+			}
 			if edfi.ClassOf(l.err) == edfi.Stop {
 				mu.Lock()
 				defer mu.Unlock()
