@@ -268,5 +268,6 @@ func (w *world) foreign(k *compiledKind, key string, a answer) {
 	id := at[strings.LastIndexByte(at, '/')+1:]
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.guests = true
 	w.records[id] = &known{kind: k.index, name: "foreign " + key, claims: map[string]bool{}, born: time.Now()}
 }

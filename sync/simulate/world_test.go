@@ -50,7 +50,8 @@ type world struct {
 	writes     int                          // that arrived
 	changed    int                          // that the target took
 	ending     bool                         // the faults have stopped
-	meddled    bool                         // other clients deleted records
+	meddled    bool                         // other clients changed or deleted records
+	guests     bool                         // other clients made records, which may refer to ours and keep them (F23)
 	tainted    map[string]map[string]string // keys of records that other clients changed or deleted, and what they held before
 	violations []violation
 	notes      []string
