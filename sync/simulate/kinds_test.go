@@ -183,6 +183,11 @@ func descriptorsUsed() map[string][]string {
 	}
 }
 
+// person reports whether the records are people, whom a target lets nobody update before an association is there.
+func (k *compiledKind) person() bool {
+	return k.path == "ed-fi/students" || k.path == "ed-fi/staffs" || k.path == "ed-fi/contacts"
+}
+
 // universe is what all worlds share: the cut-down model, the load order, and the kinds compiled against it.
 type universe struct {
 	model   *schema.Model

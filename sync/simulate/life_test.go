@@ -33,6 +33,8 @@ func (w *world) live(ctx context.Context) {
 			}
 		case eventForeign:
 			w.meddle(w.conns[e.conn], e)
+		case eventStrangers:
+			w.makePeople(w.conns[e.conn], e)
 		case eventForget:
 			w.forget()
 		case eventRun:
@@ -209,11 +211,7 @@ func (w *world) meddle(c *connection, e event) {
 			if rng.IntN(3) > 0 || w.has(all, key) {
 				continue
 			}
-			var enc schema.Encoded
-			w.bound(k.index).Template.Encode(group[0].cells[:len(k.columns)], &enc)
-			a := w.other(http.MethodPost, k.path, enc.Wire)
-			w.note("  another client makes %s %s: %d", k.path, key, a.status)
-			w.foreign(k, key, a)
+			w.make(k, key, group[0])
 			return
 		}
 		return
@@ -249,6 +247,32 @@ func (w *world) taint(k *compiledKind, was *held, a answer) {
 	if r != nil {
 		r.foreign = true
 	}
+}
+
+// makePeople lets another client make some of the people a district has.
+func (w *world) makePeople(c *connection, e event) {
+	rng := w.roll("people", e.id)
+	for _, kind := range c.d.kinds {
+		k := w.u.kinds[kind]
+		if !k.person() {
+			continue
+		}
+		rows, all := c.d.scan(w.fold).keys[kind], w.contents(k)
+		for _, key := range slices.Sorted(maps.Keys(rows)) {
+			if rng.IntN(2) == 0 && !w.has(all, key) {
+				w.make(k, key, rows[key][0])
+			}
+		}
+	}
+}
+
+// make lets another client make the record of a row.
+func (w *world) make(k *compiledKind, key string, x *rec) {
+	var enc schema.Encoded
+	w.bound(k.index).Template.Encode(x.cells[:len(k.columns)], &enc)
+	a := w.other(http.MethodPost, k.path, enc.Wire)
+	w.note("  another client makes %s %s: %d", k.path, key, a.status)
+	w.foreign(k, key, a)
 }
 
 func (w *world) has(all []*held, key string) bool {

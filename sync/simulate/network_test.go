@@ -101,6 +101,7 @@ func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
 			f = noFault
 		}
 	}
+	c.first = n == 1
 	if f != noFault {
 		p.hit()
 		p.w.note("%s: %s: %s", p.name, c.label, f)
@@ -254,6 +255,11 @@ func problem(status int, kind, detail string) answer {
 	return a
 }
 
+// unrelated says that an item is there, and nothing authorises us for it yet.
+func unrelated() answer {
+	return problem(403, "security:authorization", "Access to the resource item could not be authorized. No relationships have been established.")
+}
+
 func page(status int) answer {
 	a := answer{status: status, header: http.Header{"Content-Type": {"text/html"}}}
 	a.body.WriteString("<html><body>Sign in</body></html>")
@@ -272,6 +278,7 @@ type callInfo struct {
 	write  bool
 	token  bool
 	intent string // that announces it
+	first  bool   // of its kind by the process
 }
 
 const dataPath = "/data/v3/"

@@ -19,6 +19,7 @@ type plan struct {
 	tokenLife time.Duration
 	heal      bool // in the end every row is made valid
 	sqlite    bool // the ledger is a SQLite file
+	strangers bool // the target has people before we do, and wants an association first
 	daemon    bool // a process lives on from run to run, and its client with it
 	kinds     [][]int
 	events    []event
@@ -44,11 +45,12 @@ type event struct {
 type eventKind uint8
 
 const (
-	eventFill    eventKind = iota // n rows
-	eventEdit                     // one edit of the source
-	eventRun                      // one run of the connection
-	eventForeign                  // another client writes to the target
-	eventForget                   // the target forgets the tokens it gave out
+	eventFill      eventKind = iota // n rows
+	eventEdit                       // one edit of the source
+	eventRun                        // one run of the connection
+	eventForeign                    // another client writes to the target
+	eventForget                     // the target forgets the tokens it gave out
+	eventStrangers                  // another client makes people before we do
 )
 
 type runKind uint8
@@ -75,6 +77,8 @@ func (e event) String() string {
 		return fmt.Sprintf("event %d: %c: %s", e.id, 'a'+e.conn, e.edit)
 	case eventForeign:
 		return fmt.Sprintf("event %d: another client meddles with the records of %c", e.id, 'a'+e.conn)
+	case eventStrangers:
+		return fmt.Sprintf("event %d: another client makes people of %c", e.id, 'a'+e.conn)
 	case eventForget:
 		return fmt.Sprintf("event %d: the target forgets its tokens", e.id)
 	}
@@ -153,12 +157,14 @@ func newPlan(u *universe, seed uint64) *plan {
 }
 
 // enrich adds to some worlds what has numbers of its own, so that the others are what they would be without it: processes that live on from run to
-// run and meet a target that forgot their tokens; keys that pass from row to row; rows that go or change before a run, die with it, and are what they were after it; runs that
+// run and meet a target that forgot their tokens; keys that pass from row to row; people whom the target has
+// before we do; rows that go or change before a run, die with it, and are what they were after it; runs that
 // are cut off from the ledger in the middle of a batch.
 func (p *plan) enrich(operations int) {
 	rng := rand.New(rand.NewPCG(p.seed, 0xe57a))
 	p.daemon = rng.IntN(4) == 0
 	returns, cuts, passes := rng.IntN(4) == 0, rng.IntN(8) == 0, rng.IntN(8) == 0
+	p.strangers = rng.IntN(8) == 0
 	var all []event
 	more := 0
 	add := func(e event) {
@@ -173,6 +179,9 @@ func (p *plan) enrich(operations int) {
 		}
 		if p.daemon && rng.IntN(4) == 0 {
 			add(event{conn: e.conn, what: eventForget})
+		}
+		if p.strangers && rng.IntN(3) == 0 {
+			add(event{conn: e.conn, what: eventStrangers})
 		}
 		if passes && rng.IntN(2) == 0 {
 			add(event{conn: e.conn, what: eventEdit, edit: editPass})

@@ -70,6 +70,9 @@ func (w *world) commit(p *process, c *callInfo, body []byte, f fault) answer {
 	if c.write && c.kind >= 0 {
 		w.judgeWrite(p, c)
 	}
+	if w.plan.strangers && w.stranger(p, c) {
+		return unrelated()
+	}
 	if c.kind >= 0 && w.expiry(c).IsZero() {
 		return problem(401, "security:authentication", "The caller could not be authenticated.")
 	}
@@ -87,6 +90,27 @@ func (w *world) commit(p *process, c *callInfo, body []byte, f fault) answer {
 		a.body.WriteString("[]")
 	}
 	return a
+}
+
+// stranger reports whether a call is the first POST of one of the people whom the target has already: it says no more than that until an association
+// authorises us for them.
+func (w *world) stranger(p *process, c *callInfo) bool {
+	if w.ending || !c.first || c.method != http.MethodPost || c.kind < 0 || !w.u.kinds[c.kind].person() {
+		return false
+	}
+	k := w.u.kinds[c.kind]
+	for _, h := range w.contents(k) {
+		key, err := k.resource.CanonicalKey(nil, h.body, w.rules)
+		if err != nil || string(key) != c.key {
+			continue
+		}
+		w.note("%s: %s: no relationship", p.name, c.label)
+		w.mu.Lock()
+		p.met[c.intent] = w.records[h.id]
+		w.mu.Unlock()
+		return true
+	}
+	return false
 }
 
 // granted remembers a token a process gets.
