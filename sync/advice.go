@@ -76,6 +76,7 @@ func Advices() []Advice {
 		{"source-key-missing", byMapping, "Let the query give every row its _key, the SIS's own primary key."},
 		{"duplicate-natural-key", byMapping, "Look for the second row in the SIS, or for a join in the query that multiplies rows."},
 		{"missing-reference", bySource, "Solve the issue of the record it waits for, or add it to the source; this row follows by itself."},
+		{"ambiguous-reference", bySource, "Solve the duplicate natural key of the record it refers to; this row follows by itself."},
 		{"unsettled-below", byHost, "The next run looks again, and the change follows by itself. If it stays, ask the target's host."},
 		{"met-existing", byHost, "Nothing has to be done. If the record is yours, edfisync adopt takes it over."},
 		{"met-existing-gone", byHost, "If the record is yours, edfisync adopt --extra takes it over; otherwise leave it."},

@@ -74,7 +74,11 @@ func (e *Engine) SavePlan(ctx context.Context, details int) (*Plan, *SavedPlan, 
 		}
 		s := &SavedPlan{Config: e.Config, Counts: map[string]map[string]int64{}, Held: p.Held}
 		wanted := func(resource int, o syncdb.PlanOp) bool {
-			if _, blocked := p.blocked[resource][o.KeyHash]; blocked && o.Verb != syncdb.Delete {
+			stopped := p.blocked
+			if o.Verb == syncdb.Delete {
+				stopped = p.stays
+			}
+			if _, ok := stopped[resource][o.KeyHash]; ok {
 				return false
 			}
 			pass := p.gates[resource].judge(o.Verb, o.KeyHash)

@@ -34,8 +34,11 @@ func (s *stepRun) blocked(o *op, ref *reference) {
 			b.Path, b.NaturalKey = r.Path, r.Key
 		}
 	}
-	p := s.problem(o, Blocked.String(), "missing-reference",
-		"the "+target.Entity+" it refers to is not at the target, because it is not in the source or was not sent", bySource, nil)
+	code, text := "missing-reference", "the "+target.Entity+" it refers to is not at the target, because it is not in the source or was not sent"
+	if s.x.ambiguous(ref) {
+		code, text = "ambiguous-reference", "several rows of the source have the natural key of the "+target.Entity+" it refers to, so nobody knows which is meant"
+	}
+	p := s.problem(o, Blocked.String(), code, text, bySource, nil)
 	waitsFor(&p, b, s.x.holder(target, ref.Hash), ref.Hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()

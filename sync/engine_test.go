@@ -161,6 +161,37 @@ func TestDuplicateNaturalKeysAreNamedAndNotSent(t *testing.T) {
 	w.converged()
 }
 
+// A student gets another's id by a typing error. The two rows are held, and nothing of the one moves to the other (I5).
+func TestRecordsOfARowWithAnothersKeyStayWhereTheyAre(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(4)
+	w.exec(`update enrolment set school = 10 where student = 1`)
+	w.exec(`update enrolment set school = 11 where student = 2`)
+	w.mustRun()
+	w.exec(`update student set uid = 'S0001' where id = 2`)
+	w.exec(`update enrolment set grade = '10' where student = 1`) // known under that key already: goes on
+	e, done := w.engine()
+	plan, err := e.Plan(t.Context(), 0)
+	done()
+	if err != nil || plan.Writes() != 1 {
+		t.Errorf("a plan of %d calls (%v), want one: %+v", plan.Writes(), err, plan.Resources)
+	}
+	s, calls := w.mustRun()
+	if diff := cmp.Diff(tally(calls), map[string]int{"PUT " + enrolments: 1}); diff != "" {
+		t.Errorf("calls (-got +want):\n%s", diff)
+	}
+	issues := w.openIssues()
+	if s.Totals.Deleted != 0 || issues["duplicate-natural-key"] != 2 || issues["ambiguous-reference"] == 0 {
+		t.Errorf("got totals %+v and issues %v", s.Totals, issues)
+	}
+	w.exec(`update student set uid = 'S0002' where id = 2`)
+	if _, calls := w.mustRun(); len(calls) != 0 {
+		t.Errorf("after the correction: got calls %v, want none", calls)
+	}
+	w.converged()
+}
+
 func TestMassDeleteIsHeldUntilApproved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -85,6 +85,12 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 		if s.keptBack(o) { // before what it refers to is looked at: that may be kept back with it, and then nobody is to act on the row
 			return s.saveProblems(500)
 		}
+		if verb == syncdb.Create {
+			if ref := s.x.scope.ambiguousIn(s.x.found, rec.Refs); ref != nil {
+				s.blocked(o, ref)
+				return s.saveProblems(500)
+			}
+		}
 		if blocked, own := s.x.blockedBy(s.st.Resource, rec.Refs); blocked != nil {
 			if own {
 				s.waiting = append(s.waiting, o.detach())
@@ -242,6 +248,24 @@ func (x *executor) blockedBy(resource int, refs []reference) (missing *reference
 		}
 	}
 	return missing, own
+}
+
+// ambiguousIn returns the first reference to a natural key that rows with different payloads share, nil when there is none. A row that is new
+// under such a key waits: one of the rows has a wrong key, and what refers to it would move to another's record (I5). What the target
+// has under the key already goes on.
+func (s *scope) ambiguousIn(found []*scanned, refs []reference) *reference {
+	for i := range refs {
+		for _, j := range s.targets[refs[i].Target].Resources {
+			if _, dup := found[j].dups[refs[i].Hash]; dup {
+				return &refs[i]
+			}
+		}
+	}
+	return nil
+}
+
+func (x *executor) ambiguous(ref *reference) bool {
+	return x.scope.ambiguousIn(x.found, []reference{*ref}) != nil
 }
 
 // hold files an op that is not sent, with the reason.

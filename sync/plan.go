@@ -40,7 +40,8 @@ type Plan struct {
 	Changes []Change `json:"changes,omitempty"`
 
 	gates    []*gate                    // by resource
-	blocked  []map[syncdb.Hash]struct{} // by resource: keys of the rows that would not be sent because what they refer to is missing
+	blocked  []map[syncdb.Hash]struct{} // by resource: keys of the rows that would not be sent because what they refer to is missing or not clear
+	stays    []map[syncdb.Hash]struct{} // by resource: keys of the records that would not be deleted because their row is blocked under its new key
 	approved *approvals
 }
 
@@ -124,32 +125,60 @@ func (r *scanned) waiting(p ResourcePlan, g *gate) int64 {
 	return n
 }
 
-// predictBlocked counts the rows a run would not send because what they refer to is missing, in load order: a row that is blocked blocks those that
+// predictBlocked counts the rows a run would not send because what they refer to is missing, or not clear, in load order: a row that is blocked blocks those that
 // refer to it. Answers of the target can block more.
 func predictBlocked(s *scope, found []*scanned, p *Plan) error {
 	blocked := make([]map[syncdb.Hash]struct{}, len(found)) // those that are not at the target yet
-	p.blocked = make([]map[syncdb.Hash]struct{}, len(found))
+	p.blocked, p.stays = make([]map[syncdb.Hash]struct{}, len(found)), make([]map[syncdb.Hash]struct{}, len(found))
 	for i, r := range found {
-		blocked[i], p.blocked[i] = map[syncdb.Hash]struct{}{}, map[syncdb.Hash]struct{}{}
-		look := func(counter *int64) func(*record) error {
+		blocked[i], p.blocked[i], p.stays[i] = map[syncdb.Hash]struct{}{}, map[syncdb.Hash]struct{}{}, map[syncdb.Hash]struct{}{}
+		rp := &p.Resources[i]
+		look := func(verb syncdb.Verb) func(*record) error {
 			return func(rec *record) error {
-				if _, dup := r.dups[rec.KeyHash]; dup || !s.lacks(found, blocked, rec.Refs) {
+				unclear := verb == syncdb.Create && s.ambiguousIn(found, rec.Refs) != nil
+				if _, dup := r.dups[rec.KeyHash]; dup || !unclear && !s.lacks(found, blocked, rec.Refs) {
 					return nil
 				}
-				if counter == &p.Resources[i].Create {
-					blocked[i][rec.KeyHash] = struct{}{} // a changed record stays live
-				}
 				p.blocked[i][rec.KeyHash] = struct{}{}
-				*counter--
-				p.Resources[i].Blocked++
+				rp.Blocked++
+				if verb == syncdb.Update {
+					rp.Update-- // the record stays live
+					return nil
+				}
+				blocked[i][rec.KeyHash] = struct{}{}
+				if m, moves := r.moves[rec.KeyHash]; moves {
+					r.unmove(rp, m)
+					p.stays[i][m.old] = struct{}{}
+					return nil
+				}
+				rp.Create--
 				return nil
 			}
 		}
-		if err := errors.Join(r.fresh.each(look(&p.Resources[i].Create)), r.changed.each(look(&p.Resources[i].Update))); err != nil {
+		if err := errors.Join(r.fresh.each(look(syncdb.Create)), r.changed.each(look(syncdb.Update))); err != nil {
 			return fmt.Errorf("look for missing references of %s: %w", r.Path, err)
 		}
 	}
 	return nil
+}
+
+// unmove takes a natural-key change that is not made out of the counts.
+func (r *scanned) unmove(rp *ResourcePlan, m move) {
+	switch {
+	case m.how == moveRecreate:
+		rp.Recreate--
+		rp.Create--
+		if !m.otherYear {
+			rp.Delete--
+		}
+	case m.how == moveFollow && !m.changed:
+		rp.Rekey--
+	case m.how == moveFollow:
+		rp.Update--
+	default:
+		rp.Update--
+		rp.KeyUpdate--
+	}
 }
 
 // lacks reports whether a reference has no record to point to once the plan is carried out.

@@ -1,7 +1,5 @@
 package sync
 
-import ()
-
 // retryWaiting tries rows that wait for others of the same step again, as long as a pass makes progress (self-references: the parent
 // agency of an agency, engine.md §2).
 func (s *stepRun) retryWaiting() error {
