@@ -136,7 +136,7 @@ func noRelationship() verdict {
 
 func dependentExists() verdict {
 	return verdict{"dependent-exists", Blocked, OwnerTarget, "another item still refers to this one",
-		"The dependent item has to be deleted first; if another client made it, its owner has to.", false}
+		"The dependent item has to be deleted first: its row in the SIS if it is of this connection; else its owner has to.", false}
 }
 
 // What may pass.

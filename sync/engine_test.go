@@ -192,6 +192,26 @@ func TestRecordsOfARowWithAnothersKeyStayWhereTheyAre(t *testing.T) {
 	w.converged()
 }
 
+// A row that breaks a rule keeps its record, so what the record refers to stays too, and the target is not asked for what it must refuse (I6).
+func TestWhatAHeldRowsRecordRefersToStays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(2)
+	w.exec(`insert into school values (12, 'West', 1)`)
+	w.exec(`insert into period values (9, 'P9', 12)`)
+	w.mustRun()
+	w.exec(`update period set name = null where id = 9`)
+	w.exec(`delete from school where id = 12`)
+	if _, calls := w.mustRun(); len(calls) != 0 || w.openIssues()["dependent-kept"] != 1 {
+		t.Errorf("got calls %v and issues %v, want no call and one delete that waits", calls, w.openIssues())
+	}
+	w.exec(`delete from period where id = 9`)
+	if _, calls := w.mustRun(); len(calls) != 2 || calls[0] != "DELETE ed-fi/classPeriods" {
+		t.Errorf("got calls %v, want both deletes in order", calls)
+	}
+	w.converged()
+}
+
 func TestMassDeleteIsHeldUntilApproved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -37,7 +37,7 @@ func (s *stepRun) feedGone() error {
 			s.strand(o)
 			return s.saveProblems(500)
 		case s.x.isNeeded(s.st.Resource, o.key):
-			return s.keepBack(o, Blocked, "dependent-kept", "a record that refers to it was not deleted in this run, so it stays too", "us")
+			return s.keepBack(o, Blocked, "dependent-kept", "a record that refers to it stays at the target, so it stays too", "us")
 		case s.x.unfinished(s.r.Name, entry.PersonHash):
 			return s.keepBack(o, Blocked, "person-still-has-records",
 				"it authorises us for a person of whom another record could not be deleted", "us")

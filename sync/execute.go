@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	gosync "sync"
 	"sync/atomic"
 	"time"
@@ -79,6 +80,7 @@ func newExecutor(ctx context.Context, e *Engine, o Options, s *scope, found []*s
 	x.budget = newBudget(2 * maxBatch(o.Workers))
 	for _, r := range found {
 		x.deferred = append(x.deferred, newSpool(dir, r.Path+"#deferred", e.Keys))
+		maps.Copy(x.needed, r.needs)
 	}
 	x.ctx, x.stop = context.WithCancelCause(ctx)
 	x.target = e.Target(func() error {

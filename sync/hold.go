@@ -204,7 +204,7 @@ func (s *stepRun) strand(o *op) {
 	if o.verb != syncdb.Delete || len(o.keyText) == 0 {
 		return
 	}
-	refs := s.identifying(o.keyText)
+	refs := s.r.identifying(s.x.scope, schema.NewHasher(s.x.e.Keys.HashMAC()), o.keyText)
 	for _, ref := range refs {
 		t := s.x.scope.targets[ref.Target]
 		if o.edfiID != "" && t.Complete && !s.x.anyLive(t, ref.Hash) {
@@ -217,20 +217,6 @@ func (s *stepRun) strand(o *op) {
 		}
 	}
 	s.x.need(refs)
-}
-
-// identifying are the references a natural key contains.
-func (s *stepRun) identifying(keyText []byte) []reference {
-	var values []json.RawMessage
-	if json.Unmarshal(keyText, &values) != nil || len(values) != len(s.r.Key) {
-		return nil // the target itself will not delete what something refers to
-	}
-	var out []reference
-	hasher := schema.NewHasher(s.x.e.Keys.HashMAC())
-	for _, c := range s.r.cascades(s.x.scope) {
-		out = append(out, reference{Target: c.target, Hash: hasher.Sum(c.key(values))})
-	}
-	return out
 }
 
 // need notes that records stay, because others refer to them.

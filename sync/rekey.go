@@ -215,6 +215,19 @@ func (r *scanned) cascades(s *scope) cascades {
 	return out
 }
 
+// identifying returns the references a natural key contains to records of the scope; none when the key cannot be read.
+func (r *scanned) identifying(s *scope, hasher *schema.Hasher, keyText []byte) []reference {
+	var values []json.RawMessage
+	if json.Unmarshal(keyText, &values) != nil || len(values) != len(r.Key) {
+		return nil // the target itself will not delete what something refers to
+	}
+	var out []reference
+	for _, c := range r.cascades(s) {
+		out = append(out, reference{Target: c.target, Hash: hasher.Sum(c.key(values))})
+	}
+	return out
+}
+
 // follow returns the natural key a record gets when the target re-keys its parents; nil when it keeps its own.
 func (cs cascades) follow(before []byte, hasher *schema.Hasher, moved map[uint16]renames) ([]byte, error) {
 	if !slices.ContainsFunc(cs, func(c cascade) bool { return len(moved[c.target]) > 0 }) {

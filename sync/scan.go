@@ -31,6 +31,7 @@ type scanned struct {
 
 	heldSource map[syncdb.Hash]struct{} // source hashes of invalid rows: what they produced before is not gone (I5f)
 	heldKey    map[syncdb.Hash]struct{} // natural keys of invalid rows
+	needs      map[reference]struct{}   // what entries refer to that stay because an invalid row stands for them
 	dups       map[syncdb.Hash]struct{} // keys several rows have with different payloads: none of them is sent (F42)
 	usedIDs    map[string]struct{}      // ids that both a gone entry and one in use have: the record is not deleted (I5d)
 	unseenIDs  map[string]syncdb.Origin // ids of entries whose keys no row had, at most maxMoves: a POST that meets one of them meets our own record
@@ -173,7 +174,7 @@ func newScanned(r *scoped, index int, dir *workspace, seal Sealer) *scanned {
 		claims:  newSpool(dir, r.Path+"#claims", seal),
 		gone:    newSpool(dir, r.Path+"#gone", seal),
 
-		heldSource: map[syncdb.Hash]struct{}{}, heldKey: map[syncdb.Hash]struct{}{},
+		heldSource: map[syncdb.Hash]struct{}{}, heldKey: map[syncdb.Hash]struct{}{}, needs: map[reference]struct{}{},
 		dups: map[syncdb.Hash]struct{}{}, usedIDs: map[string]struct{}{}, unseenIDs: map[string]syncdb.Origin{}, fates: map[syncdb.Hash]fate{},
 	}
 }
@@ -318,6 +319,7 @@ func (s *scanner) collectGone(ctx context.Context, r *scanned) error {
 	if r.table.unseen() == 0 {
 		return nil
 	}
+	hasher := schema.NewHasher(s.e.Keys.HashMAC())
 	return s.e.Ledger.Each(ctx, s.e.Connection.ID, r.Path, func(e *syncdb.Entry) error {
 		if r.inUse(e) {
 			return nil
@@ -332,8 +334,11 @@ func (s *scanner) collectGone(ctx context.Context, r *scanned) error {
 		}
 		_, bySource := r.heldSource[e.SourceHash]
 		_, byKey := r.heldKey[e.KeyHash]
-		if bySource || byKey {
-			return nil // I5f
+		if bySource || byKey { // I5f; and what it refers to stays too (I6)
+			for _, ref := range r.identifying(s.scope, hasher, e.Key) {
+				r.needs[ref] = struct{}{}
+			}
+			return nil
 		}
 		if e.Origin == syncdb.Met {
 			r.goneMet++

@@ -38,7 +38,7 @@ func (s *stepRun) findStrays() error {
 	}
 	hasher := schema.NewHasher(s.x.e.Keys.HashMAC())
 	for i, o := range strays {
-		s.x.need(s.identifying(now[i]))
+		s.x.need(s.r.identifying(s.x.scope, schema.NewHasher(s.x.e.Keys.HashMAC()), now[i]))
 		entry, ok := entries[o.key]
 		key := hasher.Sum(now[i])
 		if !ok || len(now[i]) == 0 || key == o.key || entry.EdfiID != o.edfiID || s.knows(key) {
