@@ -1,83 +1,16 @@
 package sync
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync/atomic"
 
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
-
-// approvals are the holds a person approved, and how far a run gets with them.
-type approvals struct {
-	holds  []syncdb.Plan
-	wanted []int64        // ops the source still asks for
-	done   []atomic.Int64 // of these: answered for good
-}
-
-// decisions reads what people said about ops of earlier runs, and gives every gate the ops it concerns. An op is meant only when it is the
-// same in every part; another one on the same record is judged anew. Later decisions go before earlier ones.
-func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st standing) ([]*gate, *approvals, error) {
-	gates, approved := newGates(found), &approvals{}
-	if st.alarm != "" {
-		return gates, approved, nil // no approval covers a target that is not what it was
-	}
-	decided, err := e.Ledger.Plans(ctx, e.Connection.ID, syncdb.PlanFilter{
-		Kind: syncdb.PlanHold, States: []syncdb.PlanState{syncdb.PlanApproved, syncdb.PlanDiscarded},
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("read what is held: %w", err)
-	}
-	undone, err := e.Ledger.Plans(ctx, e.Connection.ID, syncdb.PlanFilter{
-		Kind: syncdb.PlanUndo, States: []syncdb.PlanState{syncdb.PlanOpen, syncdb.PlanApproved, syncdb.PlanApplied, syncdb.PlanDiscarded},
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("read what was undone: %w", err)
-	}
-	plans := append(decided, undone...)
-	slices.SortFunc(plans, func(a, b syncdb.Plan) int { return cmp.Compare(a.ID, b.ID) })
-	said := map[opID]int{} // index of the approved hold, -1 = no
-	for _, p := range plans {
-		verdict := -1
-		if p.Kind == syncdb.PlanHold && p.State == syncdb.PlanApproved {
-			verdict = len(approved.holds)
-			approved.holds = append(approved.holds, p)
-		}
-		err := e.Ledger.PlanOps(ctx, e.Connection.ID, p.ID, func(o syncdb.PlanOp) error {
-			said[identify(o)] = verdict
-			return nil
-		})
-		if err != nil {
-			return nil, nil, fmt.Errorf("read what is held: %w", err)
-		}
-	}
-	approved.wanted, approved.done = make([]int64, len(approved.holds)), make([]atomic.Int64, len(approved.holds))
-	if len(said) == 0 {
-		return gates, approved, nil
-	}
-	err = e.eachOp(ctx, s, found, func(resource int, o syncdb.PlanOp) error {
-		verdict, ok := said[identify(o)]
-		if !ok {
-			return nil
-		}
-		g := gates[resource]
-		g.decided[o.Verb]++
-		if verdict < 0 {
-			g.refused[o.KeyHash] = struct{}{}
-			return nil
-		}
-		g.approved[o.KeyHash] = verdict
-		approved.wanted[verdict]++
-		return nil
-	})
-	return gates, approved, err
-}
 
 // saveHolds writes what the safeguards keep back, each part with exactly its ops, and releases the open holds nothing asks for any more.
 // It comes before the first call (I5e).

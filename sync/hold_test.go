@@ -2,7 +2,10 @@ package sync_test
 
 import (
 	"fmt"
+	"net/http"
+	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -195,6 +198,163 @@ func TestApprovalOfOpsThatAreNoLongerWantedIsReleased(t *testing.T) {
 	w.exec(`delete from demographic`) // the same deletes again, for which nobody has been asked
 	if s, calls := w.mustRun(); len(calls) != 0 || len(s.HeldBack) != 1 || s.HeldBack[0].Rule != sync.RuleEmptySource {
 		t.Errorf("got calls %v, held back %v", calls, s.HeldBack)
+	}
+}
+
+// discarded is a world in which somebody said no to the deletes of demographics 31 to 100.
+func discarded(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.fill(100)
+	w.mustRun()
+	w.exec(`delete from demographic where id > 30`)
+	w.mustRun()
+	w.decide(syncdb.PlanDiscarded)
+	w.mustRun()
+	return w
+}
+
+func (w *world) demographicsBack(from, to int) {
+	w.t.Helper()
+	for i := from; i <= to; i++ {
+		w.exec(`insert into demographic values (?, ?, 1, ?)`, i, i, fmt.Sprintf("login%d", i))
+	}
+}
+
+func TestADecisionEndsForRowsThatComeBack(t *testing.T) {
+	t.Parallel()
+	w := discarded(t)
+	w.demographicsBack(31, 90)
+	if _, calls := w.mustRun(); len(calls) != 0 {
+		t.Errorf("got calls %v, want none: the rows are back as they were", calls)
+	}
+	if h := w.oneHold(syncdb.PlanDiscarded); h.Ops != 10 || h.Edition != 2 || string(h.Counts) != `{"`+demographics+`":{"delete":10}}` || h.DecidedBy != "ada" {
+		t.Errorf("got hold %+v, want the ten deletes that are still asked for, and who decided", h)
+	}
+	w.exec(`delete from demographic where id between 31 and 35`) // they leave for real
+	if s, calls := w.mustRun(); len(calls) != 5 || s.Deleted != 5 || s.Totals.Decided != 10 {
+		t.Errorf("got calls %v, totals %+v, want five deletes made and ten kept back", tally(calls), s.Totals)
+	}
+	w.demographicsBack(31, 35)
+	w.demographicsBack(91, 100)
+	w.mustRun()
+	w.converged()
+	if h := w.oneHold(syncdb.PlanReleased); h.Ops != 0 || h.DecidedBy != "ada" {
+		t.Errorf("got hold %+v, want it released without calls", h)
+	}
+}
+
+func TestADecisionEndsForRowsThatChange(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.options.Safeguards.Updates = sync.Limit{Percent: 50, Count: 10}
+	w.fill(30)
+	w.mustRun()
+	w.exec(`update demographic set login = 'x' || login`)
+	w.mustRun()
+	w.decide(syncdb.PlanDiscarded)
+	w.exec(`update demographic set login = 'z' || login where id = 1`)
+	w.mustRun()
+	if h := w.oneHold(syncdb.PlanDiscarded); h.Ops != 29 {
+		t.Errorf("got hold %+v, want 29 updates left", h)
+	}
+	w.exec(`update demographic set login = 'login1' where id = 1`)
+	w.mustRun()
+	w.exec(`update demographic set login = 'xlogin1' where id = 1`) // what was discarded once, and then was not asked for
+	if _, calls := w.mustRun(); len(calls) != 1 {
+		t.Errorf("got calls %v, want the update made", calls)
+	}
+}
+
+func TestAnApprovalEndsForRowsThatComeBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(100)
+	w.mustRun()
+	w.exec(`delete from demographic where id > 30`)
+	w.mustRun()
+	w.decide(syncdb.PlanApproved)
+	w.demographicsBack(31, 80)
+	w.front.intercept(func(rw http.ResponseWriter, r *http.Request) bool { // nothing is deleted in this run, so the approval stays
+		if r.Method == http.MethodDelete {
+			rw.WriteHeader(http.StatusConflict)
+			return true
+		}
+		return false
+	})
+	w.mustRun()
+	w.front.intercept(nil)
+	if h := w.oneHold(syncdb.PlanApproved); h.Ops != 20 {
+		t.Errorf("got hold %+v, want the twenty deletes the source asks for", h)
+	}
+	w.exec(`delete from demographic where id between 31 and 80`) // nobody has approved these since
+	s, calls := w.mustRun()
+	if len(calls) != 20 || len(s.HeldBack) != 1 || s.HeldBack[0].Ops != 50 {
+		t.Errorf("got calls %v, held back %+v, want the twenty approved made and fifty asked about", tally(calls), s.HeldBack)
+	}
+}
+
+func TestADecisionOutlastsWhatOnlyLooksLikeItsEnd(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name string
+		do   func(w *world)
+	}{
+		{"rows that are back and break rules", func(w *world) {
+			for i := 31; i <= 100; i++ {
+				w.exec(`insert into demographic values (?, ?, 1, ?)`, i, i, strings.Repeat("x", 200))
+			}
+			w.mustRun()
+			w.exec(`delete from demographic where id > 30`)
+		}},
+		{"a scan that breaks off", func(w *world) {
+			w.demographicsBack(31, 100)
+			e, closeAll := w.engine()
+			defer closeAll()
+			w.exec(`alter table student rename to elsewhere`)
+			if _, err := e.Run(w.t.Context()); err == nil {
+				w.t.Fatal("the run went well")
+			}
+			w.exec(`alter table elsewhere rename to student`)
+			w.exec(`delete from demographic where id > 30`)
+		}},
+		{"a source that is behind", func(w *world) {
+			w.exec(`create table clock (seen integer)`)
+			w.exec(`insert into clock values (100)`)
+			w.pack["watermark.sql"] = &fstest.MapFile{Data: []byte(`select max(seen) from clock`)}
+			w.mustRun()
+			w.exec(`update clock set seen = 99`)
+			w.demographicsBack(31, 100)
+			w.mustRun()
+			w.exec(`update clock set seen = 101`)
+			w.exec(`delete from demographic where id > 30`)
+		}},
+		{"a resource that is out of scope for a while", func(w *world) {
+			query := w.pack["studentEducationOrganizationAssociations.sql"]
+			delete(w.pack, "studentEducationOrganizationAssociations.sql")
+			w.mustRun()
+			w.pack["studentEducationOrganizationAssociations.sql"] = query
+		}},
+		{"a plan, which writes nothing", func(w *world) {
+			w.demographicsBack(31, 100)
+			e, closeAll := w.engine()
+			defer closeAll()
+			if _, err := e.Plan(w.t.Context(), 0); err != nil {
+				w.t.Fatal(err)
+			}
+			w.exec(`delete from demographic where id > 30`)
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := discarded(t)
+			tt.do(w)
+			s, calls := w.mustRun()
+			if h := w.oneHold(syncdb.PlanDiscarded); h.Ops != 70 || h.Edition != 1 || len(calls) != 0 || s.Totals.Decided != 70 {
+				t.Errorf("got hold %+v, calls %v, totals %+v: want the decision as it was", h, tally(calls), s.Totals)
+			}
+		})
 	}
 }
 

@@ -122,11 +122,11 @@ func (e *Engine) sendOne(ctx context.Context, o Options, k *keeper, row *pickedR
 	if err != nil || out.Outcome != "" {
 		return err
 	}
-	gates, approved, err := e.decisions(ctx, sc, found, standing{})
+	said, err := e.decisions(ctx, sc, found, standing{})
 	if err != nil {
 		return err
 	}
-	plan := &Plan{gates: gates, approved: approved}
+	plan := &Plan{gates: said.gates, approved: said.approved}
 	for _, r := range found {
 		plan.Resources = append(plan.Resources, r.plan())
 	}

@@ -182,15 +182,18 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 
 // decidedPlan is the plan of a run, with what is held written down: that of its own scan, or a saved one.
 func (e *Engine) decidedPlan(ctx context.Context, o Options, k *keeper, sc *scope, found []*scanned, st standing) (*Plan, error) {
-	if o.Apply != 0 {
-		return e.planOf(ctx, k, sc, found, o.Apply, st)
-	}
-	gates, approved, err := e.decisions(ctx, sc, found, st)
+	d, err := e.decisions(ctx, sc, found, st)
 	if err != nil {
 		return nil, err
 	}
-	plan := decide(found, gates, o.Safeguards, st)
-	plan.approved = approved
+	if err := e.endDecisions(ctx, k, found, d, st); err != nil {
+		return nil, err
+	}
+	if o.Apply != 0 {
+		return e.planOf(ctx, k, sc, found, o.Apply, st)
+	}
+	plan := decide(found, d.gates, o.Safeguards, st)
+	plan.approved = d.approved
 	failpoint.Reach(failpoint.Planned, "", "")
 	return plan, e.saveHolds(ctx, k, sc, found, plan)
 }
@@ -281,11 +284,11 @@ func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []
 		return nil, err
 	}
 	st := standing{alarm: state.alarm, behind: behind(found, scan.mark)}
-	gates, _, err := e.decisions(ctx, sc, found, st)
+	said, err := e.decisions(ctx, sc, found, st)
 	if err != nil {
 		return nil, err
 	}
-	plan := decide(found, gates, o.Safeguards, st)
+	plan := decide(found, said.gates, o.Safeguards, st)
 	if err := predictBlocked(sc, found, plan); err != nil {
 		return nil, err
 	}

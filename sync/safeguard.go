@@ -215,8 +215,8 @@ func tooMany(done string, n, of int64, l Limit) string {
 
 // gate says which ops of one resource may go in this run.
 type gate struct {
-	approved map[syncdb.Hash]int // natural key → index of the hold a person approved
-	refused  map[syncdb.Hash]struct{}
+	approved map[syncdb.Hash]int          // natural key → index of the hold a person approved
+	refused  map[syncdb.Hash]*syncdb.Plan // natural key → what a person discarded, or undid
 	rest     [syncdb.Delete + 1]*HeldPart // by verb: what holds all other ops; nil = they go
 
 	decided map[syncdb.Verb]int64 // ops in approved and refused
@@ -226,16 +226,17 @@ type gate struct {
 func newGates(found []*scanned) []*gate {
 	out := make([]*gate, len(found))
 	for i := range out {
-		out[i] = &gate{approved: map[syncdb.Hash]int{}, refused: map[syncdb.Hash]struct{}{}, decided: map[syncdb.Verb]int64{}}
+		out[i] = &gate{approved: map[syncdb.Hash]int{}, refused: map[syncdb.Hash]*syncdb.Plan{}, decided: map[syncdb.Verb]int64{}}
 	}
 	return out
 }
 
 // pass is what a gate says of an op.
 type pass struct {
-	held    *HeldPart // what holds it; nil = it goes
-	refused bool      // a person said no to exactly this op
-	hold    int       // index of the approved hold it belongs to, -1 = none
+	held    *HeldPart    // what holds it; nil = it goes
+	refused bool         // a person said no to exactly this op
+	by      *syncdb.Plan // the hold they discarded, or the undone run
+	hold    int          // index of the approved hold it belongs to, -1 = none
 }
 
 // goes reports whether the op may be made.
@@ -246,8 +247,8 @@ func (g *gate) judge(verb syncdb.Verb, key syncdb.Hash) pass {
 	if i, ok := g.approved[key]; ok {
 		return pass{hold: i}
 	}
-	if _, ok := g.refused[key]; ok {
-		return pass{refused: true, hold: -1}
+	if p, ok := g.refused[key]; ok {
+		return pass{refused: true, by: p, hold: -1}
 	}
 	return pass{held: g.rest[verb], hold: -1}
 }

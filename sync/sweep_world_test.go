@@ -684,6 +684,11 @@ func (f faultyLedger) SaveHold(ctx context.Context, l syncdb.Lease, p syncdb.Pla
 	return saved, err
 }
 
+func (f faultyLedger) NarrowPlan(ctx context.Context, l syncdb.Lease, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (saved syncdb.Plan, err error) {
+	err = f.write("NarrowPlan", func() (err error) { saved, err = f.sweepLedger.NarrowPlan(ctx, l, p, ops); return err })
+	return saved, err
+}
+
 func (f faultyLedger) Plans(ctx context.Context, conn int64, filter syncdb.PlanFilter) (p []syncdb.Plan, err error) {
 	err = f.read("Plans", func() (err error) { p, err = f.sweepLedger.Plans(ctx, conn, filter); return err })
 	return p, err

@@ -63,6 +63,9 @@ func (u *Undo) LeftOut() int64 {
 	return n
 }
 
+// undoReason is why a run was asked for that undoes another one.
+const undoReason = "undo"
+
 // ErrNothingKept says that the history holds no call of a run.
 var ErrNothingKept = errors.New("the history holds no call of that run: it made none, or it was too long ago (history in the configuration)")
 
@@ -88,7 +91,7 @@ func (e *Engine) Undo(ctx context.Context, uo UndoOptions) (*Undo, error) {
 		defer closeAll(u.found)
 		return u.out, nil
 	}
-	o.Reason = "undo"
+	o.Reason = undoReason
 	var out *Undo
 	err := e.errand(ctx, o, p, func(ctx context.Context, k *keeper, s *Summary) error {
 		dir, err := e.spoolDir(o.WorkDir)
@@ -119,7 +122,9 @@ type undoing struct {
 	found []*scanned
 	pasts pasts
 	ops   []syncdb.PlanOp // what the next run would do again
-	out   *Undo
+	// ofUndo: the run is an undo itself. No row of the source asked for what it did, so no run would do it again.
+	ofUndo bool
+	out    *Undo
 }
 
 // newUndoing plans: history to pasts, pasts to calls.
@@ -172,6 +177,7 @@ func (u *undoing) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	u.ofUndo = run.Reason == undoReason
 	var kept int64
 	err = u.e.Ledger.AttemptsOfRun(ctx, u.e.Connection.ID, u.uo.Run, func(a *syncdb.Attempt) error {
 		kept++
@@ -372,20 +378,22 @@ func (u *undoing) send(ctx context.Context, k *keeper, p *progress, s *Summary) 
 	slices.SortFunc(u.ops, func(a, b syncdb.PlanOp) int {
 		return cmp.Or(cmp.Compare(a.Step, b.Step), compareHashes(a.KeyHash, b.KeyHash))
 	})
-	saved, err := u.e.Ledger.SavePlan(ctx, u.e.Connection.ID, syncdb.Plan{
-		Kind: syncdb.PlanUndo, State: syncdb.PlanDiscarded, RunID: u.uo.Run, Reason: fmt.Sprintf("run %d was undone", u.uo.Run),
-		DecidedBy: u.uo.Who, Why: u.uo.Why,
-	}, sequence(u.ops))
-	if err != nil {
-		return fmt.Errorf("keep what must not be done again: %w", err)
+	if !u.ofUndo {
+		saved, err := u.e.Ledger.SavePlan(ctx, u.e.Connection.ID, syncdb.Plan{
+			Kind: syncdb.PlanUndo, State: syncdb.PlanDiscarded, RunID: u.uo.Run, Reason: fmt.Sprintf("run %d was undone", u.uo.Run),
+			DecidedBy: u.uo.Who, Why: u.uo.Why,
+		}, sequence(u.ops))
+		if err != nil {
+			return fmt.Errorf("keep what must not be done again: %w", err)
+		}
+		u.out.Kept = saved.ID
 	}
-	u.out.Kept = saved.ID
 	plan := &Plan{gates: newGates(u.found), approved: &approvals{}}
 	x, release := newExecutor(ctx, u.e, u.o, u.scope, u.found, plan, k, u.dir)
 	defer release()
 	x.report = p.sender(u.out.Writes())
 	p.phase("send", "")
-	err = x.run(u.scope.steps())
+	err := x.run(u.scope.steps())
 	s.count(u.found, err != nil)
 	return err
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/edfisync/edfisync/edfi"
 	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
 )
 
 // newWorldWithHistory is a world that keeps what it sends.
@@ -173,6 +174,44 @@ func TestUndoneRowIsSentAgainOnceItChanges(t *testing.T) {
 	w.exec(`update demographic set login = 'right' where id = 1`)
 	if _, calls := w.mustRun(); cmp.Diff(calls, []string{"PUT ed-fi/studentEducationOrganizationAssociations"}) != "" {
 		t.Errorf("got calls %v, want the changed row sent", calls)
+	}
+	w.converged()
+}
+
+func TestAnUndoneCallIsMadeOnceItsRowHasChangedInBetween(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithHistory(t, 3)
+	login := func(to string, want int) {
+		t.Helper()
+		w.exec(`update demographic set login = ? where id = 1`, to)
+		if _, calls := w.mustRun(); len(calls) != want {
+			t.Errorf("after the row became %s: got calls %v, want %d", to, calls, want)
+		}
+	}
+	w.exec(`update demographic set login = 'flip' where id = 1`)
+	s, _ := w.mustRun()
+	u, _ := w.undo(sync.UndoOptions{Run: s.RunID, Who: "ada"})
+	login("flip", 0)
+	login("login1", 0)
+	if p, err := w.ledger.PlanByID(t.Context(), w.conn.ID, u.Kept); err != nil || p.State != syncdb.PlanReleased {
+		t.Errorf("got %+v, %v: want what was undone released, for the row is what it was before", p, err)
+	}
+	login("flip", 1)
+}
+
+func TestAnUndoOfAnUndoKeepsNothingBack(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithHistory(t, 3)
+	w.exec(`update demographic set login = 'new'`)
+	s, _ := w.mustRun()
+	u, _ := w.undo(sync.UndoOptions{Run: s.RunID, Who: "ada"})
+	again, _ := w.undo(sync.UndoOptions{Run: u.By, Who: "ada", Why: "it was right after all"})
+	if again.Kept != 0 {
+		t.Errorf("got plan %d: what an undo did no source row asked for, so there is nothing to keep back", again.Kept)
+	}
+	w.exec(`update demographic set login = 'login' || id`) // and then the source is corrected
+	if _, calls := w.mustRun(); len(calls) != 3 {
+		t.Errorf("got calls %v, want the three corrected rows sent", calls)
 	}
 	w.converged()
 }

@@ -17,7 +17,7 @@ type PlanKind string
 const (
 	PlanSaved PlanKind = "plan" // written by `plan --out`, to be applied as it is or refused (I8)
 	PlanHold  PlanKind = "hold" // ops a safeguard kept back (I5e)
-	PlanUndo  PlanKind = "undo" // ops of a run that was undone: not sent again until their source rows change
+	PlanUndo  PlanKind = "undo" // ops of a run that was undone: not sent again until their source rows change, or somebody releases it
 )
 
 // PlanState is the life of a plan.
@@ -30,7 +30,7 @@ const (
 	PlanApproved  PlanState = "approved"  // a person allowed exactly these ops; the next run makes those it still wants
 	PlanApplied   PlanState = "applied"   // a run has made them
 	PlanDiscarded PlanState = "discarded" // a person said no: exactly these ops are not made, nor asked about again
-	PlanReleased  PlanState = "released"  // the source does not ask for any of them any more
+	PlanReleased  PlanState = "released"  // the source does not ask for any of them any more, or a person let go of what was undone
 	PlanStale     PlanState = "stale"     // an apply found that source, ledger or configuration had changed
 )
 
@@ -79,7 +79,7 @@ type PlanFilter struct {
 // Decision is what a person says about a plan.
 type Decision struct {
 	From    []PlanState // the states it may be in; it is refused in any other (F63)
-	To      PlanState   // approved, discarded, or open again
+	To      PlanState   // approved, discarded, or open again; released for what was undone
 	Edition int64       // of the plan that was looked at: another one is refused (I8); 0 = whichever it is by now
 	Who     string      // a name for the audit
 	Why     string      // kept with the plan
@@ -94,8 +94,8 @@ func (o *PlanOp) Compare(p *PlanOp) int {
 // Decide returns the plan after a person's decision and the audit row of it, whose Connection is still to be set. It returns a
 // *PlanStateError when the plan is in none of the states the decision is about, and a *PlanEditionError when its ops are not those any more.
 func (p *Plan) Decide(d Decision, now time.Time) (Plan, AuditRow, error) {
-	verb := map[PlanState]string{PlanApproved: "approve", PlanDiscarded: "discard", PlanOpen: "reopen"}[d.To]
-	if verb == "" {
+	verb := map[PlanState]string{PlanApproved: "approve", PlanDiscarded: "discard", PlanOpen: "reopen", PlanReleased: "release"}[d.To]
+	if verb == "" || (d.To == PlanReleased) != (p.Kind == PlanUndo) { // there is no run that would apply what was undone
 		return Plan{}, AuditRow{}, fmt.Errorf("a person cannot make a plan %q", d.To)
 	}
 	if d.Who == "" {
@@ -138,6 +138,18 @@ func (p *Plan) Close(to PlanState, runID int64) (Plan, error) {
 		return Plan{}, &PlanStateError{ID: p.ID, State: p.State}
 	}
 	return after, nil
+}
+
+// Narrows returns an error when NarrowPlan must leave the plan as it is, for it is not what a scan looked at: that edition, which somebody has
+// approved or discarded. The error is a *PlanStateError or a *PlanEditionError.
+func (p *Plan) Narrows(edition int64) error {
+	if p.State != PlanApproved && p.State != PlanDiscarded {
+		return &PlanStateError{ID: p.ID, State: p.State}
+	}
+	if p.Edition != edition {
+		return &PlanEditionError{ID: p.ID, Asked: edition, Edition: p.Edition, Ops: p.Ops}
+	}
+	return nil
 }
 
 // Check returns an error when the plan cannot be stored as it is.

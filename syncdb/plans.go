@@ -121,6 +121,55 @@ func (d *DB) SaveHold(ctx context.Context, l Lease, p Plan, ops iter.Seq2[PlanOp
 // errNothingHeld rolls back a hold that turned out to have no ops.
 var errNothingHeld = errors.New("nothing is held")
 
+// NarrowPlan replaces the ops and counts of a plan somebody has decided about (approved or discarded) by those of them that a scan still asks
+// for: a decision ends for an op whose row came back or changed. p is the plan as it was read, with its new Counts; without ops it becomes
+// released. The decision stays with it. It returns a *PlanStateError or a *PlanEditionError when the plan is another one by now, and leaves it
+// as it is then. ops is read as by SaveHold, and may be read from the plan itself. A lost lease (ErrFenced, I7) or an error it yields leaves the
+// ledger as it was.
+func (d *DB) NarrowPlan(ctx context.Context, l Lease, p Plan, ops iter.Seq2[PlanOp, error]) (Plan, error) {
+	failpoint.Reach(failpoint.HoldBefore, p.Resource, "")
+	reader, err := readOps(ops)
+	defer reader.stop()
+	var c connection
+	if err == nil {
+		c, err = d.connection(ctx, l.ConnectionID)
+	}
+	var saved planRow
+	if err == nil {
+		err = d.once(ctx, func(tx *sqlx.Tx) error {
+			w := d.store.words()
+			if err := d.fence(ctx, tx, l, w.share); err != nil {
+				return err
+			}
+			row, err := d.planByID(ctx, tx, c.ID, p.ID, w.lock)
+			if err != nil {
+				return err
+			}
+			is := row.plan()
+			if err := is.Narrows(p.Edition); err != nil {
+				return err
+			}
+			n, digest, err := d.savePlanOps(ctx, tx, c, row.ID, row.Edition+1, reader)
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				is.State, p.Counts = PlanReleased, nil
+			}
+			if _, err := d.exec(ctx, tx, `DELETE FROM plan_segment WHERE plan_id = ? AND edition <> ?`, row.ID, row.Edition+1); err != nil {
+				return err
+			}
+			return tx.GetContext(ctx, &saved, d.bind(`UPDATE plan SET state = ?, edition = ?, digest = ?, ops = ?, counts = ?, updated_at = `+w.now+`
+				WHERE id = ? RETURNING `+planColumns), string(is.State), row.Edition+1, digest, n, nullable(p.Counts), d.now(), row.ID)
+		})
+	}
+	if err != nil {
+		return Plan{}, fmt.Errorf("narrow plan %d: %w", p.ID, err)
+	}
+	failpoint.Reach(failpoint.HoldAfter, p.Resource, "")
+	return saved.plan(), nil
+}
+
 // SavePlan keeps a new plan of any kind, open unless its State says otherwise, and returns it with its id. It needs no lease: a plan
 // writes nothing to the target by itself. ops is read as by SaveHold. Called twice it keeps two.
 func (d *DB) SavePlan(ctx context.Context, connID int64, p Plan, ops iter.Seq2[PlanOp, error]) (Plan, error) {
@@ -453,14 +502,14 @@ func (d *DB) DecidePlan(ctx context.Context, connID, id int64, decision Decision
 }
 
 // PurgePlans forgets the ops of the connection's saved plans and holds that were applied, released or refused, and last touched before that time;
-// the rest of the plan and its decision stay. Ops that were undone or discarded stay too, for they are still not wanted. It returns how many
+// the rest of the plan and its decision stay. Ops that were undone or discarded stay too while they are not wanted. It returns how many
 // plans. PlanOps of them returns ErrNotFound. It needs no lease and may be called again.
 func (d *DB) PurgePlans(ctx context.Context, connID int64, before time.Time) (int64, error) {
 	var n int64
 	err := d.transact(ctx, func(tx *sqlx.Tx) error {
 		var ids []int64
-		if err := tx.SelectContext(ctx, &ids, d.bind(`SELECT id FROM plan WHERE connection_id = ? AND kind <> 'undo' AND edition > 0
-			AND state IN ('applied', 'released', 'stale') AND updated_at < ? AND coalesce(decided_at, 0) < ?`), connID, before.UnixMilli(),
+		if err := tx.SelectContext(ctx, &ids, d.bind(`SELECT id FROM plan WHERE connection_id = ? AND edition > 0
+			AND (state IN ('applied', 'stale') AND kind <> 'undo' OR state = 'released') AND updated_at < ? AND coalesce(decided_at, 0) < ?`), connID, before.UnixMilli(),
 			before.UnixMilli()); err != nil {
 			return err
 		}

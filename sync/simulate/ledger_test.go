@@ -243,6 +243,11 @@ func (l *ledger) SaveHold(ctx context.Context, lease syncdb.Lease, p syncdb.Plan
 	return
 }
 
+func (l *ledger) NarrowPlan(ctx context.Context, lease syncdb.Lease, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (out syncdb.Plan, err error) {
+	err = l.do(ctx, "NarrowPlan", func() (err error) { out, err = l.Ledger.NarrowPlan(ctx, lease, p, ops); return })
+	return
+}
+
 func (l *ledger) Plans(ctx context.Context, conn int64, f syncdb.PlanFilter) (out []syncdb.Plan, err error) {
 	err = l.do(ctx, "Plans", func() (err error) { out, err = l.Ledger.Plans(ctx, conn, f); return })
 	return

@@ -55,6 +55,33 @@ func (d *DB) SaveHold(ctx context.Context, l syncdb.Lease, p syncdb.Plan, ops it
 	return h.clone(), nil
 }
 
+// NarrowPlan is syncdb.DB.NarrowPlan.
+func (d *DB) NarrowPlan(ctx context.Context, l syncdb.Lease, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (syncdb.Plan, error) {
+	all, err := gather(ops)
+	if err != nil {
+		return syncdb.Plan{}, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, err := d.fenced(ctx, l)
+	if err != nil {
+		return syncdb.Plan{}, err
+	}
+	h, err := c.plan(p.ID)
+	if err == nil {
+		err = h.Narrows(p.Edition)
+	}
+	if err != nil {
+		return syncdb.Plan{}, err
+	}
+	h.ops, h.Ops, h.Counts, h.UpdatedAt = all, int64(len(all)), slices.Clone(p.Counts), d.now()
+	h.Edition++
+	if len(all) == 0 {
+		h.State, h.Counts = syncdb.PlanReleased, nil
+	}
+	return h.clone(), nil
+}
+
 // SavePlan is syncdb.DB.SavePlan.
 func (d *DB) SavePlan(ctx context.Context, connID int64, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (syncdb.Plan, error) {
 	p.State = cmp.Or(p.State, syncdb.PlanOpen)
@@ -235,9 +262,11 @@ func (d *DB) PurgePlans(ctx context.Context, connID int64, before time.Time) (n 
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	final := []syncdb.PlanState{syncdb.PlanApplied, syncdb.PlanReleased, syncdb.PlanStale}
+	final := func(p *plan) bool {
+		return p.State == syncdb.PlanReleased || (p.State == syncdb.PlanApplied || p.State == syncdb.PlanStale) && p.Kind != syncdb.PlanUndo
+	}
 	for _, p := range d.connection(connID).plans {
-		if !p.purged && p.Kind != syncdb.PlanUndo && slices.Contains(final, p.State) && p.UpdatedAt.Before(before) && p.DecidedAt.Before(before) {
+		if !p.purged && final(p) && p.UpdatedAt.Before(before) && p.DecidedAt.Before(before) {
 			p.ops, p.purged, p.Edition = nil, true, 0
 			n++
 		}

@@ -426,6 +426,107 @@ func closing(t *testing.T, w *world) {
 	}
 }
 
+func narrowing(t *testing.T, w *world) {
+	ctx := t.Context()
+	l := w.start()
+	abc := []syncdb.PlanOp{planOp(1, "a"), planOp(1, "b"), planOp(1, "c")}
+	for _, kind := range []syncdb.PlanKind{syncdb.PlanHold, syncdb.PlanUndo} {
+		for _, state := range []syncdb.PlanState{syncdb.PlanOpen, syncdb.PlanApproved, syncdb.PlanDiscarded, syncdb.PlanReleased, syncdb.PlanStale} {
+			p, err := w.SavePlan(ctx, w.conn, syncdb.Plan{Kind: kind, State: state, DecidedBy: "ada", Rule: string(kind) + string(state), Counts: json.RawMessage(`{"delete":3}`)}, some(abc...))
+			must(t, err)
+			w.clock.advance(time.Second)
+			asked := p
+			asked.Counts = json.RawMessage(`{"delete":2}`)
+			got, err := w.NarrowPlan(ctx, l, asked, some(abc[2], abc[0]))
+			if state != syncdb.PlanApproved && state != syncdb.PlanDiscarded {
+				var other *syncdb.PlanStateError
+				if !errors.As(err, &other) || other.State != state {
+					t.Errorf("narrow a %s that is %s: got %v, want a PlanStateError", kind, state, err)
+				}
+				diff(t, "plan that was not narrowed", w.plan(p.ID), p)
+				continue
+			}
+			must(t, err)
+			want := asked
+			want.Edition, want.Ops, want.UpdatedAt = 2, 2, w.clock.Now()
+			diff(t, "narrowed plan", got, want)
+			w.restart()
+			diff(t, "narrowed plan, read", w.plan(p.ID), want)
+			diff(t, "ops of the narrowed plan", w.ops(p.ID), inOrder([]syncdb.PlanOp{abc[0], abc[2]}))
+
+			// Its own ops may be what it is narrowed to, one after the other.
+			own := func(yield func(syncdb.PlanOp, error) bool) {
+				stop := errors.New("enough")
+				err := w.PlanOps(ctx, w.conn, p.ID, func(o syncdb.PlanOp) error {
+					if o.KeyHash != abc[0].KeyHash && !yield(o, nil) {
+						return stop
+					}
+					return nil
+				})
+				if err != nil && !errors.Is(err, stop) {
+					yield(syncdb.PlanOp{}, err)
+				}
+			}
+			got, err = w.NarrowPlan(ctx, l, got, own)
+			must(t, err)
+			want.Edition, want.Ops = 3, 1
+			diff(t, "plan narrowed twice", got, want)
+
+			// What was read before is not what there is now; an error or a lost lease changes nothing.
+			_, err = w.NarrowPlan(ctx, l, asked, some())
+			var edition *syncdb.PlanEditionError
+			if !errors.As(err, &edition) || edition.Edition != 3 {
+				t.Errorf("narrow an edition that is replaced: got %v, want a PlanEditionError", err)
+			}
+			damaged := errors.New("the spool is damaged")
+			_, err = w.NarrowPlan(ctx, l, got, failingOps(damaged))
+			wantErr(t, "narrow to ops that end with an error", err, damaged)
+			w.finish(l)
+			_, err = w.NarrowPlan(ctx, l, got, some())
+			wantErr(t, "narrow under the last run's lease", err, syncdb.ErrFenced)
+			l = w.start()
+			diff(t, "plan after what was refused", w.plan(p.ID), want)
+
+			released, err := w.NarrowPlan(ctx, l, got, some())
+			must(t, err)
+			want.State, want.Edition, want.Ops, want.Counts = syncdb.PlanReleased, 4, 0, nil
+			diff(t, "plan without ops", released, want)
+			diff(t, "ops of a plan without any", w.ops(p.ID), []syncdb.PlanOp{})
+		}
+	}
+	_, err := w.NarrowPlan(ctx, l, syncdb.Plan{ID: 1 << 40}, some())
+	wantErr(t, "narrow a plan that is not there", err, syncdb.ErrNotFound)
+}
+
+func releasing(t *testing.T, w *world) {
+	ctx := t.Context()
+	before := w.lastAct()
+	undone, err := w.SavePlan(ctx, w.conn, syncdb.Plan{Kind: syncdb.PlanUndo, State: syncdb.PlanDiscarded, DecidedBy: "ada", RunID: 7}, some(planOp(1, "a")))
+	must(t, err)
+	discarded := []syncdb.PlanState{syncdb.PlanDiscarded}
+	for _, to := range []syncdb.PlanState{syncdb.PlanOpen, syncdb.PlanApproved} {
+		if _, err := w.DecidePlan(ctx, w.conn, undone.ID, syncdb.Decision{From: discarded, To: to, Who: "ada", Why: "x"}); err == nil {
+			t.Errorf("what was undone became %s, which no run looks at", to)
+		}
+	}
+	hold, err := w.SavePlan(ctx, w.conn, syncdb.Plan{Kind: syncdb.PlanHold, State: syncdb.PlanDiscarded, DecidedBy: "ada"}, some(planOp(1, "a")))
+	must(t, err)
+	if _, err := w.DecidePlan(ctx, w.conn, hold.ID, syncdb.Decision{From: discarded, To: syncdb.PlanReleased, Who: "ada", Why: "x"}); err == nil {
+		t.Error("a person released a hold, which only a run can")
+	}
+	if acts := w.acts(before); len(acts) != 0 {
+		t.Errorf("audit rows of what was refused: %+v", acts)
+	}
+	got, err := w.DecidePlan(ctx, w.conn, undone.ID, syncdb.Decision{From: discarded, To: syncdb.PlanReleased, Who: "bob", Why: "it was right"})
+	must(t, err)
+	diff(t, "what was undone, released", got, with3(undone, func(p *syncdb.Plan) {
+		p.State, p.DecidedAt, p.DecidedBy, p.Why = syncdb.PlanReleased, w.clock.Now(), "bob", "it was right"
+	}))
+	if acts := w.acts(before); len(acts) != 1 || acts[0].Action != "undo.release" {
+		t.Errorf("got audit rows %+v, want one of the release", acts)
+	}
+}
+
 func planRetention(t *testing.T, w *world) {
 	ctx := t.Context()
 	began := w.clock.Now()
@@ -444,7 +545,7 @@ func planRetention(t *testing.T, w *world) {
 	}
 	done := []syncdb.Plan{
 		save(syncdb.PlanSaved, syncdb.PlanApplied), save(syncdb.PlanHold, syncdb.PlanApplied), save(syncdb.PlanSaved, syncdb.PlanStale),
-		save(syncdb.PlanHold, syncdb.PlanReleased),
+		save(syncdb.PlanHold, syncdb.PlanReleased), save(syncdb.PlanUndo, syncdb.PlanReleased),
 	}
 	wanted := []syncdb.Plan{
 		save(syncdb.PlanSaved, syncdb.PlanOpen), save(syncdb.PlanHold, syncdb.PlanApproved), save(syncdb.PlanHold, syncdb.PlanDiscarded),

@@ -235,6 +235,10 @@ func writes(w *world) map[string]func(context.Context, syncdb.Lease) error {
 			_, err := w.SaveHold(ctx, l, syncdb.Plan{Resource: students, Rule: "delete-percent"}, some(planOp(1, "a")))
 			return err
 		},
+		"NarrowPlan": func(ctx context.Context, l syncdb.Lease) error {
+			_, err := w.NarrowPlan(ctx, l, syncdb.Plan{ID: 1 << 40}, some(planOp(1, "a")))
+			return err
+		},
 		"ClosePlan": func(ctx context.Context, l syncdb.Lease) error {
 			return w.ClosePlan(ctx, l, 1<<40, syncdb.PlanReleased)
 		},

@@ -68,6 +68,7 @@ type Ledger interface {
 	SortedHashes(ctx context.Context, connID int64, resource string, fn func(key, record syncdb.Hash, state syncdb.State) error) error
 
 	SaveHold(ctx context.Context, l syncdb.Lease, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (syncdb.Plan, error)
+	NarrowPlan(ctx context.Context, l syncdb.Lease, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (syncdb.Plan, error)
 	SavePlan(ctx context.Context, connID int64, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (syncdb.Plan, error)
 	Plans(ctx context.Context, connID int64, f syncdb.PlanFilter) ([]syncdb.Plan, error)
 	PlanByID(ctx context.Context, connID, id int64) (syncdb.Plan, error)
@@ -125,6 +126,8 @@ func Exercise(t *testing.T, fresh func(t *testing.T) Opener) {
 		"holds":                              holds,
 		"decisions":                          decisions,
 		"closing plans":                      closing,
+		"narrowing plans":                    narrowing,
+		"releasing what was undone":          releasing,
 		"retention of plans":                 planRetention,
 		"history":                            keptHistory,
 		"target state and receipts":          targets,
