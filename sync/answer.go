@@ -155,11 +155,8 @@ func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err erro
 	if o.hold > 0 && r.outcome != Blocked && r.outcome != Failed {
 		s.x.plan.approved.done[o.hold-1].Add(1)
 	}
-	switch o.silent {
-	case release:
+	if o.silent == release {
 		s.totals.Released++
-		return
-	case correct:
 		return
 	}
 	if r.outcome == Blocked && o.verb == syncdb.Delete && s.r.nested {

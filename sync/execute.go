@@ -227,7 +227,6 @@ type stepRun struct {
 	problems []syncdb.Problem
 	keep     []syncdb.Hash // refused before, still the same
 	again    []*op         // to be created after a PUT met 404, or a key that is taken
-	strays   []*op         // deletes that were not made, of records whose key the ledger does not know for sure
 	stopped  []stoppedOp   // deletes that records of the same resource stand against
 	accepted int64         // writes the target took
 	byHost   int64         // refusals that are the host's to mend
@@ -248,12 +247,11 @@ const (
 	notSilent silent = iota
 	release          // drop the entry: the target does not hold it, or another row owns the record
 	follow           // move the entry to the key its record got with its parent
-	correct          // the same for an entry without a row, after a look at the record
 )
 
 // ruling is what a silent op means.
 func (s silent) ruling() ruling {
-	if s != release {
+	if s == follow {
 		return ruling{effect: syncdb.EffectLive, outcome: Rekeyed}
 	}
 	return ruling{effect: syncdb.EffectGone}
@@ -296,9 +294,6 @@ func (s *stepRun) run(feeds []func() error) (err error) {
 	}
 	if err == nil {
 		err = s.deleteUpwards()
-	}
-	if err == nil {
-		err = s.findStrays()
 	}
 	for _, b := range s.open {
 		b.left.Wait()

@@ -137,19 +137,7 @@ func (s *stepRun) strand(o *op) {
 	if o.verb != syncdb.Delete || len(o.keyText) == 0 {
 		return
 	}
-	refs := s.r.identifying(s.x.scope, schema.NewHasher(s.x.e.Keys.HashMAC()), o.keyText)
-	for _, ref := range refs {
-		t := s.x.scope.targets[ref.Target]
-		if o.edfiID != "" && t.Complete && !s.x.anyLive(t, ref.Hash) {
-			// It refers to it no more: the target gave it another key together with a parent. What it needs now is looked up (findStrays).
-			own := *o
-			s.mu.Lock()
-			s.strays = append(s.strays, own.detach())
-			s.mu.Unlock()
-			return
-		}
-	}
-	s.x.need(refs)
+	s.x.need(s.r.cascades(s.x.scope).identifying(schema.NewHasher(s.x.e.Keys.HashMAC()), o.keyText))
 }
 
 // need notes that records stay, because others refer to them.

@@ -99,6 +99,7 @@ func TestRecordReKeyedWhileItsRowWaitsKeepsOnlyWhatItRefersTo(t *testing.T) {
 	if s.Totals.Blocked == 0 {
 		t.Errorf("got totals %+v, want an offering that waits for its course", s.Totals)
 	}
+	w.mustRun()
 	if got := strings.Join(w.records("ed-fi/schools"), "\n"); strings.Contains(got, `"schoolId":12`) {
 		t.Errorf("got schools %s, want the one without a row gone: nothing refers to it", got)
 	}
@@ -157,6 +158,27 @@ func TestWhatHungOnARecordThatIsGoneDoesNotFollowItsKey(t *testing.T) {
 	w.exec(`update session set name = 'Autumn' where id = 2`)
 	w.mustRun()
 	w.mustRun()
+	w.converged()
+	w.sameAsFresh()
+}
+
+// Records are re-keyed with their parent while their rows are invalid. When the rows are valid again, one of them has the other one's key.
+func TestRecordsReKeyedWhileTheirRowsAreInvalidAreKnownByTheirNewKeys(t *testing.T) {
+	t.Parallel()
+	w := newCourses(t, 1)
+	w.exec(`delete from grade`)
+	w.mustRun()
+	w.exec(`update section set name = null`)
+	w.exec(`update session set name = 'Autumn' where id = 1`)
+	if s, _ := w.mustRun(); s.Totals.Invalid != 4 {
+		t.Fatalf("got totals %+v, want two invalid sections and two seats", s.Totals)
+	}
+	w.exec(`delete from section where id = 2`)
+	w.exec(`update section set name = 'A2' where id = 1`)
+	w.exec(`update seat set section = 1, begins = '2025-09-01' where id = 12`)
+	if s, _ := w.mustRun(); s.Held+s.Failed > 0 {
+		t.Errorf("got totals %+v, want nothing left to do", s.Totals)
+	}
 	w.converged()
 	w.sameAsFresh()
 }

@@ -208,7 +208,7 @@ func (r *scanned) cascades(s *scope) cascades {
 			identifying = identifying && in
 			c.parts = append(c.parts, i)
 		}
-		if identifying {
+		if identifying && len(c.parts) > 0 {
 			out = append(out, c)
 		}
 	}
@@ -216,14 +216,19 @@ func (r *scanned) cascades(s *scope) cascades {
 }
 
 // identifying returns the references a natural key contains to records of the scope; none when the key cannot be read.
-func (r *scanned) identifying(s *scope, hasher *schema.Hasher, keyText []byte) []reference {
-	var values []json.RawMessage
-	if json.Unmarshal(keyText, &values) != nil || len(values) != len(r.Key) {
+func (cs cascades) identifying(hasher *schema.Hasher, key []byte) []reference {
+	if len(cs) == 0 {
+		return nil
+	}
+	values, err := keyValues(key)
+	if err != nil {
 		return nil // the target itself will not delete what something refers to
 	}
 	var out []reference
-	for _, c := range r.cascades(s) {
-		out = append(out, reference{Target: c.target, Hash: hasher.Sum(c.key(values))})
+	for _, c := range cs {
+		if slices.Max(c.parts) < len(values) {
+			out = append(out, reference{Target: c.target, Hash: hasher.Sum(c.key(values))})
+		}
 	}
 	return out
 }

@@ -99,17 +99,7 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	}
 
 	p.phase("scan", "")
-	var saving gosync.Mutex
-	scan := &scanner{
-		e: e, o: o, scope: sc, dir: dir, report: p.scanned, sample: sample{salt: uint64(k.current().RunID)},
-		problems: func(ps []syncdb.Problem) error {
-			saving.Lock()
-			defer saving.Unlock()
-			return e.Ledger.SaveProblems(ctx, k.current(), ps)
-		},
-		settle: func(ctx context.Context, found []*scanned) error { return e.settleLost(ctx, o, k, found) },
-	}
-	found, err := scan.scan(ctx)
+	scan, found, err := e.scanSettled(ctx, o, k, sc, dir, p)
 	if err != nil {
 		return err
 	}
@@ -178,6 +168,36 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 		return err
 	}
 	return e.purgeHistory(ctx, o)
+}
+
+// scanSettled scans, after the ledger has learned what it did not know for sure. When that are keys, the rows are compared with them in a second scan.
+func (e *Engine) scanSettled(ctx context.Context, o Options, k *keeper, sc *scope, dir *workspace, p *progress) (*scanner, []*scanned, error) {
+	var saving gosync.Mutex
+	corrected := false
+	for {
+		scan := &scanner{
+			e: e, o: o, scope: sc, dir: dir, report: p.scanned, sample: sample{salt: uint64(k.current().RunID)},
+			problems: func(ps []syncdb.Problem) error {
+				saving.Lock()
+				defer saving.Unlock()
+				return e.Ledger.SaveProblems(ctx, k.current(), ps)
+			},
+			settle: func(ctx context.Context, found []*scanned) error {
+				if !corrected {
+					var err error
+					if corrected, err = e.findStrays(ctx, k, o, found); corrected || err != nil {
+						return errors.Join(err, errScanAgain)
+					}
+				}
+				return e.settleLost(ctx, o, k, found)
+			},
+		}
+		found, err := scan.scan(ctx)
+		if corrected && errors.Is(err, errScanAgain) {
+			continue
+		}
+		return scan, found, err
+	}
 }
 
 // decidedPlan is the plan of a run, with what is held written down: that of its own scan, or a saved one.

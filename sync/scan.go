@@ -42,6 +42,7 @@ type scanned struct {
 
 	lost     []syncdb.Entry       // entries without an id that no row has the key of
 	fates    map[syncdb.Hash]fate // what looking them up said, by key
+	strays   []syncdb.Entry       // entries no row has the key of, below a parent the ledger does not know; at most maxStrays
 	keysStay bool                 // no natural key of the resource is changed in this run
 
 	noted syncdb.Scope  // as the ledger has it; its watermark is of the last complete scan
@@ -72,7 +73,7 @@ type scanner struct {
 	sample   sample // of live entries, to look at the target by
 	rows     atomic.Int64
 	report   func(resource string, done, total int64)
-	settle   func(context.Context, []*scanned) error // looks lost creates up; nil in plans, which write nothing
+	settle   func(context.Context, []*scanned) error // what the ledger does not know for sure; nil in plans, which write nothing
 }
 
 // scan reads all resources and closes the snapshot. Any error means the scan is incomplete and nothing may be deleted for it (I5c): the
@@ -101,7 +102,7 @@ func (s *scanner) scan(ctx context.Context) ([]*scanned, error) {
 	}
 	failpoint.Reach(failpoint.ScanAfter, "", "")
 	for _, res := range out {
-		if err := s.collectGone(ctx, res); err != nil {
+		if err := s.collectGone(ctx, out, res); err != nil {
 			closeAll(out)
 			return nil, fmt.Errorf("compare %s with the ledger: %w", res.Path, err)
 		}
@@ -315,27 +316,28 @@ func (r *scanned) inUse(e *syncdb.Entry) bool {
 }
 
 // collectGone spools the entries no row had, leaving out those an invalid row stands for.
-func (s *scanner) collectGone(ctx context.Context, r *scanned) error {
+func (s *scanner) collectGone(ctx context.Context, found []*scanned, r *scanned) error {
 	if r.table.unseen() == 0 {
 		return nil
 	}
-	hasher := schema.NewHasher(s.e.Keys.HashMAC())
+	cs, hasher := r.cascades(s.scope), schema.NewHasher(s.e.Keys.HashMAC())
 	return s.e.Ledger.Each(ctx, s.e.Connection.ID, r.Path, func(e *syncdb.Entry) error {
 		if r.inUse(e) {
 			return nil
 		}
 		switch {
 		case e.EdfiID == "":
-			own := *e
-			own.Key = clone(e.Key)
-			r.lost = append(r.lost, own)
-		case len(r.unseenIDs) < maxMoves:
+			r.lost = append(r.lost, own(e))
+		case len(r.strays) < maxStrays && s.scope.astray(found, cs, e.Key, hasher):
+			r.strays = append(r.strays, own(e))
+		}
+		if e.EdfiID != "" && len(r.unseenIDs) < maxMoves {
 			r.unseenIDs[e.EdfiID] = e.Origin
 		}
 		_, bySource := r.heldSource[e.SourceHash]
 		_, byKey := r.heldKey[e.KeyHash]
 		if bySource || byKey { // I5f; and what it refers to stays too (I6)
-			for _, ref := range r.identifying(s.scope, hasher, e.Key) {
+			for _, ref := range cs.identifying(hasher, e.Key) {
 				r.needs[ref] = struct{}{}
 			}
 			return nil
@@ -345,6 +347,13 @@ func (s *scanner) collectGone(ctx context.Context, r *scanned) error {
 		}
 		return r.gone.add(goneRecord(e))
 	})
+}
+
+// own is a copy of an entry that outlives the reading of the ledger.
+func own(e *syncdb.Entry) syncdb.Entry {
+	c := *e
+	c.Key = clone(e.Key)
+	return c
 }
 
 // collectUsed finds the ids that a gone entry and one in use have both.

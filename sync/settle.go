@@ -89,6 +89,23 @@ func (e *Engine) settleLost(ctx context.Context, o Options, k *keeper, found []*
 	return nil
 }
 
+// silence counts calls without a usable answer since the last one with. Safe for concurrent use.
+type silence struct {
+	calls atomic.Int64
+	most  int64
+}
+
+func (s *silence) heard(err error) {
+	if unanswered(err) {
+		s.calls.Add(1)
+	} else {
+		s.calls.Store(0)
+	}
+}
+
+// lasts reports whether there is no use in calling any more.
+func (s *silence) lasts() bool { return s.calls.Load() >= s.most }
+
 // errNotLookedUp: so many look-ups in a row had no answer that the rest was not tried.
 var errNotLookedUp = errors.New("the target answers no look-ups by natural key; the next run tries again")
 
@@ -96,25 +113,21 @@ var errNotLookedUp = errors.New("the target answers no look-ups by natural key; 
 // that entry only (I17). When many in a row have no answer the rest is left for the next run (I20). An error means that nothing more can succeed.
 func lookUp(ctx context.Context, target Target, o Options, entries []*lost) (err error) {
 	var (
-		wg      gosync.WaitGroup
-		mu      gosync.Mutex
-		unheard atomic.Int64
-		slots   = make(chan struct{}, max(1, target.Concurrency()))
+		wg    gosync.WaitGroup
+		mu    gosync.Mutex
+		quiet = silence{most: o.silence()}
+		slots = make(chan struct{}, max(1, target.Concurrency()))
 	)
 	for _, l := range entries {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if unheard.Load() >= o.silence() {
+			if quiet.lasts() {
 				l.err = errNotLookedUp
 				return
 			}
 			l.id, l.err = findByKey(ctx, target, l.r.Resource, o.Rules, l.entry.Key)
-			if unanswered(l.err) {
-				unheard.Add(1)
-			} else {
-				unheard.Store(0)
-			}
+			quiet.heard(l.err)
 			if edfi.ClassOf(l.err) == edfi.Stop {
 				mu.Lock()
 				defer mu.Unlock()

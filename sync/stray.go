@@ -2,93 +2,122 @@ package sync
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	gosync "sync"
 
-	"github.com/edfisync/edfisync/edfi"
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
-// findStrays looks at records that were to be deleted and were not, and whose natural key in the ledger contains that of a parent which is not
-// there any more: the target gave them another key together with that parent, and there is no row to say which. What they refer to now stays
-// (I6), what they referred to before may go (I1), and the ledger learns their key (I2).
-func (s *stepRun) findStrays() error {
-	if err := s.settleOpen(); err != nil {
-		return err
+// maxStrays is how many strays of a resource one run looks up. The next run looks at the next ones.
+const maxStrays = 10_000
+
+// errScanAgain: the ledger has other keys than those the rows were compared with.
+var errScanAgain = errors.New("natural keys were corrected in the ledger: the source has to be scanned again")
+
+// astray reports whether a natural key contains that of a parent the ledger has no entry of. The target does not let a parent go before what refers
+// to it, so it has given the record another key together with the parent, in a run that could not tell which: the row was invalid, or waited for
+// something else.
+func (s *scope) astray(found []*scanned, cs cascades, key []byte, hasher *schema.Hasher) bool {
+	for _, ref := range cs.identifying(hasher, key) {
+		t := s.targets[ref.Target]
+		known := !t.Complete
+		for _, j := range t.Resources {
+			i := found[j].table.find(ref.Hash)
+			known = known || i >= 0 && found[j].table.flags[i]&slotEntry != 0
+		}
+		if !known {
+			return true
+		}
 	}
-	s.mu.Lock()
-	strays := s.strays
-	s.strays = nil
-	s.mu.Unlock()
-	if len(strays) == 0 {
-		return nil
-	}
-	keys := make([]syncdb.Hash, len(strays))
-	for i, o := range strays {
-		keys[i] = o.key
-	}
-	entries, err := s.x.e.Ledger.Lookup(s.x.ctx, s.x.e.Connection.ID, s.r.Path, keys)
-	if err != nil {
-		return fmt.Errorf("look up entries: %w", err)
-	}
-	now, err := s.keysOf(strays)
-	if err != nil {
-		return err
-	}
-	hasher := schema.NewHasher(s.x.e.Keys.HashMAC())
-	for i, o := range strays {
-		s.x.need(s.r.identifying(s.x.scope, schema.NewHasher(s.x.e.Keys.HashMAC()), now[i]))
-		entry, ok := entries[o.key]
-		key := hasher.Sum(now[i])
-		if !ok || len(now[i]) == 0 || key == o.key || entry.EdfiID != o.edfiID || s.knows(key) {
+	return false
+}
+
+// findStrays reads the records of strays by id, and moves their entries to the keys the records have (I2). Else rows would be compared with keys
+// nobody has (I1), and parents kept, or deleted, for references that are not there (I6). It reports whether it moved any.
+func (e *Engine) findStrays(ctx context.Context, k *keeper, o Options, found []*scanned) (moved bool, err error) {
+	hasher := schema.NewHasher(e.Keys.HashMAC())
+	for _, r := range found {
+		if len(r.strays) == 0 {
 			continue
 		}
-		err := s.add(&op{
-			verb: syncdb.Update, silent: correct, key: key, keyText: now[i], oldKey: o.key, edfiID: o.edfiID, known: true,
-			record: entry.RecordHash, source: entry.SourceHash, person: entry.PersonHash,
-		})
+		now, err := keysOf(ctx, e.Target(func() error { return nil }), o, r)
 		if err != nil {
-			return err
+			return moved, err
 		}
+		var keys []syncdb.Hash
+		for _, text := range now {
+			if len(text) > 0 {
+				keys = append(keys, hasher.Sum(text))
+			}
+		}
+		known, err := e.Ledger.Lookup(ctx, e.Connection.ID, r.Path, keys)
+		if err != nil {
+			return moved, fmt.Errorf("look up entries: %w", err)
+		}
+		var put []syncdb.Entry
+		var drop []syncdb.Hash
+		for i, entry := range r.strays {
+			key := hasher.Sum(now[i])
+			other, taken := known[key]
+			if len(now[i]) == 0 || key == entry.KeyHash || taken && other.EdfiID != entry.EdfiID {
+				continue
+			}
+			drop = append(drop, entry.KeyHash)
+			if !taken { // else an earlier run came no further than half of this
+				entry.KeyHash, entry.Key = key, now[i]
+				put = append(put, entry)
+			}
+		}
+		if len(drop) == 0 {
+			continue
+		}
+		// New keys before old ones go: a crash in between leaves one id under two keys, never a record nobody knows.
+		if len(put) > 0 {
+			if err := e.Ledger.PutEntries(ctx, k.current(), r.Path, put); err != nil {
+				return moved, fmt.Errorf("note natural keys that changed with those of parents: %w", err)
+			}
+		}
+		if err := e.Ledger.DropEntries(ctx, k.current(), r.Path, drop); err != nil {
+			return moved, fmt.Errorf("drop natural keys that changed with those of parents: %w", err)
+		}
+		moved = true
+		e.logger().Info("records had got other natural keys with their parents; the ledger has them now", slog.String("resource", r.Path), slog.Int("records", len(drop)))
 	}
-	return s.settleOpen()
+	return moved, nil
 }
 
-// knows reports whether the ledger has an entry for a key, or a row has it.
-func (s *stepRun) knows(key syncdb.Hash) bool {
-	s.r.mu.Lock()
-	defer s.r.mu.Unlock()
-	return s.r.table.find(key) >= 0
-}
-
-// keysOf reads the natural keys records have at the target now, several at a time: none when it does not have the record any more. A record
-// that cannot be read keeps the key the ledger has.
-func (s *stepRun) keysOf(ops []*op) ([][]byte, error) {
+// keysOf reads the natural keys the strays of a resource have at the target, several at a time; none for a record it does not have or show. When many
+// in a row have no answer, the rest is left for the next run (I20).
+func keysOf(ctx context.Context, target Target, o Options, r *scanned) ([][]byte, error) {
 	var (
 		wg    gosync.WaitGroup
-		out   = make([][]byte, len(ops))
-		slots = make(chan struct{}, max(1, s.x.target.Concurrency()))
+		out   = make([][]byte, len(r.strays))
+		quiet = silence{most: o.silence()}
+		slots = make(chan struct{}, max(1, target.Concurrency()))
 	)
-	for i, o := range ops {
+	for i, entry := range r.strays {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			body, _, err := s.x.target.Get(s.x.ctx, s.r.Path, o.edfiID)
-			if edfi.ClassOf(err) == edfi.NotFound {
+			if quiet.lasts() {
 				return
 			}
-			if err == nil {
-				out[i], err = s.r.CanonicalKey(nil, body, s.x.o.Rules)
-			}
+			body, _, err := target.Get(ctx, r.Path, entry.EdfiID)
+			quiet.heard(err)
 			if err != nil {
-				out[i] = o.keyText
+				return
+			}
+			if key, err := r.CanonicalKey(nil, body, o.Rules); err == nil {
+				out[i] = key
 			}
 		})
 	}
 	wg.Wait()
-	if s.x.ctx.Err() != nil {
-		return nil, context.Cause(s.x.ctx)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	return out, nil
 }
