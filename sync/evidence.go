@@ -13,6 +13,9 @@ func (s *stepRun) feedGone() error {
 		if s.r.moved(rec.KeyHash) {
 			return nil // its record moved to another key
 		}
+		if _, stays := s.r.stays[rec.KeyHash]; stays {
+			return nil // I5f
+		}
 		entry := s.r.goneEntry(rec)
 		o := &op{
 			verb: syncdb.Delete, key: entry.KeyHash, source: entry.SourceHash, person: entry.PersonHash, edfiID: entry.EdfiID,

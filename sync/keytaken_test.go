@@ -182,3 +182,46 @@ func TestRecordsReKeyedWhileTheirRowsAreInvalidAreKnownByTheirNewKeys(t *testing
 	w.converged()
 	w.sameAsFresh()
 }
+
+// A second row says the same as the one whose record the target re-keys: the record still is the row's that is sent, and no other row moves it later.
+func TestTwinDoesNotTakeARecordThatFollowedItsParent(t *testing.T) {
+	t.Parallel()
+	w := newCourses(t, 1)
+	w.exec(`delete from grade`)
+	w.mustRun()
+	w.exec(`insert into seat values (5, 1, 1, '2025-08-18')`) // as seat 11, and read before it
+	w.exec(`update session set name = 'Autumn' where id = 1`)
+	if _, calls := w.mustRun(); tally(calls)["PUT ed-fi/sessions"] != len(calls) {
+		t.Errorf("got calls %v, want the session only: the seats follow", calls)
+	}
+	w.exec(`update seat set begins = '2025-09-01' where id = 11`)
+	w.mustRun()
+	w.converged()
+	w.sameAsFresh()
+	w.exec(`delete from seat where id = 5`)
+	w.mustRun()
+	w.converged()
+	w.sameAsFresh()
+}
+
+// I5f: a record gets, with its parent, the key of a row that is invalid. Its own row has another key now, but it is not gone.
+func TestRecordThatGetsTheKeyOfAnInvalidRowStays(t *testing.T) {
+	t.Parallel()
+	w := newCourses(t, 1)
+	w.exec(`insert into offering values (3, 1, 1, 'ALG-3'), (4, 1, 1, 'ALG-4')`)
+	w.mustRun()
+	w.exec(`insert into course values (3, null)`)
+	w.exec(`update offering set code = 'ALG-4' where id = 3`)
+	w.exec(`update offering set code = 'ALG-3', course = 3 where id = 4`)
+	w.exec(`update session set name = 'Autumn' where id = 1`)
+	s, calls := w.mustRun()
+	if n := tally(calls)["DELETE ed-fi/courseOfferings"]; n > 0 || s.Totals.Invalid != 2 {
+		t.Errorf("got %d deletes of offerings and totals %+v, want none for the row that is invalid", n, s.Totals)
+	}
+	w.exec(`update offering set course = 1 where id = 4`)
+	w.exec(`delete from course where id = 3`)
+	if _, calls := w.mustRun(); len(calls) > 0 {
+		t.Errorf("got calls %v, want none: the target holds what the rows say", calls)
+	}
+	w.sameAsFresh()
+}

@@ -103,7 +103,9 @@ func (r *scanned) plan() ResourcePlan {
 			rp.KeyUpdate++
 		}
 		rp.Create--
-		rp.Delete--
+		if !m.kept {
+			rp.Delete--
+		}
 	}
 	return rp
 }

@@ -22,6 +22,7 @@ type move struct {
 	changed bool        // the rest of the record differs too
 	record  syncdb.Hash // what the entry under the old key has
 
+	kept      bool // the old entry is one an invalid row stands for
 	otherYear bool // the new key is of another school year: the old record usually stays (F68)
 }
 
@@ -48,7 +49,7 @@ func joinKeys(ctx context.Context, s *scope, found []*scanned, hasher *schema.Ha
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if r.fresh.count == 0 || r.gone.count == 0 || r.gone.count > maxMoves {
+		if n := r.gone.count + r.kept.count; n == 0 || n > maxMoves || r.fresh.count == 0 && len(moved) == 0 {
 			continue
 		}
 		renamed, err := r.join(s, hasher, moved)
@@ -75,6 +76,7 @@ type goneRow struct {
 	id                          string
 	state                       syncdb.State
 	origin                      syncdb.Origin
+	kept                        bool   // an invalid row stands for it
 	follows                     []byte // the key its record gets with its parents in this run; nil = it keeps its own
 }
 
@@ -103,7 +105,7 @@ func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]renames
 		if !follows {
 			g = before
 		}
-		m := move{old: g.key, edfiID: g.id, origin: g.origin, record: g.record, changed: g.state != syncdb.Live || g.record != rec.RecordHash}
+		m := move{old: g.key, edfiID: g.id, origin: g.origin, record: g.record, changed: g.state != syncdb.Live || g.record != rec.RecordHash, kept: g.kept}
 		switch {
 		case r.otherYear(g.text, rec.Key):
 			// F68: last year's records are not turned into this year's; the safeguards hold their deletion for a person.
@@ -119,6 +121,9 @@ func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]renames
 		}
 		r.noteMove(g.key, rec.KeyHash)
 		r.moves[rec.KeyHash] = m
+		if m.how != moveRecreate {
+			r.usedIDs[m.edfiID] = struct{}{} // I5d: it is the row's now, whatever other entry has it
+		}
 		return nil
 	})
 	return renamed, err
@@ -127,27 +132,44 @@ func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]renames
 // goneRows lists the gone entries whose record can get another key: by the row they were made for, and by the key their record gets with its
 // parents.
 func (r *scanned) goneRows(cs cascades, hasher *schema.Hasher, moved map[uint16]renames) (bySource, byKey map[syncdb.Hash]goneRow, err error) {
-	bySource, byKey = make(map[syncdb.Hash]goneRow, r.gone.count), map[syncdb.Hash]goneRow{}
-	err = r.gone.each(func(rec *record) error {
-		e := r.goneEntry(rec)
-		if e.EdfiID == "" || e.State == syncdb.Missing {
+	bySource, byKey = map[syncdb.Hash]goneRow{}, map[syncdb.Hash]goneRow{}
+	take := func(kept bool) func(*record) error {
+		return func(rec *record) error {
+			e := r.goneEntry(rec)
+			if _, used := r.usedIDs[e.EdfiID]; used || e.EdfiID == "" || e.State == syncdb.Missing {
+				return nil
+			}
+			g := goneRow{e.KeyHash, e.RecordHash, e.SourceHash, e.PersonHash, e.Key, e.EdfiID, e.State, e.Origin, kept, nil}
+			if g.follows, err = cs.follow(g.text, hasher, moved); err != nil {
+				return err
+			}
+			wanted := false
+			if g.follows != nil {
+				now := hasher.Sum(g.follows)
+				byKey[now], wanted = g, r.asksFor(now)
+				if _, held := r.heldKey[now]; held && !kept {
+					r.stay(g.key)
+					r.keep(cs, hasher, g.follows)
+				}
+			}
+			if !kept && !wanted && !g.source.IsZero() {
+				bySource[g.source] = g
+			}
 			return nil
 		}
-		g := goneRow{e.KeyHash, e.RecordHash, e.SourceHash, e.PersonHash, e.Key, e.EdfiID, e.State, e.Origin, nil}
-		if g.follows, err = cs.follow(g.text, hasher, moved); err != nil {
-			return err
-		}
-		wanted := false
-		if g.follows != nil {
-			now := hasher.Sum(g.follows)
-			byKey[now], wanted = g, r.asksFor(now)
-		}
-		if !g.source.IsZero() && !wanted {
-			bySource[g.source] = g
-		}
-		return nil
-	})
+	}
+	if err = r.gone.each(take(false)); err == nil {
+		err = r.kept.each(take(true))
+	}
 	return bySource, byKey, err
+}
+
+// stay notes that a gone entry is not deleted.
+func (r *scanned) stay(key syncdb.Hash) {
+	if r.stays == nil {
+		r.stays = map[syncdb.Hash]struct{}{}
+	}
+	r.stays[key] = struct{}{}
 }
 
 // asksFor reports whether a row that can be sent has a natural key the ledger has no entry of.

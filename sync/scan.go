@@ -28,6 +28,7 @@ type scanned struct {
 	changed *spool // rows to PUT: live entry, other record hash
 	claims  *spool // unchanged rows under another source key: ledger only
 	gone    *spool // entries no row had
+	kept    *spool // of these: those an invalid row stands for
 
 	heldSource map[syncdb.Hash]struct{} // source hashes of invalid rows: what they produced before is not gone (I5f)
 	heldKey    map[syncdb.Hash]struct{} // natural keys of invalid rows
@@ -38,6 +39,7 @@ type scanned struct {
 
 	moves     map[syncdb.Hash]move        // new key → natural-key change
 	movedFrom map[syncdb.Hash]syncdb.Hash // old key → new key
+	stays     map[syncdb.Hash]struct{}    // gone entries whose record gets, with its parent, the key of an invalid row (I5f)
 	rollover  int64                       // rows whose new key is of another school year (F68)
 
 	lost     []syncdb.Entry       // entries without an id that no row has the key of
@@ -56,7 +58,7 @@ type scanned struct {
 }
 
 func (r *scanned) close() error {
-	return errors.Join(r.fresh.close(), r.changed.close(), r.claims.close(), r.gone.close())
+	return errors.Join(r.fresh.close(), r.changed.close(), r.claims.close(), r.gone.close(), r.kept.close())
 }
 
 // problemSink takes rows that are not in sync. Calls come from one goroutine at a time; the slice is the caller's again afterwards.
@@ -136,7 +138,7 @@ func (s *scanner) scan(ctx context.Context) ([]*scanned, error) {
 
 // countNotOurs counts the gone entries that no run deletes, so that plans and safeguards see deletes only.
 func (r *scanned) countNotOurs() error {
-	if r.goneMet == 0 && len(r.usedIDs) == 0 {
+	if r.goneMet == 0 && len(r.usedIDs)+len(r.stays) == 0 {
 		return nil
 	}
 	return r.gone.each(func(rec *record) error {
@@ -154,10 +156,11 @@ func (r *scanned) moved(key syncdb.Hash) bool {
 	return ok && m.how != moveRecreate && m.old == key
 }
 
-// deletable reports whether a gone entry is one we delete: it is ours (I9), and no entry in use has its record (I5d).
+// deletable reports whether a gone entry is one we delete: it is ours (I9), no entry in use has its record (I5d), and no invalid row stands for it (I5f).
 func (r *scanned) deletable(e syncdb.Entry) bool {
 	_, used := r.usedIDs[e.EdfiID]
-	return e.Origin != syncdb.Met && !(used && e.EdfiID != "")
+	_, stays := r.stays[e.KeyHash]
+	return !stays && e.Origin != syncdb.Met && !(used && e.EdfiID != "")
 }
 
 func closeAll(rs []*scanned) {
@@ -174,6 +177,7 @@ func newScanned(r *scoped, index int, dir *workspace, seal Sealer) *scanned {
 		changed: newSpool(dir, r.Path+"#changed", seal),
 		claims:  newSpool(dir, r.Path+"#claims", seal),
 		gone:    newSpool(dir, r.Path+"#gone", seal),
+		kept:    newSpool(dir, r.Path+"#kept", seal),
 
 		heldSource: map[syncdb.Hash]struct{}{}, heldKey: map[syncdb.Hash]struct{}{}, needs: map[reference]struct{}{},
 		dups: map[syncdb.Hash]struct{}{}, usedIDs: map[string]struct{}{}, unseenIDs: map[string]syncdb.Origin{}, fates: map[syncdb.Hash]fate{},
@@ -337,16 +341,21 @@ func (s *scanner) collectGone(ctx context.Context, found []*scanned, r *scanned)
 		_, bySource := r.heldSource[e.SourceHash]
 		_, byKey := r.heldKey[e.KeyHash]
 		if bySource || byKey { // I5f; and what it refers to stays too (I6)
-			for _, ref := range cs.identifying(hasher, e.Key) {
-				r.needs[ref] = struct{}{}
-			}
-			return nil
+			r.keep(cs, hasher, e.Key)
+			return r.kept.add(goneRecord(e))
 		}
 		if e.Origin == syncdb.Met {
 			r.goneMet++
 		}
 		return r.gone.add(goneRecord(e))
 	})
+}
+
+// keep notes what a record refers to that an invalid row stands for.
+func (r *scanned) keep(cs cascades, hasher *schema.Hasher, key []byte) {
+	for _, ref := range cs.identifying(hasher, key) {
+		r.needs[ref] = struct{}{}
+	}
 }
 
 // own is a copy of an entry that outlives the reading of the ledger.
