@@ -21,6 +21,13 @@ type Cause struct {
 	// Waits are rows of the issue that wait for rows of other issues: they follow by themselves.
 	Waits int64  `json:"waits"`
 	Hint  string `json:"hint,omitempty"` // what to do
+	// Informs says that nothing has to be done: the rows are as somebody wants them.
+	Informs bool `json:"informs,omitempty"`
+}
+
+// informs reports whether an issue code only tells what is.
+func informs(code string) bool {
+	return code == "met-existing" || code == string(RulePreventDelete)
 }
 
 // CauseLedger is the part of the ledger that causes are ranked from.
@@ -29,7 +36,7 @@ type CauseLedger interface {
 	ProblemLinks(ctx context.Context, connection int64, fn func(syncdb.ProblemLink) error) error
 }
 
-// RankCauses returns the open issues of a connection, the one whose solution lets most records through first. It reads hashes and counts, no
+// RankCauses returns the open issues of a connection, the one whose solution lets most records through first, those that only inform last. It reads hashes and counts, no
 // student data, and takes about 40 bytes of memory for each row that is not in sync. It may be called during a run, whose changes it then
 // sees in part.
 func RankCauses(ctx context.Context, l CauseLedger, connection int64) ([]Cause, error) {
@@ -98,7 +105,7 @@ func (r *ranking) rank(issues []syncdb.Issue) []Cause {
 	out := make([]Cause, len(issues))
 	at := make(map[int64]*Cause, len(issues))
 	for i, issue := range issues {
-		out[i].Issue = issue
+		out[i].Issue, out[i].Informs = issue, informs(issue.Code)
 		if a, ok := AdviceOn(issue.Code); ok {
 			out[i].Hint = a.Hint
 		}
@@ -118,6 +125,12 @@ func (r *ranking) rank(issues []syncdb.Issue) []Cause {
 		cause.Frees++
 	}
 	slices.SortStableFunc(out, func(a, b Cause) int {
+		if a.Informs != b.Informs {
+			if b.Informs {
+				return -1
+			}
+			return 1
+		}
 		return cmp.Or(-cmp.Compare(a.Own+a.Frees, b.Own+b.Frees), -cmp.Compare(a.Rows, b.Rows), cmp.Compare(a.ID, b.ID))
 	})
 	return out

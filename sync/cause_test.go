@@ -86,6 +86,13 @@ func TestCausesAreRankedByWhatTheirSolutionFrees(t *testing.T) {
 			l.row(1, "student", 1, syncdb.OutcomeMet, "", 0)
 			l.row(2, "enrolment", 1, "blocked", "student", 1)
 		}, []string{"1: own 1 frees 0 waits 0", "2: own 1 frees 0 waits 0"}},
+		{"what only informs comes last", func(l *links) {
+			for n := range 9 {
+				l.row(1, "student", n, syncdb.OutcomeMet, "", 0)
+			}
+			l.issues[0].Code = "met-existing"
+			l.row(2, "school", 1, "invalid", "", 0)
+		}, []string{"2: own 1 frees 0 waits 0", "1: own 9 frees 0 waits 0 informs"}},
 		{"one record with two problems", func(l *links) {
 			l.row(7, "student", 1, "invalid", "", 0)
 			l.row(5, "student", 1, "held", "", 0)
@@ -103,7 +110,11 @@ func TestCausesAreRankedByWhatTheirSolutionFrees(t *testing.T) {
 			var got []string
 			var sum int64
 			for _, cause := range causes {
-				got = append(got, fmt.Sprintf("%d: own %d frees %d waits %d", cause.ID, cause.Own, cause.Frees, cause.Waits))
+				text := fmt.Sprintf("%d: own %d frees %d waits %d", cause.ID, cause.Own, cause.Frees, cause.Waits)
+				if cause.Informs {
+					text += " informs"
+				}
+				got = append(got, text)
 				sum += cause.Own + cause.Frees
 			}
 			if diff := cmp.Diff(c.want, got); diff != "" {

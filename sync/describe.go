@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"strings"
 	gosync "sync"
 
 	"github.com/edfisync/edfisync/syncdb"
@@ -76,7 +77,10 @@ func (d *describer) describe(ctx context.Context, found []*scanned) ([]Change, e
 				if err != nil {
 					return err
 				}
-				c.Resource, c.Key = r.Path, clone(rec.Key)
+				c.Resource = r.Path
+				if c.Key == nil {
+					c.Key = clone(rec.Key)
+				}
 				out = append(out, c)
 				return nil
 			})
@@ -92,7 +96,7 @@ func (d *describer) describe(ctx context.Context, found []*scanned) ([]Change, e
 					return d.compare(ctx, target, r, rec, "rekey", m.edfiID)
 				}
 				fields, err := fieldChanges(r, nil, rec.Payload)
-				return Change{Verb: "create", SourceKey: string(rec.SourceKey), Fields: fields}, err
+				return Change{Verb: "create", Key: asSent(rec.Key, rec.Payload), SourceKey: string(rec.SourceKey), Fields: fields}, err
 			}),
 			take(r.gone, func(rec *record) (Change, error) {
 				if r.moved(rec.KeyHash) {
@@ -120,7 +124,7 @@ func (d *describer) update(ctx context.Context, target Target, r *scanned, rec *
 // compare reads the target's copy by id: never by key, so that no student id gets into a URL that is logged somewhere. A copy that cannot be
 // read is noted with the change; the rest of the plan stands.
 func (d *describer) compare(ctx context.Context, target Target, r *scanned, rec *record, verb, id string) (Change, error) {
-	c := Change{Verb: verb, SourceKey: string(rec.SourceKey)}
+	c := Change{Verb: verb, Key: asSent(rec.Key, rec.Payload), SourceKey: string(rec.SourceKey)}
 	before, _, err := target.Get(ctx, r.Path, id)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -132,7 +136,45 @@ func (d *describer) compare(ctx context.Context, target Target, r *scanned, rec 
 	return c, err
 }
 
-// fieldChanges lists the elements in which two payloads differ in canonical form, by path. Either may be nil.
+// spellings maps the texts of a payload, without case, to how they are written there.
+func spellings(payload []byte) map[string]json.RawMessage {
+	leaves, out := map[string]json.RawMessage{}, map[string]json.RawMessage{}
+	if len(payload) == 0 || flatten(leaves, "", payload) != nil {
+		return out
+	}
+	for _, v := range leaves {
+		out[strings.ToLower(string(v))] = v
+	}
+	return out
+}
+
+// spelled is a canonical value as the payload writes it.
+func spelled(written map[string]json.RawMessage, v json.RawMessage) json.RawMessage {
+	if w, ok := written[strings.ToLower(string(v))]; ok && v != nil {
+		return w
+	}
+	return v
+}
+
+// asSent writes a natural key, whose canonical form has descriptors in lower case, the way its payload does.
+func asSent(key, payload []byte) json.RawMessage {
+	var values []json.RawMessage
+	if json.Unmarshal(key, &values) != nil {
+		return clone(key)
+	}
+	written := spellings(payload)
+	for i, v := range values {
+		values[i] = spelled(written, v)
+	}
+	text, err := json.Marshal(values)
+	if err != nil {
+		return clone(key)
+	}
+	return text
+}
+
+// fieldChanges lists the elements in which two payloads differ in canonical form, by path, with their values as they are written. Either may be
+// nil.
 func fieldChanges(r *scanned, before, after []byte) ([]FieldChange, error) {
 	flat := func(payload []byte) (map[string]json.RawMessage, error) {
 		out := map[string]json.RawMessage{}
@@ -154,14 +196,15 @@ func fieldChanges(r *scanned, before, after []byte) ([]FieldChange, error) {
 		return nil, err
 	}
 	var out []FieldChange
+	written, there := spellings(after), spellings(before)
 	for path, v := range a {
 		if old := b[path]; !bytes.Equal(old, v) {
-			out = append(out, FieldChange{Path: path, Before: old, After: v})
+			out = append(out, FieldChange{Path: path, Before: spelled(there, old), After: spelled(written, v)})
 		}
 	}
 	for path, old := range b {
 		if _, ok := a[path]; !ok {
-			out = append(out, FieldChange{Path: path, Before: old})
+			out = append(out, FieldChange{Path: path, Before: spelled(there, old)})
 		}
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Path < out[j].Path })

@@ -3,6 +3,7 @@ package sync_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -582,5 +583,35 @@ func TestPlanKnowsRowsThatWillBeBlockedAndKeysThatChange(t *testing.T) {
 	}
 	if _, calls := w.mustRun(); len(calls) != 1 {
 		t.Errorf("run made calls %v, want what was planned", calls)
+	}
+}
+
+// A plan shows values as they are sent, though they are compared without case.
+func TestPlanShowsValuesAsTheyAreSent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(1)
+	w.mustRun()
+	w.exec(`update enrolment set grade = '10'`)
+	w.exec(`insert into period values (9, 'Homeroom A', 10)`)
+	e, closeAll := w.engine()
+	defer closeAll()
+	p, err := e.Plan(t.Context(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range p.Changes {
+		for _, f := range c.Fields {
+			got = append(got, fmt.Sprintf("%s %s: %s → %s", c.Key, f.Path, f.Before, f.After))
+		}
+	}
+	want := []string{
+		`["Homeroom A",10] classPeriodName:  → "Homeroom A"`,
+		`["Homeroom A",10] schoolReference.schoolId:  → 10`,
+		`["2025-08-18",11,"S0001"] entryGradeLevelDescriptor: "uri://ed-fi.org/GradeLevelDescriptor#Ninth grade" → "uri://ed-fi.org/GradeLevelDescriptor#Tenth grade"`,
+	}
+	if diff := cmp.Diff(got, want); diff != "" {
+		t.Errorf("changes (-got +want):\n%s", diff)
 	}
 }

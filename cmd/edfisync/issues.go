@@ -134,10 +134,12 @@ func printCauses(out io.Writer, causes []sync.Cause) {
 	fmt.Fprintln(w, "ISSUE\tROWS\tFREES\tOUTCOME\tOWNER\tCODE\tRESOURCE\tCAUSE\tRUNS")
 	for i := range causes {
 		c := &causes[i]
-		frees, runs := grouped(c.Frees), fmt.Sprintf("since %d", c.FirstRun)
+		frees, runs := grouped(c.Own+c.Frees), fmt.Sprintf("since %d", c.FirstRun)
 		switch {
 		case c.ClearedRun != 0:
 			frees, runs = "", fmt.Sprintf("%d, settled by %d", c.FirstRun, c.ClearedRun)
+		case c.Informs:
+			frees = "-"
 		case c.Waiting():
 			frees = "follows"
 		}
@@ -147,7 +149,7 @@ func printCauses(out io.Writer, causes []sync.Cause) {
 	fmt.Fprintln(out)
 	for i := range causes[:min(len(causes), hintsShown)] {
 		c := &causes[i]
-		if c.ClearedRun == 0 && !c.Waiting() && c.Hint != "" {
+		if c.ClearedRun == 0 && !c.Waiting() && !c.Informs && c.Hint != "" {
 			fmt.Fprintf(out, "issue %d (%s) → frees %s: %s\n", c.ID, c.Owner, grouped(c.Own+c.Frees), c.Hint)
 		}
 	}
