@@ -15,7 +15,7 @@ import (
 var ErrLeaseLost = errors.New("lease lost: another process may be syncing this connection, nothing more is sent")
 
 // ErrCanceled means that somebody asked for the run to be canceled.
-var ErrCanceled = errors.New("run canceled")
+var ErrCanceled = errors.New("somebody asked for the run to be canceled")
 
 // keeper holds the lease of a run: it renews it and says before each call whether it still holds (engine.md §4).
 type keeper struct {

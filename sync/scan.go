@@ -284,19 +284,20 @@ func (s *scanner) query(ctx context.Context, snapshot Snapshot, res *scanned, q 
 			}
 		})
 	}
-	readErr := func() error {
+	func() {
 		defer close(full)
 		for {
 			var b *source.Batch
 			select {
 			case b = <-free:
 			case <-ctx.Done():
-				return context.Cause(ctx)
+				return
 			}
 			if err := rows.Next(ctx, b); errors.Is(err, io.EOF) {
-				return nil
+				return
 			} else if err != nil {
-				return fmt.Errorf("read rows: %w", err)
+				cancel(fmt.Errorf("read rows: %w", err)) // nothing, when a mapper failed before: that is what the reader met, too
+				return
 			}
 			done := s.rows.Add(int64(b.Len()))
 			s.report(res.Path, done, 0)
@@ -304,10 +305,7 @@ func (s *scanner) query(ctx context.Context, snapshot Snapshot, res *scanned, q 
 		}
 	}()
 	wg.Wait()
-	if readErr != nil {
-		return readErr
-	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil { // whoever failed first says why
 		return context.Cause(ctx)
 	}
 	return nil
