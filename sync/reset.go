@@ -227,15 +227,15 @@ func (e *Engine) raise(ctx context.Context, k *keeper, why string, newest int64)
 	return nil
 }
 
+// wholeTarget is what stands for the resource in an issue that is not about one.
+const wholeTarget = "target"
+
 // tellAlarm files the alarm as an issue when no row is held that would tell of it.
-func (e *Engine) tellAlarm(ctx context.Context, k *keeper, found []*scanned) error {
-	if len(found) == 0 {
-		return nil
-	}
+func (e *Engine) tellAlarm(ctx context.Context, k *keeper) error {
 	advice, _ := AdviceOn(string(RuleTargetReset))
 	mark := syncdb.Hash{'t', 'a', 'r', 'g', 'e', 't'}
 	err := e.Ledger.SaveProblems(ctx, k.current(), []syncdb.Problem{{
-		Resource: found[0].Path, SourceHash: mark, KeyHash: mark, Outcome: Held.String(), Code: string(RuleTargetReset),
+		Resource: wholeTarget, SourceHash: mark, KeyHash: mark, Outcome: Held.String(), Code: string(RuleTargetReset),
 		Cause: RuleTargetReset.cause(), Owner: advice.Owner, Detail: detail(map[string]any{}),
 	}})
 	if err != nil {

@@ -22,6 +22,15 @@ func (w *world) alarmed() {
 	if w.openIssues()["target-reset"] == 0 {
 		w.t.Errorf("no issue tells of the alarm: %v", w.openIssues())
 	}
+	if s.Alarm == "" {
+		w.t.Error("the summary does not have the alarm")
+	}
+	if runs, err := w.ledger.Runs(w.t.Context(), w.conn.ID, 1); err != nil || len(runs) != 1 || !strings.Contains(runs[0].Error, "nothing was written: "+s.Alarm) {
+		w.t.Errorf("the ledger has %+v (%v), want a run that says why nothing was written", runs, err)
+	}
+	if issues, err := w.ledger.Issues(w.t.Context(), w.conn.ID, true); s.Totals.Kept == 0 && (err != nil || len(issues) != 1 || issues[0].Resource != "target") {
+		w.t.Errorf("got issues %+v and error %v, want one of the target as a whole", issues, err)
+	}
 	if state, err := w.ledger.Target(w.t.Context(), w.conn.ID); err != nil || state.Alarm == "" || state.AlarmRun == 0 {
 		w.t.Errorf("got target state %+v and error %v, want the alarm noted", state, err)
 	}

@@ -31,6 +31,7 @@ type Summary struct {
 	Cleared   int               `json:"cleared,omitempty"`   // rows with a problem before this run and none after it
 	Took      time.Duration     `json:"tookNanoseconds"`
 	Resources []ResourceSummary `json:"resources"`
+	Alarm     string            `json:"alarm,omitempty"`     // the target was wiped or restored, so that nothing was written: what tells
 	HeldBack  []HeldPart        `json:"heldBack,omitempty"`  // what safeguards keep back, and why
 	LeftAlone []string          `json:"leftAlone,omitempty"` // resources with entries in the ledger that the connection no longer syncs (I5g)
 }
@@ -127,7 +128,7 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	if s.LeftAlone, err = e.outOfScope(ctx, found); err != nil {
 		return err
 	}
-	s.HeldBack = plan.Held
+	s.HeldBack, s.Alarm = plan.Held, st.alarm
 
 	x, release := newExecutor(ctx, e, o, sc, found, plan, k, dir)
 	defer release()
@@ -145,12 +146,13 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	if err := s.accounted(); err != nil {
 		return err
 	}
-	resources := make([]string, len(found))
+	resources := make([]string, len(found), len(found)+1)
 	for i, r := range found {
 		resources[i] = r.Path
 	}
+	resources = append(resources, wholeTarget)
 	if state.alarm != "" && s.Totals.Kept == 0 {
-		if err := e.tellAlarm(ctx, k, found); err != nil {
+		if err := e.tellAlarm(ctx, k); err != nil {
 			return err
 		}
 	}
@@ -224,10 +226,12 @@ func (e *Engine) close(ctx context.Context, k *keeper, s *Summary, err error) er
 	s.State = syncdb.RunDone
 	text := ""
 	switch {
-	case errors.Is(err, ErrCanceled), errors.Is(err, context.Canceled):
-		s.State, text = syncdb.RunCanceled, "canceled"
+	case canceled(ctx, err):
+		s.State, text = syncdb.RunCanceled, context.Cause(ctx).Error()
 	case err != nil:
 		s.State, text = syncdb.RunFailed, err.Error()
+	case s.Alarm != "":
+		text = "nothing was written: " + s.Alarm
 	}
 	totals, jerr := json.Marshal(s.Totals)
 	if jerr != nil {
@@ -241,6 +245,13 @@ func (e *Engine) close(ctx context.Context, k *keeper, s *Summary, err error) er
 	}
 	failpoint.Reach(failpoint.FinishAfter, "", "")
 	return err
+}
+
+// canceled reports whether a run ended with err because somebody wanted it to end. A call that something else ended is a failure, whatever it
+// was told.
+func canceled(ctx context.Context, err error) bool {
+	cause := context.Cause(ctx)
+	return err != nil && (errors.Is(cause, ErrCanceled) || errors.Is(cause, context.Canceled))
 }
 
 // count adds the outcomes up. Rows a run that ended early did not reach are failed: nothing is known to be wrong with them, the next run

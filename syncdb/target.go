@@ -29,6 +29,36 @@ func (d *DB) Target(ctx context.Context, connID int64) (TargetState, error) {
 	return t, nil
 }
 
+// Alarm is a standing alarm of a connection's target.
+type Alarm struct {
+	Tenant, Name string // of the connection
+	TargetState
+}
+
+// Alarms returns the standing alarms of all connections, by tenant and name. It makes no connection known.
+func (d *DB) Alarms(ctx context.Context) ([]Alarm, error) {
+	rows, err := d.store.reads().QueryContext(ctx, d.bind(`SELECT c.tenant, c.name, t.change_version, t.alarm, t.alarm_run, t.updated_at
+		FROM target t JOIN connection c ON c.id = t.connection_id WHERE t.alarm <> ? ORDER BY c.tenant, c.name`), "")
+	if err != nil {
+		return nil, fmt.Errorf("read alarms: %w", err)
+	}
+	defer rows.Close()
+	var out []Alarm
+	for rows.Next() {
+		var a Alarm
+		var updated int64
+		if err := rows.Scan(&a.Tenant, &a.Name, &a.ChangeVersion, &a.Alarm, &a.AlarmRun, &updated); err != nil {
+			return nil, fmt.Errorf("read alarms: %w", err)
+		}
+		a.UpdatedAt = time.UnixMilli(updated).UTC()
+		out = append(out, a)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read alarms: %w", err)
+	}
+	return out, nil
+}
+
 // SetTarget replaces it, as a whole; UpdatedAt is set by the ledger. It returns ErrFenced when the lease is lost (I7).
 func (d *DB) SetTarget(ctx context.Context, l Lease, t TargetState) error {
 	failpoint.Reach(failpoint.TargetBefore, "", "")

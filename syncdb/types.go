@@ -5,6 +5,7 @@ package syncdb
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 )
 
@@ -57,6 +58,38 @@ const (
 	Update Verb = 2 // PUT
 	Delete Verb = 3 // DELETE
 )
+
+// MarshalText is the verb as people write it: create, update, delete; "" = none.
+func (v Verb) MarshalText() ([]byte, error) {
+	switch v {
+	case 0:
+		return nil, nil
+	case Create:
+		return []byte("create"), nil
+	case Update:
+		return []byte("update"), nil
+	case Delete:
+		return []byte("delete"), nil
+	}
+	return nil, fmt.Errorf("%d is no verb", uint8(v))
+}
+
+// UnmarshalText reads what MarshalText writes.
+func (v *Verb) UnmarshalText(text []byte) error {
+	switch string(text) {
+	case "":
+		*v = 0
+	case "create":
+		*v = Create
+	case "update":
+		*v = Update
+	case "delete":
+		*v = Delete
+	default:
+		return fmt.Errorf("%q is no verb", text)
+	}
+	return nil
+}
 
 // Intent is the durable note that a call is about to be made (I3). It carries what settling needs if no result ever follows.
 type Intent struct {

@@ -95,18 +95,11 @@ func (c *applyCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	o, err := a.open(ctx, cfg, conn)
+	o, err := a.openKnown(ctx, cfg, conn, false)
 	if err != nil {
 		return err
 	}
 	defer o.close()
-	state, err := observe(ctx, o.ledger)
-	if err != nil {
-		return err
-	}
-	if err := contradicts(witnessFile(a.Config), state); err != nil {
-		return fmt.Errorf("%w\n  The plan belongs to another ledger; make a new one", err)
-	}
 	if err := c.approve(ctx, o, f); err != nil {
 		return err
 	}

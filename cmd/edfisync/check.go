@@ -15,6 +15,7 @@ import (
 	"github.com/edfisync/edfisync/edfi"
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/source"
+	"github.com/edfisync/edfisync/syncdb"
 )
 
 type checkCmd struct {
@@ -38,7 +39,7 @@ Examples:
 // finding is one line of a check.
 type finding struct {
 	Connection string `json:"connection,omitempty"`
-	Part       string `json:"part"` // ledger, pack, source, target, credentials, claims, model, mapping, rows, forecast
+	Part       string `json:"part"` // ledger, witness, alarm, pack, source, target, credentials, claims, model, mapping, rows, forecast
 	OK         bool   `json:"ok"`
 	Warning    bool   `json:"warning,omitempty"` // worth knowing; a run works
 	Detail     string `json:"detail"`
@@ -92,7 +93,7 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 	}
 	var r report
 	r.ok("configuration", "%s", a.Config)
-	checkLedger(ctx, &r, cfg, witnessFile(a.Config))
+	checkLedger(ctx, &r, cfg, a.witnessesOf(cfg), connections)
 	var forecasts []*forecastOf
 	for i := range connections {
 		r.connection = connections[i].FullName()
@@ -169,7 +170,7 @@ func (a *app) printReport(r *report, forecasts []*forecastOf) {
 }
 
 // checkLedger tests ledger and key as a run finds them, and makes neither.
-func checkLedger(ctx context.Context, r *report, cfg *config.Config, witnessed string) {
+func checkLedger(ctx context.Context, r *report, cfg *config.Config, w witnesses, connections []config.Connection) {
 	master, err := masterKey(cfg)
 	unmade := errors.Is(err, errNoKey)
 	if err != nil && !unmade {
@@ -181,10 +182,11 @@ func checkLedger(ctx context.Context, r *report, cfg *config.Config, witnessed s
 		return
 	}
 	if missing(cfg) {
-		if err := contradicts(witnessed, witness{}); err != nil {
-			r.fail(ctx, "ledger", fmt.Errorf("%s is not there, and there was a ledger before: %w", ledgerFile(cfg), err), "if this is meant: edfisync run --accept-ledger")
+		if err := w.contradicts(witness{}); err != nil {
+			r.fail(ctx, "ledger", fmt.Errorf("%s is not there, and there was a ledger before: %w", ledgerFile(cfg), err), strangeRemedy)
 			return
 		}
+		checkWitness(r, w, 0)
 		if unmade {
 			r.ok("ledger", "not there yet; the first run makes it and its key: %s, %s", ledgerFile(cfg), keyFile(cfg))
 		} else {
@@ -202,15 +204,61 @@ func checkLedger(ctx context.Context, r *report, cfg *config.Config, witnessed s
 		return
 	}
 	state, err := observe(ctx, ledger)
+	var alarms []finding
+	if err == nil {
+		alarms, err = standingAlarms(ctx, ledger, connections)
+	}
 	if err = errors.Join(err, ledger.Close()); err != nil {
 		r.fail(ctx, "ledger", err, "")
 		return
 	}
-	if err := contradicts(witnessed, state); err != nil {
-		r.fail(ctx, "ledger", err, "if this is meant: edfisync run --accept-ledger")
+	if err := w.contradicts(state); err != nil {
+		r.fail(ctx, "ledger", fmt.Errorf("%w (it is %s)", err, ledgerPlace(cfg)), strangeRemedy)
 		return
 	}
+	checkWitness(r, w, state.Generation)
+	r.findings = append(r.findings, alarms...)
 	r.ok("ledger", "opens with its key, id %s, %s finished", state.Ledger, counted(state.Generation, "run"))
+}
+
+// standingAlarms finds the connections whose target was wiped or restored, and nobody has dealt with it: a run writes nothing.
+func standingAlarms(ctx context.Context, ledger *syncdb.DB, connections []config.Connection) ([]finding, error) {
+	alarms, err := ledger.Alarms(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []finding
+	for _, al := range alarms {
+		i := slices.IndexFunc(connections, func(c config.Connection) bool { return c.Tenant == al.Tenant && c.Name == al.Name })
+		if i >= 0 {
+			out = append(out, finding{
+				Connection: connections[i].FullName(), Part: "alarm", Remedy: alarmRemedy, code: exitHeld,
+				Detail: fmt.Sprintf("nothing is written since run %d: %s", al.AlarmRun, al.Alarm),
+			})
+		}
+	}
+	return out, nil
+}
+
+// strangeRemedy is what helps with a ledger that its witness contradicts.
+const strangeRemedy = "look whether ledger.dsn or work_dir is wrong; if the ledger was lost or restored: edfisync adopt, which keeps the records ours; edfisync run --accept-ledger goes on without"
+
+// checkWitness tells where a run notes the state of the ledger, and what would not be noticed.
+func checkWitness(r *report, w witnesses, generation int64) {
+	const remedy = "make that folder writable for edfisync, or name a file with ledger.witness"
+	there := w.there()
+	switch {
+	case w.second != "" && there == w.second, w.second != "" && !writable(filepath.Dir(w.first)):
+		r.warn("witness", fmt.Sprintf("%s cannot be written, so the witness of the ledger is kept in work_dir: %s", w.first, w.unprotected()), remedy)
+	case !writable(filepath.Dir(w.first)):
+		r.warn("witness", fmt.Sprintf("%s cannot be written: a ledger that is lost or restored is not noticed", w.first), remedy)
+	case there == "" && generation > 0:
+		r.warn("witness", unwitnessed, "the next run makes a witness: "+w.first)
+	case there == "":
+		r.ok("witness", "the first run makes it: %s", w.first)
+	default:
+		r.ok("witness", "%s: a ledger that is lost or restored is noticed", w.first)
+	}
 }
 
 // usableFolder tells what keeps a folder from being made, if anything does. It does not make it.

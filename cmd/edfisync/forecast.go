@@ -32,27 +32,11 @@ func (f *forecastOf) code() exitCode {
 
 // forecast predicts a run of one connection. A ledger that is not there yet is stood in for by an empty one that is thrown away.
 func (a *app) forecast(ctx context.Context, cfg *config.Config, conn *config.Connection) (*forecastOf, error) {
-	o := &opened{}
-	defer o.close()
-	log := logger(a.err, cfg.Log).With(slog.String("connection", conn.FullName()))
-	dir, err := os.MkdirTemp("", "edfisync-forecast-*")
+	o, err := a.openWithoutLedger(ctx, cfg, conn)
 	if err != nil {
-		return nil, fmt.Errorf("make a folder for the forecast: %w", err)
-	}
-	o.closers = append(o.closers, func() { logClose(log, "forecast", os.RemoveAll(dir)) })
-	if _, err := masterKey(cfg); missing(cfg) || errors.Is(err, errNoKey) {
-		o.ledger, err = syncdb.Open(ctx, syncdb.Config{DSN: config.SQLiteLedger + filepath.Join(dir, "ledger.sqlite"), Master: keys.GenerateMaster()})
-		if err != nil {
-			return nil, err
-		}
-	} else if o.ledger, err = existingLedger(ctx, cfg); err != nil {
 		return nil, err
 	}
-	o.closers = append(o.closers, func() { logClose(log, "ledger", o.ledger.Close()) })
-	if err := o.open(ctx, cfg, conn, log); err != nil {
-		return nil, hinted(err)
-	}
-	o.engine.Options.WorkDir = dir
+	defer o.close()
 	if shown := a.newProgress(); shown != nil {
 		o.engine.Progress = shown.event
 		defer shown.finish()
@@ -66,6 +50,39 @@ func (a *app) forecast(ctx context.Context, cfg *config.Config, conn *config.Con
 		return nil, hinted(err)
 	}
 	return &forecastOf{conn.FullName(), f}, nil
+}
+
+// openWithoutLedger opens a connection to look at it, and makes nothing: its work folder is a temporary one, and a ledger that is not there yet is
+// stood in for by an empty one in it. The caller calls close.
+func (a *app) openWithoutLedger(ctx context.Context, cfg *config.Config, conn *config.Connection) (*opened, error) {
+	o := &opened{}
+	log := logger(a.err, cfg.Log).With(slog.String("connection", conn.FullName()))
+	err := func() error {
+		dir, err := os.MkdirTemp("", "edfisync-look-*")
+		if err != nil {
+			return fmt.Errorf("make a temporary folder: %w", err)
+		}
+		o.closers = append(o.closers, func() { logClose(log, "temporary folder", os.RemoveAll(dir)) })
+		if unmade(cfg) {
+			o.ledger, err = syncdb.Open(ctx, syncdb.Config{DSN: config.SQLiteLedger + filepath.Join(dir, "ledger.sqlite"), Master: keys.GenerateMaster()})
+		} else {
+			o.ledger, err = existingLedger(ctx, cfg)
+		}
+		if err != nil {
+			return err
+		}
+		o.closers = append(o.closers, func() { logClose(log, "ledger", o.ledger.Close()) })
+		if err := o.open(ctx, cfg, conn, log); err != nil {
+			return err
+		}
+		o.engine.Options.WorkDir = dir
+		return nil
+	}()
+	if err != nil {
+		o.close()
+		return nil, hinted(err)
+	}
+	return o, nil
 }
 
 // print writes the forecast as a person reads it: the figures, who must act on what, and what could not be found out.

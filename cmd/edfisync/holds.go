@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -54,8 +55,22 @@ func (c *holdsListCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
+		target, err := ledger.Target(ctx, conn.ID)
+		if err != nil {
+			return err
+		}
 		if a.JSON {
+			if target.Alarm != "" { // it has no number: nobody approves it
+				holds = append([]syncdb.Plan{{Kind: syncdb.PlanHold, State: syncdb.PlanOpen, RunID: target.AlarmRun, Rule: string(sync.RuleTargetReset), Reason: target.Alarm,
+					CreatedAt: target.UpdatedAt, UpdatedAt: target.UpdatedAt}}, holds...)
+			}
 			a.printJSON(append([]syncdb.Plan{}, holds...))
+			return nil
+		}
+		if target.Alarm != "" {
+			fmt.Fprintf(a.out, "everything is held since run %d (%s): %s\n  %s\n", target.AlarmRun, sync.RuleTargetReset, target.Alarm, alarmRemedy)
+		}
+		if len(holds) == 0 && target.Alarm != "" {
 			return nil
 		}
 		if len(holds) == 0 {

@@ -43,6 +43,12 @@ func missing(cfg *config.Config) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
+// unmade tells whether the ledger or its key is one that the first run makes, and none is there yet.
+func unmade(cfg *config.Config) bool {
+	_, err := masterKey(cfg)
+	return missing(cfg) || errors.Is(err, errNoKey)
+}
+
 // openLedger opens the sync database with its key, making an embedded one and its key when this is the first start.
 func openLedger(ctx context.Context, cfg *config.Config) (*syncdb.DB, error) {
 	if err := makeFolder(machineStorage{}, cfg.WorkDir); err != nil {

@@ -81,7 +81,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"code": runForCode, "sandbox": startSandbox, "written": waitWritten, "address": freeAddress, "reachable": waitReachable, "sql": execSQL,
+			"code": runForCode, "sandbox": startSandbox, "written": waitWritten, "address": freeAddress, "reachable": waitReachable, "sql": execSQL, "wipe": wipeSandbox,
 		},
 	})
 }
@@ -104,6 +104,11 @@ func startSandbox(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(server.Start(context.Background(), "127.0.0.1:0"))
 	ts.Setenv("EDFI_URL", server.URL())
 	ts.Value(scriptSandbox{}).(*atomic.Pointer[sandbox.Server]).Store(server)
+}
+
+// wipeSandbox is "wipe" in a script: what the host of the API does to it behind our back.
+func wipeSandbox(ts *testscript.TestScript, _ bool, _ []string) {
+	ts.Check(ts.Value(scriptSandbox{}).(*atomic.Pointer[sandbox.Server]).Load().Wipe())
 }
 
 // waitWritten is "written N" in a script: wait until the sandbox has been asked N writes since the last time.

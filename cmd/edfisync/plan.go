@@ -6,6 +6,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
 	"github.com/edfisync/edfisync/sync"
 )
 
@@ -36,7 +37,7 @@ func (c *planCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	o, err := a.open(ctx, cfg, conn)
+	o, err := c.open(ctx, a, cfg, conn)
 	if err != nil {
 		return err
 	}
@@ -68,6 +69,18 @@ func (c *planCmd) Run(ctx context.Context, a *app) error {
 		}
 	}
 	return quietly(codeOfPlan(plan))
+}
+
+// open opens what a plan needs. Before the first run an empty ledger that is thrown away stands in for the one that is not there, unless the
+// plan is to be kept in it.
+func (c *planCmd) open(ctx context.Context, a *app, cfg *config.Config, conn *config.Connection) (*opened, error) {
+	if c.Out != "" || !unmade(cfg) {
+		return a.openKnown(ctx, cfg, conn, false)
+	}
+	if err := a.witnessesOf(cfg).contradicts(witness{}); err != nil {
+		return nil, strangeLedger(cfg, fmt.Errorf("there is no ledger, and there was one before: %w", err))
+	}
+	return a.openWithoutLedger(ctx, cfg, conn)
 }
 
 // planJSON is what --json prints for a plan.
@@ -116,6 +129,10 @@ func (a *app) printPlan(p *sync.Plan) {
 		fmt.Fprintf(a.out, "before that it would settle %s an earlier run left without an answer\n", counted(int64(p.Open), "call"))
 	}
 	for _, h := range p.Held {
+		if h.Rule == sync.RuleTargetReset {
+			fmt.Fprintf(a.out, "nothing would be written: %s\n  %s\n", h.Reason, alarmRemedy)
+			continue
+		}
 		fmt.Fprintf(a.out, "held: %s (%s): %s\n", h.What(), counted(h.Ops, "call"), h.Reason)
 	}
 	for _, change := range p.Changes {

@@ -55,18 +55,11 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	o, err := a.open(ctx, cfg, conn)
+	o, err := a.openKnown(ctx, cfg, conn, c.AcceptLedger)
 	if err != nil {
 		return err
 	}
 	defer o.close()
-	state, err := observe(ctx, o.ledger)
-	if err != nil {
-		return err
-	}
-	if err := contradicts(witnessFile(a.Config), state); err != nil && !c.AcceptLedger {
-		return fmt.Errorf("%w\n  If this is meant: edfisync run --accept-ledger. docs/operations.md says what to expect", err)
-	}
 	if len(approved) > 0 { // I16
 		if err := a.audit(ctx, o.ledger, o.engine.Connection, "run.approve-deletes", "deletes", map[string]any{"resources": approved}); err != nil {
 			return err
@@ -219,6 +212,9 @@ func (a *app) printSummary(s *sync.Summary, err error) {
 	writeSummary(a.out, s)
 }
 
+// alarmRemedy is what helps when the target was wiped or restored.
+const alarmRemedy = "ask the target's host what happened; then edfisync adopt, or edfisync run --resync"
+
 // writeSummary is a run as a table: a line for each resource with something to tell, and the totals.
 func writeSummary(out io.Writer, s *sync.Summary) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -243,16 +239,17 @@ func writeSummary(out io.Writer, s *sync.Summary) {
 		}
 	}
 	for _, h := range s.HeldBack {
-		fmt.Fprintf(out, "held: %s (%s): %s\n", h.What(), counted(h.Ops, "call"), h.Reason)
 		if h.Rule == sync.RuleTargetReset {
-			fmt.Fprintln(out, "  ask the target's host what happened; then edfisync adopt, or edfisync run --resync")
+			fmt.Fprintf(out, "nothing was written: %s\n  %s\n", h.Reason, alarmRemedy)
+			continue
 		}
+		fmt.Fprintf(out, "held: %s (%s): %s\n", h.What(), counted(h.Ops, "call"), h.Reason)
 		if h.Hold != 0 {
 			fmt.Fprintf(out, "  look: edfisync holds show %d.%d; then approve or discard it\n", h.Hold, h.Edition)
 		}
 	}
 	if s.Totals.Met > 0 {
-		fmt.Fprintf(out, "%s at the target before our first call: kept up to date, never deleted by edfisync\n", counted(s.Totals.Met, "record")+were(s.Totals.Met))
+		fmt.Fprintf(out, "%s at the target before our first call: kept up to date, and not deleted until edfisync adopt takes them over\n", counted(s.Totals.Met, "record")+were(s.Totals.Met))
 	}
 	if n := s.Totals.NotSent; n > 0 {
 		fmt.Fprintf(out, "%s not reached; the next run sends %s\n", counted(n, "record")+were(n), them(n))

@@ -38,12 +38,8 @@ func (c *syncOneCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer o.close()
-	state, err := observe(ctx, o.ledger)
-	if err != nil {
+	if err := a.known(ctx, cfg, o, a.witnessesOf(cfg), false); err != nil {
 		return err
-	}
-	if err := contradicts(witnessFile(a.Config), state); err != nil {
-		return fmt.Errorf("%w\n  edfisync run says what to do", err)
 	}
 	object, err := o.engine.ObjectOf(name)
 	if err != nil {

@@ -21,6 +21,7 @@ type Ledger struct {
 	DSN     Secret `yaml:"dsn"` // postgres://…, or sqlite: and a path; absolute after Load
 	Key     Secret `yaml:"key" validate:"excluded_with=KeyFile"`
 	KeyFile string `yaml:"key_file"`
+	Witness string `yaml:"witness"` // "" = beside the configuration; absolute after Load
 }
 
 // Log says what is logged and how. Logs go to standard error.

@@ -239,6 +239,7 @@ func (c *Config) resolve(dir string) {
 		c.Ledger.DSN = Secret(SQLiteLedger + absolute(dir, path))
 	}
 	c.Ledger.KeyFile = absolute(dir, c.Ledger.KeyFile)
+	c.Ledger.Witness = absolute(dir, c.Ledger.Witness)
 	for i := range c.Connections {
 		conn := &c.Connections[i]
 		if !strings.HasPrefix(conn.Pack, EmbeddedPack) {
