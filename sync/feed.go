@@ -72,7 +72,7 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 			return s.saveProblems(500)
 		}
 		if _, dup := s.r.dups[rec.KeyHash]; dup {
-			s.hold(o, Invalid, "duplicate-natural-key", "another row has the same natural key and a different payload: none of them is sent", "mapping", nil)
+			s.hold(o, Invalid, "duplicate-natural-key", "another row has the same natural key and a different payload: what the target has under that key stays as it is", "mapping", nil)
 			return s.saveProblems(500)
 		}
 		if last, ok := s.rejected[rec.SourceHash]; ok && !rec.Known && s.waits(rec, last) {

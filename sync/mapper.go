@@ -224,7 +224,7 @@ func (m *mapper) keep(i int, row [][]byte) error {
 }
 
 func (m *mapper) duplicate(i int, rec *record) error {
-	text := "another row has the same natural key and a different payload: none of them is sent"
+	text := "another row has the same natural key and a different payload: what the target has under that key stays as it is"
 	if m.identical[i] {
 		text = "another row has the same natural key and the same payload: that one is used"
 	}
