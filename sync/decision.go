@@ -29,6 +29,71 @@ type decisions struct {
 	unasked  map[opID]struct{} // ops of the plans that the scan does not ask for
 }
 
+// Decided is a part of the calls that is not made because a person or the configuration said so before, and nobody is asked again.
+type Decided struct {
+	By       DecidedBy `json:"by"`
+	Hold     int64     `json:"hold,omitempty"` // its number among the holds; 0 with ByConfiguration
+	Edition  int64     `json:"edition,omitempty"`
+	Undone   int64     `json:"undone,omitempty"`   // ByUndo: the run that was undone
+	Resource string    `json:"resource,omitempty"` // ByConfiguration: the resource under prevent_delete
+	Ops      int64     `json:"ops"`
+}
+
+// DecidedBy says what a decision was.
+type DecidedBy string
+
+// What keeps calls back without a question.
+const (
+	ByDiscard       DecidedBy = "discarded"      // somebody discarded the hold they were in
+	ByUndo          DecidedBy = "undone"         // they would do again what an undone run did
+	ByConfiguration DecidedBy = "prevent-delete" // deletes of a resource under prevent_delete
+)
+
+// Why says it for a person: "somebody discarded hold 3.1", "run 12 was undone (hold 4.1)".
+func (d Decided) Why() string {
+	switch d.By {
+	case ByDiscard:
+		return fmt.Sprintf("somebody discarded hold %d.%d", d.Hold, d.Edition)
+	case ByUndo:
+		return fmt.Sprintf("run %d was undone (hold %d.%d)", d.Undone, d.Hold, d.Edition)
+	default:
+		return "prevent_delete lists " + d.Resource
+	}
+}
+
+// decidedIn is what a discarded hold or an undone run says of ops.
+func decidedIn(p *syncdb.Plan, ops int64) Decided {
+	d := Decided{By: ByDiscard, Hold: p.ID, Edition: p.Edition, Ops: ops}
+	if p.Kind == syncdb.PlanUndo {
+		d.By, d.Undone = ByUndo, p.RunID
+	}
+	return d
+}
+
+// decidedParts counts the ops that nobody is asked about: by hold, then by resource under prevent_delete.
+func decidedParts(gates []*gate, resources []ResourcePlan) []Decided {
+	count := map[*syncdb.Plan]int64{}
+	for _, g := range gates {
+		for _, p := range g.refused {
+			count[p]++
+		}
+	}
+	var out []Decided
+	for p, n := range count {
+		out = append(out, decidedIn(p, n))
+	}
+	slices.SortFunc(out, func(a, b Decided) int { return cmp.Compare(a.Hold, b.Hold) })
+	for i, g := range gates {
+		if rest := g.rest[syncdb.Delete]; rest == nil || rest.Rule != RulePreventDelete {
+			continue
+		}
+		if n := resources[i].Delete - g.decided[syncdb.Delete]; n > 0 {
+			out = append(out, Decided{By: ByConfiguration, Resource: resources[i].Resource, Ops: n})
+		}
+	}
+	return out
+}
+
 // decisions reads what people said about ops of earlier runs, and gives every gate the ops it concerns. An op is meant only when it is the
 // same in every part; another one on the same record is judged anew. Later decisions go before earlier ones.
 func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st standing) (*decisions, error) {
@@ -103,7 +168,7 @@ func (e *Engine) endDecisions(ctx context.Context, k *keeper, found []*scanned, 
 		_, unasked := d.unasked[identify(o)]
 		return !unasked || waits(o)
 	}
-	for _, p := range d.plans {
+	for i, p := range d.plans {
 		counts, left := map[string]map[string]int64{}, int64(0)
 		err := e.Ledger.PlanOps(ctx, e.Connection.ID, p.ID, func(o syncdb.PlanOp) error {
 			if stays(o) {
@@ -132,6 +197,7 @@ func (e *Engine) endDecisions(ctx context.Context, k *keeper, found []*scanned, 
 		case err != nil:
 			return fmt.Errorf("end what was decided: %w", err)
 		default:
+			d.plans[i] = narrowed
 			e.logger().Info("a decision has ended for calls the source does not ask for any more", slog.String("kind", string(p.Kind)), slog.Int64("plan", p.ID),
 				slog.Int64("calls", p.Ops-left), slog.Int64("left", left), slog.String("state", string(narrowed.State)))
 		}

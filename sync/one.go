@@ -15,13 +15,14 @@ type Sent struct {
 	Outcome  string    `json:"outcome"` // unchanged, created, updated, invalid, blocked, held, rejected, failed
 	Notes    []Note    `json:"steps"`
 	Problems []Problem `json:"problems,omitempty"`
+	Decided  *Decided  `json:"decided,omitempty"` // the decision that keeps the call back
 
 	total Totals
 }
 
 // Note is one step of sending a record.
 type Note struct {
-	Step string `json:"step"` // settle, row, parent, compare, call, result
+	Step string `json:"step"` // settle, row, parent, compare, call, decision, result
 	Text string `json:"text"` // holds no value of the record
 
 	// Data: what a call sent, and what was answered when it was refused. The caller shows it on request only (I14).
@@ -141,6 +142,11 @@ func (e *Engine) sendOne(ctx context.Context, o Options, k *keeper, row *pickedR
 		return err
 	}
 	out.total = found[at].totals
+	if p := said.gates[at].judge(syncdb.Update, row.keyHash); p.refused {
+		by := decidedIn(p.by, 1)
+		out.Decided = &by
+		out.note("decision", by.Why()+": this call is not made")
+	}
 	return e.concludeOne(ctx, k, found[at], row, out)
 }
 

@@ -32,6 +32,8 @@ type Plan struct {
 	Resources []ResourcePlan `json:"resources"`
 	// Held is what safeguards keep back, by resource and verb, and why.
 	Held []HeldPart `json:"held,omitempty"`
+	// Decided is what is kept back without a question: what people discarded or undid, and what the configuration forbids.
+	Decided []Decided `json:"decided,omitempty"`
 	// Open counts intents an earlier run left without an answer; the next run settles them first, so the figures may shift by as many.
 	Open int `json:"open,omitempty"`
 	// Estimate is how long the calls would take; nil when no earlier run tells.
@@ -75,6 +77,7 @@ func decide(found []*scanned, gates []*gate, g Safeguards, st standing) *Plan {
 	}
 	p.Held = g.judge(tallies, st)
 	shut(p.Held, gates, tallies)
+	p.Decided = decidedParts(gates, p.Resources)
 	for i, r := range found {
 		p.Resources[i].Held = r.waiting(p.Resources[i], gates[i])
 	}

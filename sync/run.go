@@ -33,6 +33,7 @@ type Summary struct {
 	Resources []ResourceSummary `json:"resources"`
 	Alarm     string            `json:"alarm,omitempty"`     // the target was wiped or restored, so that nothing was written: what tells
 	HeldBack  []HeldPart        `json:"heldBack,omitempty"`  // what safeguards keep back, and why
+	Decided   []Decided         `json:"decided,omitempty"`   // what is kept back without a question, because somebody decided so before
 	LeftAlone []string          `json:"leftAlone,omitempty"` // resources with entries in the ledger that the connection no longer syncs (I5g)
 }
 
@@ -128,7 +129,7 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	if s.LeftAlone, err = e.outOfScope(ctx, found); err != nil {
 		return err
 	}
-	s.HeldBack, s.Alarm = plan.Held, st.alarm
+	s.HeldBack, s.Decided, s.Alarm = plan.Held, plan.Decided, st.alarm
 
 	x, release := newExecutor(ctx, e, o, sc, found, plan, k, dir)
 	defer release()

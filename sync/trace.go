@@ -35,6 +35,7 @@ type Trace struct {
 	Entries    []TraceEntry    `json:"entries"` // of the key, and of the row under a key it had before
 	OpenCalls  int             `json:"openCalls"`
 	Problems   []TraceProblem  `json:"problems"`
+	Decided    []TraceDecision `json:"decided,omitempty"` // what people decided about the call a run would make of it
 	Attempts   []TraceAttempt  `json:"attempts"`
 	Earlier    int             `json:"earlierAttempts,omitempty"` // not shown
 	Parents    []TraceParent   `json:"parents"`
@@ -80,6 +81,13 @@ type TraceProblem struct {
 	Cause   string          `json:"cause"`
 	Hint    string          `json:"hint,omitempty"`
 	Detail  json.RawMessage `json:"detail,omitempty"` // data
+}
+
+// TraceDecision is what somebody decided about the call a run would make of the record as it is now.
+type TraceDecision struct {
+	Decided
+	Call  string `json:"call"`  // create, update, delete
+	State string `json:"state"` // approved, discarded
 }
 
 // TraceAttempt is one answered call.
@@ -149,7 +157,7 @@ func (e *Engine) Trace(ctx context.Context, l TraceLedger, name RecordName, o Tr
 	if t.rows, err = e.pick(ctx, queries, name.SourceKey, t.key); err != nil {
 		return nil, err
 	}
-	for _, step := range []func(context.Context) error{t.sourceRows, t.entries, t.problems, t.attempts, t.parents, t.children, t.target} {
+	for _, step := range []func(context.Context) error{t.sourceRows, t.entries, t.problems, t.decisions, t.attempts, t.parents, t.children, t.target} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}

@@ -187,6 +187,50 @@ func (t *tracer) problems(ctx context.Context) error {
 	return nil
 }
 
+// decisions looks for the record in what people approved, discarded and undid. What they said of the record as it was before does not count any more.
+func (t *tracer) decisions(ctx context.Context) error {
+	if t.keyHash.IsZero() {
+		return nil
+	}
+	plans, err := t.e.Ledger.Plans(ctx, t.e.Connection.ID, syncdb.PlanFilter{States: []syncdb.PlanState{syncdb.PlanApproved, syncdb.PlanDiscarded}})
+	if err != nil {
+		return fmt.Errorf("read what people decided: %w", err)
+	}
+	for i := range plans {
+		p := &plans[i]
+		if p.Kind == syncdb.PlanSaved {
+			continue
+		}
+		err := t.e.Ledger.PlanOps(ctx, t.e.Connection.ID, p.ID, func(o syncdb.PlanOp) error {
+			if o.Resource != t.resource.Path || o.KeyHash != t.keyHash || !t.asksFor(o) {
+				return nil
+			}
+			t.out.Decided = append(t.out.Decided, TraceDecision{Decided: decidedIn(p, 1), Call: verbName(o.Verb), State: string(p.State)})
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("read what people decided: %w", err)
+		}
+	}
+	return nil
+}
+
+// asksFor reports whether the record as it is now asks for the op.
+func (t *tracer) asksFor(o syncdb.PlanOp) bool {
+	if o.Verb == syncdb.Delete {
+		return len(t.rows) == 0 && t.entry != nil && t.entry.RecordHash == o.OldRecord
+	}
+	if o.Verb == syncdb.Update && (t.entry == nil || t.entry.RecordHash != o.OldRecord) {
+		return false
+	}
+	for _, row := range t.rows {
+		if row.source == o.SourceHash && row.record == o.NewRecord {
+			return true
+		}
+	}
+	return false
+}
+
 // filedUnder reads the problem of one source hash.
 func filedUnder(ctx context.Context, l Problems, connection int64, resource string, source syncdb.Hash) (p syncdb.Problem, ok bool, err error) {
 	before := source

@@ -95,7 +95,7 @@ func (o *PlanOp) Compare(p *PlanOp) int {
 // *PlanStateError when the plan is in none of the states the decision is about, and a *PlanEditionError when its ops are not those any more.
 func (p *Plan) Decide(d Decision, now time.Time) (Plan, AuditRow, error) {
 	verb := map[PlanState]string{PlanApproved: "approve", PlanDiscarded: "discard", PlanOpen: "reopen", PlanReleased: "release"}[d.To]
-	if verb == "" || (d.To == PlanReleased) != (p.Kind == PlanUndo) { // there is no run that would apply what was undone
+	if verb == "" {
 		return Plan{}, AuditRow{}, fmt.Errorf("a person cannot make a plan %q", d.To)
 	}
 	if d.Who == "" {
@@ -103,6 +103,9 @@ func (p *Plan) Decide(d Decision, now time.Time) (Plan, AuditRow, error) {
 	}
 	if !slices.Contains(d.From, p.State) {
 		return Plan{}, AuditRow{}, &PlanStateError{ID: p.ID, State: p.State}
+	}
+	if (d.To == PlanReleased) != (p.Kind == PlanUndo) { // no run would make what was undone, and no person ends a hold
+		return Plan{}, AuditRow{}, fmt.Errorf("a person cannot make a %s %q", p.Kind, d.To)
 	}
 	if d.Edition != 0 && d.Edition != p.Edition {
 		return Plan{}, AuditRow{}, &PlanEditionError{ID: p.ID, Asked: d.Edition, Edition: p.Edition, Ops: p.Ops}

@@ -20,13 +20,14 @@ type holdsCmd struct {
 	Show    holdsShowCmd    `cmd:"" help:"Show one hold; with --ops, some of its calls."`
 	Approve holdsApproveCmd `cmd:"" help:"Let the next run make exactly the calls of a hold."`
 	Discard holdsDiscardCmd `cmd:"" help:"Never make exactly the calls of a hold."`
-	Reopen  holdsReopenCmd  `cmd:"" help:"Take a decision back that no run has carried out yet."`
+	Reopen  holdsReopenCmd  `cmd:"" help:"Take a decision back: a hold is asked about again, what was undone may be done again."`
 }
 
 // Help is the long help of the command.
 func (holdsCmd) Help() string {
 	return `A safeguard that is exceeded keeps calls back and opens a hold. It waits until somebody approves or discards it. A decision covers exactly the
-calls that are in the hold: a record that changes afterwards is judged anew. Rows that come back in the source leave the hold by themselves.
+calls that are in the hold: a record that changes afterwards is judged anew. Rows that come back in the source leave the hold by themselves,
+whatever was decided. A run that was undone is listed too, with the calls that are not made again because of it.
 
 Examples:
 
@@ -34,6 +35,7 @@ Examples:
     edfisync holds show 3.1 --ops 20
     edfisync holds approve 3.1 --why "school 12 closed"
     edfisync holds discard 3.1 --why "the export was cut off"
+    edfisync holds reopen 3.1 --why "it was right after all"
 
 3.1 is the first edition of hold 3. A run that would hold other calls makes it 3.2, and then 3.1 is refused: nobody decides about calls they have not
 seen. 3 alone means the edition there is now.`
@@ -41,20 +43,21 @@ seen. 3 alone means the edition there is now.`
 
 type holdsListCmd struct {
 	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
-	All        bool   `help:"List holds that are settled too."`
+	All        bool   `help:"List those that are applied and released too."`
 }
 
-// Run lists holds, the newest first.
+// Run lists holds and undone runs that keep calls back, the newest first.
 func (c *holdsListCmd) Run(ctx context.Context, a *app) error {
 	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, conn syncdb.Connection) error {
-		filter := syncdb.PlanFilter{Kind: syncdb.PlanHold}
+		filter := syncdb.PlanFilter{}
 		if !c.All {
-			filter.States = []syncdb.PlanState{syncdb.PlanOpen, syncdb.PlanApproved}
+			filter.States = []syncdb.PlanState{syncdb.PlanOpen, syncdb.PlanApproved, syncdb.PlanDiscarded}
 		}
 		holds, err := ledger.Plans(ctx, conn.ID, filter)
 		if err != nil {
 			return err
 		}
+		holds = slices.DeleteFunc(holds, func(h syncdb.Plan) bool { return h.Kind == syncdb.PlanSaved })
 		target, err := ledger.Target(ctx, conn.ID)
 		if err != nil {
 			return err
@@ -64,7 +67,11 @@ func (c *holdsListCmd) Run(ctx context.Context, a *app) error {
 				holds = append([]syncdb.Plan{{Kind: syncdb.PlanHold, State: syncdb.PlanOpen, RunID: target.AlarmRun, Rule: string(sync.RuleTargetReset), Reason: target.Alarm,
 					CreatedAt: target.UpdatedAt, UpdatedAt: target.UpdatedAt}}, holds...)
 			}
-			a.printJSON(append([]syncdb.Plan{}, holds...))
+			out := make([]holdJSON, len(holds))
+			for i, h := range holds {
+				out[i] = holdAsJSON(h)
+			}
+			a.printJSON(out)
 			return nil
 		}
 		if target.Alarm != "" {
@@ -80,15 +87,40 @@ func (c *holdsListCmd) Run(ctx context.Context, a *app) error {
 		w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "HOLD\tSTATE\tRULE\tCALLS\tWHAT\tSINCE\tWHY")
 		for _, h := range holds {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", refTo(h), h.State, h.Rule, grouped(h.Ops), whatIsHeld(h), when(h.CreatedAt), h.Reason)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", refTo(h), h.State, ruleOf(h), grouped(h.Ops), whatIsHeld(h), when(h.CreatedAt), h.Reason)
 		}
 		flush(w)
 		return nil
 	})
 }
 
+// holdJSON is a hold as --json prints it.
+type holdJSON struct {
+	syncdb.Plan
+	Verb string `json:"verb,omitempty"` // delete, update; none = several
+}
+
+func holdAsJSON(h syncdb.Plan) holdJSON {
+	out := holdJSON{Plan: h}
+	if h.Verb != 0 {
+		out.Verb = verbWord(h.Verb)
+	}
+	return out
+}
+
+// ruleOf is the safeguard that opened a hold. An undone run keeps its calls back without one.
+func ruleOf(h syncdb.Plan) string {
+	if h.Kind == syncdb.PlanUndo {
+		return "undo"
+	}
+	return h.Rule
+}
+
 // whatIsHeld names the calls of a hold: "deletes of ed-fi/students".
 func whatIsHeld(h syncdb.Plan) string {
+	if h.Kind == syncdb.PlanUndo {
+		return fmt.Sprintf("what run %d did", h.RunID)
+	}
 	verb := verbWord(h.Verb) + "s"
 	if h.Resource == "" {
 		return "all " + verb
@@ -144,7 +176,7 @@ type holdsShowCmd struct {
 
 // holdShown is one hold as show prints it.
 type holdShown struct {
-	syncdb.Plan
+	holdJSON
 	Calls []heldCall `json:"calls,omitempty"`
 }
 
@@ -166,7 +198,7 @@ func (c *holdsShowCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
-		shown := holdShown{Plan: h}
+		shown := holdShown{holdJSON: holdAsJSON(h)}
 		if c.Ops > 0 {
 			if err := a.audit(ctx, ledger, conn, "hold.show", fmt.Sprintf("hold %d", h.ID), map[string]any{"ops": c.Ops}); err != nil {
 				return err
@@ -232,8 +264,12 @@ func callsOf(ctx context.Context, ledger *syncdb.DB, conn int64, h syncdb.Plan, 
 }
 
 func (h holdShown) print(out io.Writer) {
-	fmt.Fprintf(out, "hold %s: %s, %s\n  rule: %s\n  why: %s\n  state: %s\n  opened by run %d, last looked at %s\n",
-		refTo(h.Plan), whatIsHeld(h.Plan), counted(h.Ops, "call"), h.Rule, h.Reason, h.State, h.RunID, when(h.UpdatedAt))
+	by := fmt.Sprintf("opened by run %d, last looked at", h.RunID)
+	if h.Kind == syncdb.PlanUndo {
+		by = "last changed"
+	}
+	fmt.Fprintf(out, "hold %s: %s, %s\n  rule: %s\n  why: %s\n  state: %s\n  %s %s\n",
+		refTo(h.Plan), whatIsHeld(h.Plan), counted(h.Ops, "call"), ruleOf(h.Plan), h.Reason, h.State, by, when(h.UpdatedAt))
 	if h.DecidedBy != "" {
 		fmt.Fprintf(out, "  decided by %s on %s: %s\n", h.DecidedBy, when(h.DecidedAt), h.Why)
 	}
@@ -301,6 +337,10 @@ func (c *decision) decide(ctx context.Context, a *app, from []syncdb.PlanState, 
 		if err != nil {
 			return err
 		}
+		to, text := to, text
+		if seen.Kind == syncdb.PlanUndo && to == syncdb.PlanOpen { // no safeguard asked about it, so there is no question to open again
+			to, text = syncdb.PlanReleased, "the next run may make %s again, as far as the source asks for it"
+		}
 		h, err := ledger.DecidePlan(ctx, conn.ID, seen.ID, syncdb.Decision{From: from, To: to, Edition: seen.Edition, Who: operator(), Why: c.Why})
 		var state *syncdb.PlanStateError
 		var edition *syncdb.PlanEditionError
@@ -315,7 +355,7 @@ func (c *decision) decide(ctx context.Context, a *app, from []syncdb.PlanState, 
 			return err
 		}
 		if a.JSON {
-			a.printJSON(h)
+			a.printJSON(holdAsJSON(h))
 			return nil
 		}
 		fmt.Fprintf(a.out, "hold %s is %s: "+text+"\n", refTo(h), h.State, whatIsHeld(h)+" ("+counted(h.Ops, "call")+")")
@@ -327,7 +367,7 @@ func (c *decision) decide(ctx context.Context, a *app, from []syncdb.PlanState, 
 func holdByRef(ctx context.Context, ledger *syncdb.DB, conn int64, ref holdRef) (syncdb.Plan, error) {
 	h, err := ledger.PlanByID(ctx, conn, ref.ID)
 	switch {
-	case errors.Is(err, syncdb.ErrNotFound) || err == nil && h.Kind != syncdb.PlanHold:
+	case errors.Is(err, syncdb.ErrNotFound) || err == nil && h.Kind == syncdb.PlanSaved:
 		return h, usageError(fmt.Errorf("there is no hold %d; edfisync holds --all lists them", ref.ID))
 	case err == nil && ref.Edition != 0 && ref.Edition != h.Edition:
 		return h, usageError(replaced(h.ID, h.Edition, h.Ops))

@@ -254,8 +254,23 @@ func writeSummary(out io.Writer, s *sync.Summary) {
 	if n := s.Totals.NotSent; n > 0 {
 		fmt.Fprintf(out, "%s not reached; the next run sends %s\n", counted(n, "record")+were(n), them(n))
 	}
-	if s.Held+s.Failed > s.Totals.NotSent {
+	filed := s.Held + s.Failed - s.Totals.NotSent - s.Totals.Decided
+	for _, d := range s.Decided {
+		writeDecided(out, d)
+		if d.By == sync.ByConfiguration {
+			filed += d.Ops
+		}
+	}
+	if filed > 0 {
 		fmt.Fprintln(out, "what stands in the way: edfisync issues")
+	}
+}
+
+// writeDecided says what is kept back without a question, and how to see or end that.
+func writeDecided(out io.Writer, d sync.Decided) {
+	fmt.Fprintf(out, "not made: %s, because %s\n", counted(d.Ops, "call"), d.Why())
+	if d.Hold != 0 {
+		fmt.Fprintf(out, "  look: edfisync holds show %d.%d; end it: edfisync holds reopen %d.%d\n", d.Hold, d.Edition, d.Hold, d.Edition)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
 	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
 )
 
 // recordArgs name one record.
@@ -166,6 +167,13 @@ func printTrace(out io.Writer, t *sync.Trace) {
 	for _, p := range t.Problems {
 		line("  %s: %s (%s)\n    %s\n    what to do: %s", p.Outcome, p.Code, p.Owner, p.Cause, p.Hint)
 		data("detail", p.Detail)
+	}
+	for _, d := range t.Decided {
+		if d.State == string(syncdb.PlanApproved) {
+			line("  somebody approved this %s: hold %d.%d; the next run makes it", d.Call, d.Hold, d.Edition)
+			continue
+		}
+		line("  %s: this %s is not made\n    what to do: nothing, or take it back: edfisync holds reopen %d.%d", d.Why(), d.Call, d.Hold, d.Edition)
 	}
 	if len(t.Attempts) > 0 {
 		line("\ncalls")
