@@ -1,9 +1,7 @@
 package sync
 
 import (
-	"context"
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/edfisync/edfisync/syncdb"
@@ -22,15 +20,11 @@ const (
 	paceRuns  = 50
 )
 
-// estimate returns how long so many calls take, from the newest run with enough calls; nil when there is none. The pace includes reading the
-// source, as the run that is asked about will.
-func (e *Engine) estimate(ctx context.Context, calls int64) (*Estimate, error) {
+// estimate returns how long so many calls take, from the newest of the runs with enough calls; nil when there is none. The pace includes reading
+// the source, as the run that is asked about will.
+func estimate(runs []syncdb.Run, calls int64) *Estimate {
 	if calls == 0 {
-		return nil, nil
-	}
-	runs, err := e.Ledger.Runs(ctx, e.Connection.ID, paceRuns)
-	if err != nil {
-		return nil, fmt.Errorf("read how long earlier runs took: %w", err)
+		return nil
 	}
 	for _, r := range runs {
 		var made Totals
@@ -39,8 +33,8 @@ func (e *Engine) estimate(ctx context.Context, calls int64) (*Estimate, error) {
 		}
 		if took := r.EndedAt.Sub(r.StartedAt); took >= time.Millisecond {
 			pace := float64(made.Calls) / took.Seconds()
-			return &Estimate{Seconds: float64(calls) / pace, CallsPerSecond: pace, Run: r.ID}, nil
+			return &Estimate{Seconds: float64(calls) / pace, CallsPerSecond: pace, Run: r.ID}
 		}
 	}
-	return nil, nil
+	return nil
 }

@@ -36,6 +36,8 @@ type Plan struct {
 	Decided []Decided `json:"decided,omitempty"`
 	// Open counts intents an earlier run left without an answer; the next run settles them first, so the figures may shift by as many.
 	Open int `json:"open,omitempty"`
+	// Unfinished is the run that is in progress, or was cut off: what it has done is not all in the ledger's entries yet, so the figures are too high.
+	Unfinished int64 `json:"unfinished,omitempty"`
 	// Estimate is how long the calls would take; nil when no earlier run tells.
 	Estimate *Estimate `json:"estimate,omitempty"`
 	// Changes are field-level details, at most as many as were asked for.

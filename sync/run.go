@@ -327,8 +327,13 @@ func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []
 	if plan.Open, err = e.Ledger.Open(ctx, e.Connection.ID); err != nil {
 		return nil, fmt.Errorf("count open intents: %w", err)
 	}
-	if plan.Estimate, err = e.estimate(ctx, plan.Writes()); err != nil {
-		return nil, err
+	runs, err := e.Ledger.Runs(ctx, e.Connection.ID, paceRuns)
+	if err != nil {
+		return nil, fmt.Errorf("read earlier runs: %w", err)
+	}
+	plan.Estimate = estimate(runs, plan.Writes())
+	if i := slices.IndexFunc(runs, func(r syncdb.Run) bool { return r.State == syncdb.RunRunning }); i >= 0 {
+		plan.Unfinished = runs[i].ID
 	}
 	p.phase("describe", "")
 	if plan.Changes, err = d.describe(ctx, found); err != nil {

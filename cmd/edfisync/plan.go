@@ -125,8 +125,11 @@ func (a *app) printPlan(p *sync.Plan) {
 			fmt.Fprintf(a.out, "natural keys change: %s of %s are deleted and created again, since the API cannot change them\n", grouped(r.Recreate), r.Resource)
 		}
 	}
+	if p.Unfinished != 0 {
+		fmt.Fprintf(a.out, "run %d is in progress or was cut off: these figures count what it did last as to be done, and are too high\n", p.Unfinished)
+	}
 	if p.Open > 0 {
-		fmt.Fprintf(a.out, "before that it would settle %s an earlier run left without an answer\n", counted(int64(p.Open), "call"))
+		fmt.Fprintf(a.out, "%s had no answer: a run settles these first\n", counted(int64(p.Open), "call"))
 	}
 	for _, h := range p.Held {
 		if h.Rule == sync.RuleTargetReset {
