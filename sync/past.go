@@ -11,11 +11,12 @@ type LeftOut string
 
 // The reasons.
 const (
-	LeftNoPrevious LeftOut = "no-previous" // what the record was before the run is not kept in the history
-	LeftChanged    LeftOut = "changed"     // it is not what the run made of it any more: a later run, or somebody else, wrote it
-	LeftUnsettled  LeftOut = "unsettled"   // a call of the run had no usable answer, so what it did is not known
-	LeftParent     LeftOut = "parent"      // its natural key was changed, and the target changed those of other records with it
-	LeftNotOurs    LeftOut = "not-ours"    // it was at the target before our first call, and we never delete such records (I9)
+	LeftNoPrevious LeftOut = "no-previous"    // what the record was before the run is not kept in the history
+	LeftChanged    LeftOut = "changed"        // it is not what the run made of it any more: a later run, or somebody else, wrote it
+	LeftUnsettled  LeftOut = "unsettled"      // a call of the run had no usable answer, so what it did is not known
+	LeftParent     LeftOut = "parent"         // its natural key was changed, and the target changed those of other records with it
+	LeftPrevented  LeftOut = "prevent-delete" // undoing it is a delete, and the configuration says that nothing of the resource is deleted
+	LeftNotOurs    LeftOut = "not-ours"       // it was at the target before our first call, and we never delete such records (I9)
 )
 
 // past is what one run did to one record, of all its calls together.

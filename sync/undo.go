@@ -18,7 +18,7 @@ type UndoOptions struct {
 	Run  int64
 	Plan bool // only count: nothing is written
 	Who  string
-	Why  string
+	Why  string // required when a safeguard would hold what the undo makes
 }
 
 // Undo is what undoing a run comes to.
@@ -29,6 +29,8 @@ type Undo struct {
 	Resources []ResourceUndo `json:"resources"`
 	// NotKept is how many of the run's calls the history does not have: history was off, is gone by now, or the process was killed.
 	NotKept int64 `json:"notKept,omitempty"`
+	// Held is what safeguards would hold of the calls if a run made them. An undo makes them, when somebody says why.
+	Held []HeldPart `json:"held,omitempty"`
 	// Kept is the number of the plan that keeps the next run from doing the same again.
 	Kept    int64    `json:"plan,omitempty"`
 	Summary *Summary `json:"summary,omitempty"` // what came of the calls
@@ -66,30 +68,42 @@ func (u *Undo) LeftOut() int64 {
 // undoReason is why a run was asked for that undoes another one.
 const undoReason = "undo"
 
+// HeldUndoError refuses an undo of which a safeguard would hold a part, because nobody said why it has to be. Nothing was written.
+type HeldUndoError struct {
+	Run  int64
+	Held []HeldPart
+}
+
+// Error names what would be held.
+func (e *HeldUndoError) Error() string {
+	text := fmt.Sprintf("run %d is not undone without a reason, for a safeguard would hold a part of it", e.Run)
+	for _, h := range e.Held {
+		text += fmt.Sprintf("; %s (%d calls): %s", h.What(), h.Ops, h.Reason)
+	}
+	return text
+}
+
 // ErrNothingKept says that the history holds no call of a run.
 var ErrNothingKept = errors.New("the history holds no call of that run: it made none, or it was too long ago (history in the configuration)")
 
 // Undo brings the records a run wrote back to what they were before it, from the sealed history: what it created is deleted, what it updated gets its
 // previous content, what it deleted is created again, under a new id. Records that were written since, and those of which nothing earlier is kept,
 // stay as they are and are counted. It is a run of its own, through the same journal and in the same order as any (I3, I6); it does not read the
-// source. The next runs do not do what was undone again until its rows change.
+// source. The next runs do not do what was undone again until its rows change. Nothing is deleted of a resource under prevent_delete, nothing is written
+// while the target's reset is not dealt with, and more calls than the safeguards allow need a reason (*HeldUndoError).
 func (e *Engine) Undo(ctx context.Context, uo UndoOptions) (*Undo, error) {
 	o := e.options()
 	o.RetryRejected = true
 	p := newProgress(e.Progress)
 	defer p.stop()
-	if uo.Plan {
-		dir, err := e.errandDir(o.WorkDir, nil)
-		if err != nil {
-			return nil, err
+	if uo.Plan || uo.Why == "" {
+		planned, err := e.planUndo(ctx, o, uo)
+		if err != nil || uo.Plan {
+			return planned, err
 		}
-		defer dir.remove()
-		u, err := e.newUndoing(ctx, o, uo, dir)
-		if err != nil {
-			return nil, err
+		if len(planned.Held) > 0 {
+			return planned, &HeldUndoError{Run: uo.Run, Held: planned.Held}
 		}
-		defer closeAll(u.found)
-		return u.out, nil
 	}
 	o.Reason = undoReason
 	var out *Undo
@@ -104,11 +118,29 @@ func (e *Engine) Undo(ctx context.Context, uo UndoOptions) (*Undo, error) {
 			return err
 		}
 		defer closeAll(u.found)
+		if len(u.out.Held) > 0 && uo.Why == "" {
+			return &HeldUndoError{Run: uo.Run, Held: u.out.Held} // the ledger changed since it was planned
+		}
 		out = u.out
 		out.By, out.Planned, out.Summary = s.RunID, false, s
 		return u.send(ctx, k, p, s)
 	})
 	return out, err
+}
+
+// planUndo says what an undo comes to. It writes nothing.
+func (e *Engine) planUndo(ctx context.Context, o Options, uo UndoOptions) (*Undo, error) {
+	dir, err := e.errandDir(o.WorkDir, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.remove()
+	u, err := e.newUndoing(ctx, o, uo, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(u.found)
+	return u.out, nil
 }
 
 // undoing is one undo.
@@ -129,6 +161,11 @@ type undoing struct {
 
 // newUndoing plans: history to pasts, pasts to calls.
 func (e *Engine) newUndoing(ctx context.Context, o Options, uo UndoOptions, dir *workspace) (*undoing, error) {
+	if t, err := e.Ledger.Target(ctx, e.Connection.ID); err != nil {
+		return nil, fmt.Errorf("read what is known of the target: %w", err)
+	} else if t.Alarm != "" { // what the ledger says of it is not true (F29)
+		return nil, fmt.Errorf("run %d is not undone: %s; adopt or run --resync first", uo.Run, t.Alarm)
+	}
 	sc, err := newScope(e.Model, e.Source.Queries(), e.Dependencies)
 	if err != nil {
 		return nil, err
@@ -168,7 +205,22 @@ func (u *undoing) plan(ctx context.Context) error {
 	if err := previous.find(ctx); err != nil {
 		return err
 	}
-	return u.fill(ctx, previous)
+	if err := u.fill(ctx, previous); err != nil {
+		return err
+	}
+	u.weigh()
+	return nil
+}
+
+// weigh says what safeguards would hold of the calls (I5e). An undo reads no source, so those that compare with its rows have nothing to say.
+func (u *undoing) weigh() {
+	tallies := make([]tally, len(u.found))
+	for i, f := range u.found {
+		r := u.out.Resources[i]
+		tallies[i] = tally{resource: f.Path, entries: f.entries, rows: max(f.entries, 1), creates: r.Recreate, updates: r.Restore, deletes: r.Delete}
+	}
+	u.out.Held = u.o.Safeguards.judge(tallies, standing{})
+	shut(u.out.Held, newGates(u.found), tallies)
 }
 
 // read takes the run's calls from the history.
@@ -206,7 +258,7 @@ func (u *undoing) runOf(ctx context.Context) (syncdb.Run, error) {
 	}
 	i := slices.IndexFunc(runs, func(r syncdb.Run) bool { return r.ID == u.uo.Run })
 	if i < 0 {
-		return syncdb.Run{}, fmt.Errorf("this connection has no run %d", u.uo.Run)
+		return syncdb.Run{}, fmt.Errorf("%w: this connection has no run %d", syncdb.ErrNoRun, u.uo.Run)
 	}
 	return runs[i], nil
 }
@@ -247,6 +299,8 @@ func (u *undoing) judgeOne(at pastKey, entry syncdb.Entry, there bool) {
 		u.leave(at, LeftChanged)
 	case verb == syncdb.Delete && entry.Origin == syncdb.Met:
 		u.leave(at, LeftNotOurs)
+	case verb == syncdb.Delete && u.o.Safeguards.prevents(u.scope.resources[at.resource].Path):
+		u.leave(at, LeftPrevented)
 	case p.before != at.key && u.referredTo(at.resource):
 		u.leave(at, LeftParent)
 	}

@@ -285,6 +285,85 @@ func TestUndoLeavesAloneWhatItCannotBringBack(t *testing.T) {
 	}
 }
 
+func TestUndoDeletesNothingUnderPreventDelete(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithHistory(t, 3)
+	w.exec(`insert into period values (3, 'P3', 11)`)
+	w.exec(`update demographic set login = 'other' where id = 1`)
+	s, _ := w.mustRun()
+	w.options.Safeguards.PreventDelete = []string{"ed-fi/classPeriods"}
+	for _, plan := range []bool{true, false} {
+		u, calls := w.undo(sync.UndoOptions{Run: s.RunID, Plan: plan, Who: "ada"})
+		want := []string{"PUT " + demographics}
+		if plan {
+			want = nil
+		}
+		if diff := cmp.Diff(tally(calls), tally(want)); diff != "" || u.Writes() != 1 || u.LeftOut() != 1 {
+			t.Errorf("plan %t: %d calls counted, %d left out, calls (-got +want):\n%s", plan, u.Writes(), u.LeftOut(), diff)
+		}
+		for _, r := range u.Resources {
+			if r.Resource == "ed-fi/classPeriods" && r.Left[sync.LeftPrevented] != 1 {
+				t.Errorf("got %+v, want the class period left for prevent_delete", r)
+			}
+		}
+	}
+	w.converged() // and it is still ours to keep up to date
+}
+
+func TestUndoOverTheSafeguardsNeedsAReason(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithHistory(t, 60)
+	first := sync.UndoOptions{Run: 1, Who: "ada"}
+	w.options.Safeguards = sync.Safeguards{}
+	first.Plan = true
+	planned, _ := w.undo(first)
+	var got []string
+	for _, h := range planned.Held {
+		got = append(got, string(h.Rule)+" "+h.What())
+	}
+	if diff := cmp.Diff(got, []string{"mass-delete deletes of ed-fi/students", "mass-delete deletes of " + enrolments, "mass-delete deletes of " + demographics}); diff != "" {
+		t.Errorf("what safeguards would hold (-got +want):\n%s", diff)
+	}
+	if h := planned.Held[0]; h.Ops != 60 || !strings.HasPrefix(h.Reason, "60 of 60 records would be deleted (100.0 %") {
+		t.Errorf("got %+v, want counts and the share", h)
+	}
+	first.Plan = false
+	e, closeAll := w.engine()
+	defer closeAll()
+	runs, err := w.ledger.Runs(t.Context(), w.conn.ID, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held *sync.HeldUndoError
+	if _, err := e.Undo(t.Context(), first); !errors.As(err, &held) || len(held.Held) != len(planned.Held) {
+		t.Errorf("got %v, want the undo refused without a reason", err)
+	}
+	if after, err := w.ledger.Runs(t.Context(), w.conn.ID, 0); err != nil || len(after) != len(runs) || len(w.front.take()) != 0 {
+		t.Errorf("got %d runs, %v, want none for what was refused, and no call", len(after)-len(runs), err)
+	}
+	first.Why = "the wrong district"
+	if u, calls := w.undo(first); u.Writes() != planned.Writes() || int64(len(calls)) < u.Writes() {
+		t.Errorf("got %d of %d calls, want the undo made with a reason", len(calls), planned.Writes())
+	}
+}
+
+func TestUndoWaitsForATargetThatWasReset(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithHistory(t, 3)
+	w.exec(`update demographic set login = 'other' where id = 1`)
+	s, _ := w.mustRun()
+	w.wipe()
+	if s, _ := w.mustRun(); s.Alarm == "" {
+		t.Fatal("no alarm was raised")
+	}
+	e, closeAll := w.engine()
+	defer closeAll()
+	w.front.take()
+	if _, err := e.Undo(t.Context(), sync.UndoOptions{Run: s.RunID, Who: "ada", Why: "x"}); err == nil || !strings.Contains(err.Error(), "not undone") {
+		t.Errorf("got %v, want the undo refused while the reset is not dealt with", err)
+	}
+}
+
 func TestUndoOfARunWithoutHistoryIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,13 +10,14 @@ import (
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
 	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
 )
 
 type undoCmd struct {
 	ID         int64  `arg:"" name:"run" help:"Number of the run to undo (edfisync runs)."`
 	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
 	Yes        bool   `help:"Do it. Without, the undo is only planned."`
-	Why        string `placeholder:"TEXT" help:"Why, for the audit trail."`
+	Why        string `placeholder:"TEXT" help:"Why, for the audit trail; required when a safeguard would hold a part of it. No student data, please."`
 	Wait       bool   `help:"Wait for a run that is in progress instead of failing."`
 }
 
@@ -25,7 +27,9 @@ func (undoCmd) Help() string {
 created is deleted, what it updated gets its previous content, what it deleted is created again, under a new id. Without --yes nothing is sent.
 
 Records that were written again since, and those of which nothing earlier is kept, are left as they are and counted. The next runs do not do what was
-undone again, until the rows change; correct the source before that, or the cause.
+undone again, until the rows change; correct the source before that, or the cause. edfisync holds lists what is not done again, and ends that.
+
+Nothing is deleted of the resources under prevent_delete. More calls than the safeguards allow are named, and need --why.
 
 Examples:
 
@@ -44,6 +48,8 @@ func leftOut(why sync.LeftOut) string {
 		return "had no usable answer in that run"
 	case sync.LeftParent:
 		return "changed their natural key, and that of other records with it"
+	case sync.LeftPrevented:
+		return "would be deleted, and their resource is under prevent_delete"
 	case sync.LeftNotOurs:
 		return "were at the target before our first call"
 	}
@@ -76,12 +82,21 @@ func (c *undoCmd) Run(ctx context.Context, a *app) error {
 			a.printUndo(undone)
 		}
 	}
-	if err != nil {
+	var held *sync.HeldUndoError
+	switch {
+	case errors.As(err, &held):
+		return usageError(fmt.Errorf("%w: say why with --why; nothing was sent", err))
+	case errors.Is(err, syncdb.ErrNoRun):
+		return usageError(err)
+	case err != nil:
 		return hinted(err)
 	}
 	code := exitOK
+	if undone.Planned && len(undone.Held) > 0 {
+		code = exitHeld
+	}
 	if undone.LeftOut() > 0 || undone.NotKept > 0 {
-		code = exitProblems
+		code = worst(code, exitProblems)
 	}
 	if undone.Summary != nil {
 		code = worst(code, codeOfSummary(undone.Summary))
@@ -127,15 +142,24 @@ func (a *app) printUndo(u *sync.Undo) {
 	if u.NotKept > 0 {
 		fmt.Fprintf(a.out, "%s of run %d not in the history, so nothing is known of them\n", counted(u.NotKept, "call")+are(u.NotKept), u.Run)
 	}
+	for _, h := range u.Held {
+		fmt.Fprintf(a.out, "a safeguard would hold %s (%s): %s\n", h.What(), counted(h.Ops, "call"), h.Reason)
+	}
 	s := u.Summary
 	switch {
 	case u.Planned && u.Writes() == 0, s != nil && u.Writes() == 0:
 		fmt.Fprintf(a.out, "there is nothing of run %d to undo\n", u.Run)
 	case u.Planned:
-		fmt.Fprintf(a.out, "undoing run %d would make %s; nothing was sent. Do it with: edfisync undo %d --yes\n", u.Run, counted(u.Writes(), "write call"), u.Run)
+		why := ""
+		if len(u.Held) > 0 {
+			why = " --why TEXT"
+		}
+		fmt.Fprintf(a.out, "undoing run %d would make %s; nothing was sent. Do it with: edfisync undo %d --yes%s\n", u.Run, counted(u.Writes(), "write call"), u.Run, why)
 	case s != nil:
 		fmt.Fprintf(a.out, "run %d undid run %d: %s, %s created, %s updated, %s deleted, %s failed or blocked\n", u.By, u.Run, counted(s.Calls, "write call"),
 			grouped(s.Created), grouped(s.Updated), grouped(s.Deleted), grouped(s.Failed+s.Held))
-		fmt.Fprintln(a.out, "the next runs do not do it again until the rows change")
+		if u.Kept != 0 {
+			fmt.Fprintf(a.out, "the next runs do not do it again until the rows change (hold %d; edfisync holds)\n", u.Kept)
+		}
 	}
 }
