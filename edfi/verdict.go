@@ -142,7 +142,7 @@ func dependentExists() verdict {
 // What may pass.
 func multiUserConflict() verdict {
 	return verdict{"multi-user-conflict", Transient, OwnerTarget, "another write to the item was in progress",
-		"The call is repeated by itself.", true}
+		"It is tried again in each run.", true}
 }
 
 func changedMeanwhile() verdict {
@@ -164,12 +164,12 @@ func tooManyTokens() verdict {
 
 func targetFailed() verdict {
 	return verdict{"target-error", Transient, OwnerTarget, "the target failed",
-		"The call is repeated by itself; if it goes on, give the correlation id to the target's host.", true}
+		"It is tried again in each run; if it goes on, give the correlation id to the target's host.", true}
 }
 
 func unavailable() verdict {
 	return verdict{"unavailable", Transient, OwnerTarget, "the target is not available",
-		"The call is repeated by itself; if it goes on, ask the target's host.", true}
+		"It is tried again in each run; if it goes on, ask the target's host.", true}
 }
 
 func notTheAPI() verdict {
@@ -184,17 +184,17 @@ func redirected() verdict {
 
 func unreachable() verdict {
 	return verdict{"unreachable", Transient, OwnerTarget, "the target cannot be reached",
-		"Check the base URL, DNS and firewalls; the call is repeated by itself.", true}
+		"Check the base URL, DNS and firewalls; it is tried again in each run.", true}
 }
 
 func dropped() verdict {
 	return verdict{"dropped", Transient, OwnerTarget, "the connection broke before the answer was complete",
-		"The call is repeated by itself; repeats are idempotent.", true}
+		"It is tried again in each run; repeats are idempotent.", true}
 }
 
 func timedOut() verdict {
 	return verdict{"timeout", Transient, OwnerTarget, "the target did not answer in time",
-		"The call is repeated by itself; if it goes on, lower the concurrency or raise the timeout.", true}
+		"It is tried again in each run; if it goes on, lower the concurrency or raise the timeout.", true}
 }
 
 func cancelled() verdict {

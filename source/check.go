@@ -48,7 +48,7 @@ func (s *Snapshot) checkRows(ctx context.Context, b *Bound) ([]*PackError, error
 	}
 	var problems []*PackError
 	add := func(column, message string) {
-		problems = append(problems, &PackError{File: b.Query.File, Line: b.Query.line(column), Column: column, Message: message})
+		problems = append(problems, &PackError{File: b.Query.File, Line: b.Query.line(column), Column: column, Message: message, Rows: true})
 	}
 	rows, keyed, distinct := counts[0], counts[1], counts[2]
 	if rows > keyed {

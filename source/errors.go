@@ -209,6 +209,9 @@ func explainSQLServer(e mssql.Error) (text, hint string) {
 	return fmt.Sprintf("%s (error %d)", withoutQuoted(e.Message), e.Number), ""
 }
 
+// walHint is for a database that SQLite cannot even read without writing beside it.
+const walHint = "the database is in WAL mode and its folder cannot be written: let edfisync write there, or read a copy that is not in WAL mode (pragma journal_mode = delete)"
+
 func explainSQLite(e *sqlite3.Error) (text, hint string) {
 	switch e.Code() & 0xff {
 	case 14: // SQLITE_CANTOPEN
@@ -218,7 +221,10 @@ func explainSQLite(e *sqlite3.Error) (text, hint string) {
 	case 5, 6: // SQLITE_BUSY, SQLITE_LOCKED
 		return e.Error(), "another program holds the database; try again"
 	case 8: // SQLITE_READONLY
-		return e.Error(), "a mapping query may only read"
+		if e.Code() != 8 { // SQLITE_READONLY_CANTINIT and the like
+			return e.Error(), walHint
+		}
+		return e.Error(), "a mapping query may only read; if none writes, " + walHint
 	}
 	if strings.Contains(e.Error(), "no such table") || strings.Contains(e.Error(), "no such column") {
 		return e.Error(), "the schema of the source is not the one the pack was written for"

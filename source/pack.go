@@ -55,6 +55,7 @@ type PackError struct {
 	Column  string // column alias
 	Message string
 	Nearest string // the nearest valid name or path
+	Rows    bool   // rows are wrong, not the pack: a run holds them and sends the others
 }
 
 // Error is "file:line: column "x": message (did you mean "y"?)".

@@ -30,7 +30,7 @@ type Trace struct {
 	Resource   string          `json:"resource"`
 	KeyHash    string          `json:"keyHash,omitempty"`
 	NaturalKey json.RawMessage `json:"naturalKey,omitempty"` // data
-	Synced     bool            `json:"synced"`               // the connection syncs the resource
+	Synced     bool            `json:"inScope"`              // the connection syncs the resource
 	Rows       []TraceRow      `json:"rows"`
 	Entries    []TraceEntry    `json:"entries"` // of the key, and of the row under a key it had before
 	OpenCalls  int             `json:"openCalls"`
@@ -124,12 +124,13 @@ type TraceChildren struct {
 
 // TraceTarget is the target's copy now, and how it differs from the row's payload, by path.
 type TraceTarget struct {
-	EdfiID  string          `json:"id"`
-	Found   bool            `json:"found"`
-	Error   string          `json:"error,omitempty"`
-	Differs []string        `json:"differs,omitempty"`
-	Fields  []FieldChange   `json:"fields,omitempty"` // data: target's value before, row's value after
-	Copy    json.RawMessage `json:"copy,omitempty"`   // data
+	EdfiID   string          `json:"id"`
+	Found    bool            `json:"found"`
+	Error    string          `json:"error,omitempty"`
+	Compared bool            `json:"compared"` // with what the row gives now; false = there is no row, or it breaks rules
+	Differs  []string        `json:"differs,omitempty"`
+	Fields   []FieldChange   `json:"fields,omitempty"` // data: target's value before, row's value after
+	Copy     json.RawMessage `json:"copy,omitempty"`   // data
 }
 
 // Trace collects all that is known of one record. It writes nothing. It reads the resource's queries, the ledger, and the record at the target by

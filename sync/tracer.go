@@ -406,6 +406,7 @@ func (t *tracer) target(ctx context.Context) error {
 	if len(t.rows) == 0 || t.rows[0].payload == nil {
 		return nil
 	}
+	out.Compared = true
 	fields, err := fieldChanges(&scanned{scoped: &scoped{Resource: t.resource}}, body, t.rows[0].payload)
 	if err != nil {
 		return fmt.Errorf("compare with the target's copy: %w", err)

@@ -147,7 +147,7 @@ const (
 
 // Run is one execution for one connection.
 type Run struct {
-	ID           int64           `json:"id"`
+	ID           int64           `json:"run"`
 	ConnectionID int64           `json:"-"`
 	State        RunState        `json:"state"`
 	Reason       string          `json:"reason"` // cron, api, console, cli, feed, apply

@@ -53,7 +53,9 @@ func readPlanFile(name string) (planFile, error) {
 	var f planFile
 	text, err := os.ReadFile(name)
 	if err == nil {
-		err = json.Unmarshal(text, &f)
+		if json.Unmarshal(text, &f) != nil {
+			f = planFile{}
+		}
 	}
 	if err == nil && (f.ID == 0 || f.Connection == "" || f.Checksum == "") {
 		err = errors.New("it is no file that plan --out wrote")
@@ -115,10 +117,10 @@ func (c *applyCmd) Run(ctx context.Context, a *app) error {
 	case errors.As(err, &stale):
 		return c.refused(a, stale)
 	case errors.As(err, &decided):
-		return usageError(fmt.Errorf("plan %d is %s: nothing was sent", f.ID, decided.State))
+		return c.over(f, decided.State)
 	}
 	if summary != nil {
-		a.printSummary(summary, err)
+		a.printSummary(ctx, summary, err)
 	}
 	if err != nil {
 		if summary != nil && a.JSON {
@@ -154,9 +156,17 @@ func (c *applyCmd) approve(ctx context.Context, o *opened, f planFile) error {
 	_, err = o.ledger.DecidePlan(ctx, conn, f.ID, syncdb.Decision{From: from, To: syncdb.PlanApproved, Who: operator(), Why: why})
 	var decided *syncdb.PlanStateError
 	if errors.As(err, &decided) {
-		return usageError(fmt.Errorf("plan %d is %s: nothing was sent", f.ID, decided.State))
+		return c.over(f, decided.State)
 	}
 	return err
+}
+
+// over says that a plan is not one to apply any more.
+func (c *applyCmd) over(f planFile, state syncdb.PlanState) error {
+	if state == syncdb.PlanStale {
+		return usageError(fmt.Errorf("plan %d is stale: an earlier apply said what had changed, and nothing was sent\nMake a new one: edfisync plan --out %s", f.ID, c.File))
+	}
+	return usageError(fmt.Errorf("plan %d is %s: nothing was sent", f.ID, state))
 }
 
 // refused says why a plan is stale. Nothing was done, so a new plan is what helps: code 2.

@@ -20,7 +20,7 @@ import (
 
 type checkCmd struct {
 	Connection string `placeholder:"NAME" help:"Check this connection only."`
-	Forecast   bool   `help:"When all is well, predict how many rows would not arrive, why, and who must act. Reads every row; sends nothing."`
+	Forecast   bool   `help:"Predict how many rows would not arrive, why, and who must act. Reads every row; sends nothing."`
 }
 
 // Help is the long help of the command.
@@ -39,7 +39,7 @@ Examples:
 // finding is one line of a check.
 type finding struct {
 	Connection string `json:"connection,omitempty"`
-	Part       string `json:"part"` // ledger, witness, alarm, pack, source, target, credentials, claims, model, mapping, rows, forecast
+	Part       string `json:"part"` // ledger, witness, alarm, pack, safeguards, source, target, credentials, claims, model, mapping, rows, forecast
 	OK         bool   `json:"ok"`
 	Warning    bool   `json:"warning,omitempty"` // worth knowing; a run works
 	Detail     string `json:"detail"`
@@ -66,7 +66,11 @@ func (r *report) fail(ctx context.Context, part string, err error, remedy string
 	code := codeOf(ctx, err)
 	if problems := source.Problems(err); len(problems) > 0 {
 		for _, problem := range problems {
-			r.findings = append(r.findings, finding{Connection: r.connection, Part: part, Detail: problem.Error(), code: exitUsage})
+			code := exitUsage
+			if problem.Rows {
+				code = exitProblems // a run holds these rows and goes on
+			}
+			r.findings = append(r.findings, finding{Connection: r.connection, Part: part, Detail: problem.Error(), code: code})
 		}
 		return
 	}
@@ -97,8 +101,8 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 	var forecasts []*forecastOf
 	for i := range connections {
 		r.connection = connections[i].FullName()
-		checkConnection(ctx, &r, &connections[i])
-		if c.Forecast && r.well() {
+		a.checkConnection(ctx, &r, cfg, &connections[i])
+		if c.Forecast && r.foreseeable() {
 			f, err := a.forecast(ctx, cfg, &connections[i])
 			if err != nil {
 				r.fail(ctx, "forecast", err, "")
@@ -121,9 +125,12 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 	return quietly(code)
 }
 
-// well reports whether nothing failed that the connection at hand needs.
-func (r *report) well() bool {
-	return !slices.ContainsFunc(r.findings, func(f finding) bool { return !f.OK && (f.Connection == "" || f.Connection == r.connection) })
+// foreseeable reports whether nothing failed that a forecast of the connection at hand needs. Rights that are missing and rows that are wrong are what
+// it is for.
+func (r *report) foreseeable() bool {
+	return !slices.ContainsFunc(r.findings, func(f finding) bool {
+		return !f.OK && (f.Connection == "" || f.Connection == r.connection) && f.Part != "claims" && f.Part != "alarm" && f.code != exitProblems
+	})
 }
 
 func (a *app) printReport(r *report, forecasts []*forecastOf) {
@@ -278,12 +285,15 @@ func usableFolder(path string) error {
 }
 
 // checkConnection tests the parts of a connection as far as one does not need another that failed.
-func checkConnection(ctx context.Context, r *report, conn *config.Connection) {
+func (a *app) checkConnection(ctx context.Context, r *report, cfg *config.Config, conn *config.Connection) {
 	pack, err := loadPack(conn)
 	if err != nil {
 		r.fail(ctx, "pack", usageError(err), "")
 	} else {
 		r.ok("pack", "%s: %d queries", pack.Name, len(pack.Queries))
+		if _, err := safeguardsOf(conn, pack); err != nil {
+			r.fail(ctx, "safeguards", a.located(cfg, conn, err), "")
+		}
 	}
 	model := checkTarget(ctx, r, conn, pack)
 	if pack == nil {

@@ -130,11 +130,14 @@ func withUsage(err error) error {
 	var wrong *kong.ParseError
 	if errors.As(err, &wrong) && wrong.Context != nil {
 		if selected := wrong.Context.Selected(); selected != nil {
-			command += " " + selected.Name
+			command = selected.FullPath()
 		}
 	}
 	return fmt.Errorf("%w\nSee: %s --help", err, command)
 }
+
+// errInterrupted is what is said of anything that a signal ended, however far it had come.
+var errInterrupted = errors.New("interrupted; the next run continues")
 
 // finish reports an error to the user and returns the exit code.
 func (a *app) finish(ctx context.Context, err error) int {
@@ -142,12 +145,11 @@ func (a *app) finish(ctx context.Context, err error) int {
 	if err == nil || err.Error() == "" {
 		return int(code)
 	}
+	if code == exitInterrupted {
+		err = errInterrupted
+	}
 	if a.JSON {
 		a.printJSON(failure(err, code))
-		return int(code)
-	}
-	if code == exitInterrupted {
-		fmt.Fprintln(a.err, "edfisync: interrupted; the next run continues")
 		return int(code)
 	}
 	fmt.Fprintln(a.err, "edfisync: "+err.Error())

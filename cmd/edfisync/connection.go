@@ -50,7 +50,7 @@ func (a *app) open(ctx context.Context, cfg *config.Config, conn *config.Connect
 	o := &opened{}
 	if err := o.open(ctx, cfg, conn, logger(a.err, cfg.Log).With(slog.String("connection", conn.FullName()))); err != nil {
 		o.close()
-		return nil, hinted(err)
+		return nil, hinted(a.located(cfg, conn, err))
 	}
 	return o, nil
 }

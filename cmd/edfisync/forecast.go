@@ -80,7 +80,7 @@ func (a *app) openWithoutLedger(ctx context.Context, cfg *config.Config, conn *c
 	}()
 	if err != nil {
 		o.close()
-		return nil, hinted(err)
+		return nil, hinted(a.located(cfg, conn, err))
 	}
 	return o, nil
 }

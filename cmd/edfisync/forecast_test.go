@@ -37,3 +37,27 @@ not known: something
 		t.Error("a forecast of failures does not end with its code")
 	}
 }
+
+func TestForecastGoesOnWhenItIsWhatTellsOfTheProblem(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		in   finding
+		want bool
+	}{
+		{"a right that is missing", finding{Connection: "one", Part: "claims", code: exitFailed}, true},
+		{"rows that are wrong", finding{Connection: "one", Part: "mapping", code: exitProblems}, true},
+		{"an alarm of the target", finding{Connection: "one", Part: "alarm", code: exitHeld}, true},
+		{"a query that does not fit", finding{Connection: "one", Part: "mapping", code: exitUsage}, false},
+		{"a ledger that does not open", finding{Part: "ledger", code: exitFailed}, false},
+		{"a source of another connection", finding{Connection: "two", Part: "source", code: exitFailed}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := report{connection: "one", findings: []finding{{Part: "configuration", OK: true}, tt.in}}
+			if got := r.foreseeable(); got != tt.want {
+				t.Errorf("foreseeable = %t, want %t", got, tt.want)
+			}
+		})
+	}
+}

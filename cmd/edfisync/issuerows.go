@@ -13,7 +13,7 @@ import (
 
 // issueDetail is one issue with rows.
 type issueDetail struct {
-	syncdb.Issue
+	sync.Cause
 	Details []issueRow `json:"details"` // at most as many as were asked for
 }
 
@@ -60,7 +60,7 @@ func readRow(p *syncdb.Problem, answer bool) (issueRow, error) {
 // print writes the issue as a person reads it.
 func (d *issueDetail) print(out io.Writer) {
 	fmt.Fprintf(out, "issue %d: %s %s: %s\n", d.ID, d.Resource, d.Outcome, d.Code)
-	fmt.Fprintf(out, "  %s\n", d.Cause)
+	fmt.Fprintf(out, "  %s\n", d.Cause.Cause)
 	fmt.Fprintf(out, "  who can act: %s; docs/operations.md and docs/errors.md explain the code\n", d.Owner)
 	if a, ok := sync.AdviceOn(d.Code); ok {
 		fmt.Fprintf(out, "  what to do: %s\n", a.Hint)

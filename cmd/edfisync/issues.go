@@ -107,7 +107,11 @@ func (c *issuesShowCmd) show(ctx context.Context, a *app, ledger *syncdb.DB, con
 	if err != nil {
 		return err
 	}
-	shown := issueDetail{Issue: issues[i], Details: make([]issueRow, len(problems))}
+	cause, err := causeOf(ctx, ledger, conn.ID, issues[i])
+	if err != nil {
+		return err
+	}
+	shown := issueDetail{Cause: cause, Details: make([]issueRow, len(problems))}
 	for i := range problems {
 		if shown.Details[i], err = readRow(&problems[i], c.Answer); err != nil {
 			return fmt.Errorf("read a row of issue %d: %w", c.ID, err)
@@ -119,6 +123,19 @@ func (c *issuesShowCmd) show(ctx context.Context, a *app, ledger *syncdb.DB, con
 	}
 	shown.print(a.out)
 	return nil
+}
+
+// causeOf is an issue with what the list says of it: how many rows it stands in the way of, and what to do.
+func causeOf(ctx context.Context, ledger *syncdb.DB, conn int64, issue syncdb.Issue) (sync.Cause, error) {
+	ranked, err := sync.RankCauses(ctx, ledger, conn)
+	if err != nil {
+		return sync.Cause{}, err
+	}
+	if i := slices.IndexFunc(ranked, func(c sync.Cause) bool { return c.ID == issue.ID }); i >= 0 {
+		return ranked[i], nil
+	}
+	advice, _ := sync.AdviceOn(issue.Code)
+	return sync.Cause{Issue: issue, Hint: advice.Hint}, nil // settled
 }
 
 // hintsShown is for how many causes the list says at once what to do.

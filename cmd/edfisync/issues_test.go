@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -26,7 +27,9 @@ func TestIssueShowsWhatTheTargetSaid(t *testing.T) {
 		{Outcome: "failed", Detail: []byte(`{"call":"delete","error":"no connection","naturalKey":null}`)},
 	}
 	render := func(answer bool) string {
-		d := issueDetail{Issue: syncdb.Issue{ID: 7, Code: "x", Resource: "ed-fi/students", Cause: "a cause", Owner: "us", Outcome: "rejected", FirstRun: 1, LastRun: 2, Rows: 5}}
+		d := issueDetail{Cause: sync.Cause{Issue: syncdb.Issue{
+			ID: 7, Code: "x", Resource: "ed-fi/students", Cause: "a cause", Owner: "us", Outcome: "rejected", FirstRun: 1, LastRun: 2, Rows: 5,
+		}}}
 		for i := range problems {
 			row, err := readRow(&problems[i], answer)
 			if err != nil {

@@ -17,7 +17,7 @@ import (
 type issuesExportCmd struct {
 	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
 	Out        string `short:"o" type:"path" placeholder:"FILE" help:"Write to this file, which only you can read (default: standard output)."`
-	Owner      string `enum:"all,mapping,source-data,target-host,us" default:"all" help:"Only what this owner can act on: mapping, source-data, target-host or us."`
+	Owner      string `enum:"all,mapping,source-data,source data,target-host,target host,us" default:"all" help:"Only what this owner can act on: mapping, source-data, target-host or us."`
 	Summary    bool   `help:"One line for each issue, without rows: no student data."`
 }
 
@@ -90,7 +90,7 @@ func (c *issuesExportCmd) write(ctx context.Context, a *app, ledger *syncdb.DB, 
 	}
 	for i := range causes {
 		cause := &causes[i]
-		if c.Owner != "all" && strings.ReplaceAll(cause.Owner, " ", "-") != c.Owner {
+		if c.Owner != "all" && strings.ReplaceAll(cause.Owner, " ", "-") != strings.ReplaceAll(c.Owner, " ", "-") {
 			continue
 		}
 		line := []string{

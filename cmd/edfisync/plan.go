@@ -55,7 +55,7 @@ func (c *planCmd) Run(ctx context.Context, a *app) error {
 		return hinted(err)
 	}
 	if a.JSON {
-		a.printJSON(planJSON{plan, saved})
+		a.printJSON(planJSON{conn.FullName(), plan, saved})
 	} else {
 		a.printPlan(plan)
 	}
@@ -85,6 +85,7 @@ func (c *planCmd) open(ctx context.Context, a *app, cfg *config.Config, conn *co
 
 // planJSON is what --json prints for a plan.
 type planJSON struct {
+	Connection string `json:"connection"`
 	*sync.Plan
 	Saved *sync.SavedPlan `json:"saved,omitempty"`
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"text/tabwriter"
+	"time"
 
 	"github.com/edfisync/edfisync/internal/keys"
 	"github.com/edfisync/edfisync/sync"
@@ -39,7 +40,7 @@ type receiptsListCmd struct {
 // receiptLine is one receipt in a list.
 type receiptLine struct {
 	Run        int64           `json:"run"`
-	At         string          `json:"at"`
+	At         time.Time       `json:"at"`
 	Resources  int             `json:"resources"`
 	Valid      int64           `json:"valid"`
 	Live       int64           `json:"live"`
@@ -62,7 +63,7 @@ func (c *receiptsListCmd) Run(ctx context.Context, a *app) error {
 			if err := json.Unmarshal(k.Document, &r); err != nil {
 				return fmt.Errorf("read the receipt of run %d: %w", k.RunID, err)
 			}
-			line := receiptLine{Run: k.RunID, At: when(r.Statement.At), Resources: len(r.Statement.Resources), Exceptions: r.Statement.Exceptions}
+			line := receiptLine{Run: k.RunID, At: r.Statement.At, Resources: len(r.Statement.Resources), Exceptions: r.Statement.Exceptions}
 			for _, res := range r.Statement.Resources {
 				line.Valid, line.Live = line.Valid+res.Valid, line.Live+res.Live
 			}
@@ -76,7 +77,7 @@ func (c *receiptsListCmd) Run(ctx context.Context, a *app) error {
 		fmt.Fprintln(w, "RUN\tAT\tRESOURCES\tVALID ROWS\tCONFIRMED\tINVALID\tBLOCKED\tHELD\tREJECTED\tFAILED")
 		for _, l := range lines {
 			x := l.Exceptions
-			fmt.Fprintf(w, "%d\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Run, l.At, l.Resources, grouped(l.Valid), grouped(l.Live), grouped(x.Invalid),
+			fmt.Fprintf(w, "%d\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Run, when(l.At), l.Resources, grouped(l.Valid), grouped(l.Live), grouped(x.Invalid),
 				grouped(x.Blocked), grouped(x.Held), grouped(x.Rejected), grouped(x.Failed))
 		}
 		flush(w)

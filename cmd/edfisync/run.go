@@ -77,7 +77,7 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 	finish()
 	a.witnessed(ctx, cfg, o)
 	if summary != nil {
-		a.printSummary(summary, err)
+		a.printSummary(ctx, summary, err)
 	}
 	if err != nil {
 		if summary != nil && a.JSON {
@@ -200,10 +200,13 @@ type summaryJSON struct {
 	Error string `json:"error,omitempty"`
 }
 
-func (a *app) printSummary(s *sync.Summary, err error) {
+func (a *app) printSummary(ctx context.Context, s *sync.Summary, err error) {
 	if a.JSON {
 		out := summaryJSON{Summary: s}
-		if err != nil {
+		switch {
+		case codeOf(ctx, err) == exitInterrupted:
+			out.Error = errInterrupted.Error()
+		case err != nil:
 			out.Error = hinted(err).Error()
 		}
 		a.printJSON(out)

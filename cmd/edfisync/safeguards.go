@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
 	"github.com/edfisync/edfisync/source"
@@ -18,20 +20,44 @@ func safeguardsOf(conn *config.Connection, pack *source.Pack) (sync.Safeguards, 
 		RunUpdates:         limit(c.Run.Updates),
 		Resources:          map[string]sync.ResourceSafeguards{},
 	}
-	var err error
-	if g.PreventDelete, err = resourcesOf(pack, c.PreventDelete); err != nil {
-		return g, fmt.Errorf("connection %s: safeguards.prevent_delete: %w", conn.FullName(), err)
+	for i, name := range c.PreventDelete {
+		path, err := resourcesOf(pack, []string{name})
+		if err != nil {
+			return g, &settingError{fmt.Sprintf("safeguards.prevent_delete[%d]", i), err}
+		}
+		g.PreventDelete = append(g.PreventDelete, path[0])
 	}
 	for name, own := range c.Resources {
 		path, err := resourcesOf(pack, []string{name})
 		if err != nil {
-			return g, fmt.Errorf("connection %s: safeguards.resources: %w", conn.FullName(), err)
+			return g, &settingError{"safeguards.resources." + name, err}
 		}
 		g.Resources[path[0]] = sync.ResourceSafeguards{
 			Deletes: limit(config.Limit(own.Deletes)), Updates: limit(config.Limit(own.Updates)), ShortSource: limit(config.Limit(own.ShortSource)),
 		}
 	}
 	return g, nil
+}
+
+// settingError is a setting of a connection that does not fit what it meets: the mapping pack.
+type settingError struct {
+	path string // below the connection
+	err  error
+}
+
+func (e *settingError) Error() string { return e.path + ": " + e.err.Error() }
+
+func (e *settingError) Unwrap() error { return e.err }
+
+// located names the line of the configuration that a setting which does not fit is on. Other errors stay as they are.
+func (a *app) located(cfg *config.Config, conn *config.Connection, err error) error {
+	var setting *settingError
+	if !errors.As(err, &setting) {
+		return err
+	}
+	i := slices.IndexFunc(cfg.Connections, func(c config.Connection) bool { return c.FullName() == conn.FullName() })
+	path := fmt.Sprintf("connections[%d].%s", i, setting.path)
+	return usageError(config.Problems{{File: a.Config, Line: config.Line(a.Config, path), Path: path, Message: setting.err.Error()}})
 }
 
 func limit(l config.Limit) sync.Limit { return sync.Limit{Percent: l.Percent, Count: int64(l.Count)} }

@@ -189,7 +189,7 @@ func printTrace(out io.Writer, t *sync.Trace) {
 		}
 	}
 	printRelatives(line, t)
-	printCopy(line, data, t.Target)
+	printCopy(line, data, t)
 }
 
 func printRelatives(line func(string, ...any), t *sync.Trace) {
@@ -221,7 +221,8 @@ func printRelatives(line func(string, ...any), t *sync.Trace) {
 	}
 }
 
-func printCopy(line func(string, ...any), data func(string, json.RawMessage), t *sync.TraceTarget) {
+func printCopy(line func(string, ...any), data func(string, json.RawMessage), trace *sync.Trace) {
+	t := trace.Target
 	if t == nil {
 		return
 	}
@@ -231,6 +232,10 @@ func printCopy(line func(string, ...any), data func(string, json.RawMessage), t 
 		line("  its copy could not be read: %s", t.Error)
 	case !t.Found:
 		line("  it has no record with id %s", t.EdfiID)
+	case !t.Compared && len(trace.Rows) == 0:
+		line("  id %s; there is no row to compare it with", t.EdfiID)
+	case !t.Compared:
+		line("  id %s; not compared, since the row breaks rules", t.EdfiID)
 	case len(t.Differs) == 0:
 		line("  id %s, equal to what the row gives", t.EdfiID)
 	default:

@@ -16,7 +16,7 @@ import (
 type verifyCmd struct {
 	Receipt    string `arg:"" optional:"" type:"path" help:"Receipt file (edfisync receipts show RUN) to verify the target against, instead of the ledger."`
 	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
-	Sample     int    `placeholder:"N" help:"Read only N records, chosen at random."`
+	Sample     *int   `placeholder:"N" help:"Read only N records, chosen at random."`
 	SinceLast  bool   `help:"Read only what the target says has changed after the last run."`
 	IDs        int    `name:"ids" default:"0" placeholder:"N" help:"List up to N of the target's ids per resource and finding."`
 	Signature  bool   `help:"Only check the receipt itself; needs neither target nor configuration when --key is given."`
@@ -40,11 +40,13 @@ Examples:
 
 func (c *verifyCmd) check() error {
 	switch {
-	case c.Sample < 0, c.IDs < 0:
-		return errors.New("--sample and --ids: want 0 or more")
-	case c.Sample > 0 && c.SinceLast:
+	case c.Sample != nil && *c.Sample < 1:
+		return errors.New("--sample: want 1 or more; without it every record is read")
+	case c.IDs < 0:
+		return errors.New("--ids: want 0 or more")
+	case c.Sample != nil && c.SinceLast:
 		return errors.New("--sample and --since-last exclude each other")
-	case c.Receipt != "" && (c.Sample > 0 || c.SinceLast):
+	case c.Receipt != "" && (c.Sample != nil || c.SinceLast):
 		return errors.New("a receipt is verified against all records: leave --sample and --since-last out")
 	case c.Receipt == "" && (c.Signature || c.Key != ""):
 		return errors.New("--signature and --key go with a receipt")
@@ -116,7 +118,10 @@ func (c *verifyCmd) ledger(ctx context.Context, a *app, cfg *config.Config, conn
 	if err != nil {
 		return usageError(err)
 	}
-	options := sync.VerifyOptions{Sample: c.Sample, SinceLast: c.SinceLast, IDs: c.IDs}
+	options := sync.VerifyOptions{SinceLast: c.SinceLast, IDs: c.IDs}
+	if c.Sample != nil {
+		options.Sample = *c.Sample
+	}
 	for _, q := range pack.Queries {
 		if _, ok := o.engine.Model.Resource(q.Resource); ok {
 			options.Resources = append(options.Resources, q.Resource)
@@ -248,7 +253,7 @@ func (c *verifyCmd) receipt(ctx context.Context, a *app, cfg *config.Config, con
 	if a.JSON {
 		a.printJSON(v)
 	} else {
-		a.printReceiptVerification(v)
+		a.printReceiptVerification(v, c.IDs)
 		if r.Statement.Alarm != "" {
 			fmt.Fprintf(a.out, "the run found the target reset: %s\n", r.Statement.Alarm)
 		}
@@ -262,7 +267,7 @@ func (c *verifyCmd) receipt(ctx context.Context, a *app, cfg *config.Config, con
 	return nil
 }
 
-func (a *app) printReceiptVerification(v *sync.ReceiptVerification) {
+func (a *app) printReceiptVerification(v *sync.ReceiptVerification, ids int) {
 	fmt.Fprintf(a.out, "ok    the signature is right: run %d\n", v.Run)
 	for _, r := range v.Resources {
 		switch {
@@ -281,6 +286,9 @@ func (a *app) printReceiptVerification(v *sync.ReceiptVerification) {
 	}
 	if n := v.Failed(); n > 0 {
 		fmt.Fprintf(a.out, "%s not as the receipt says\n", counted(int64(n), "resource")+are(int64(n)))
+		if ids == 0 {
+			fmt.Fprintln(a.out, "--ids N lists up to N ids of each that the ledger knows in the buckets that differ")
+		}
 		return
 	}
 	fmt.Fprintln(a.out, "the target is as the receipt says")
