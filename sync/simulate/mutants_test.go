@@ -48,7 +48,6 @@ func mutants() []mutant {
 		defect("a delete that finds nothing is tried for ever", "sync/judge.go", "		case syncdb.Delete:\n			return ruling{effect: syncdb.EffectGone, outcome: Deleted}\n		case syncdb.Update:\n			return ruling{effect: syncdb.EffectMissing", "		case syncdb.Delete:\n			return ruling{outcome: Rejected}\n		case syncdb.Update:\n			return ruling{effect: syncdb.EffectMissing"),
 		// The journal.
 		defect("results are never durable", "sync/batch.go", "s.st.Position, intents, results); err != nil {", "s.st.Position, intents, nil); err != nil {"),
-		defect("a result is folded into another record", "syncdb/settle.go", "return in.Verb == Create || in.EdfiID == \"\" || e.EdfiID == \"\" || in.EdfiID == e.EdfiID", "return true"),
 		defect("a moved key leaves its old entry", "syncdb/settle.go", "		if moves && subject == old {\n			old = nil\n		}\n", ""),
 		defect("an unknown entry passes for live", "sync/scan.go", "		if state == syncdb.Live {", "		if state != 0 {"),
 		// Who may write.
@@ -63,7 +62,6 @@ func mutants() []mutant {
 		defect("records of other clients are deleted", "sync/evidence.go", "case entry.Origin == syncdb.Met: // I9", "case false:"),
 		defect("a record that was there before us is ours", "sync/answer.go", "result.Origin = syncdb.Met // I9: it was there before us", "result.Origin = syncdb.Created"),
 		defect("a lost create whose row is gone is forgotten", "sync/settle.go", "l.id, l.err = findByKey(ctx, target,", "_, l.err = findByKey(ctx, target,"),
-		defect("not found is believed at once", "sync/settle.go", "try < 2 && len(open) > 0", "try < 1 && len(open) > 0"),
 		defect("a repeated create is not ours", "sync/answer.go", "case answer.Repeated:", "case answer.Repeated && o.known:"),
 		defect("our record re-keyed with its parent is not ours", "sync/answer.go", "case !o.known && s.r.unseenIDs[answer.ID] != 0:", "case false:"),
 		defect("a record met by a create is not protected", "sync/answer.go", "		s.x.ids[answer.ID] = struct{}{}\n", ""),

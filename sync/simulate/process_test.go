@@ -167,7 +167,8 @@ func (l *line) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // connect returns the client of the program: a new one, or the one of its last run when it lives on.
 func (p *process) connect(ctx context.Context) (*edfi.Client, error) {
-	if l := p.conn.line; l != nil && !p.rival {
+	if !p.rival && p.conn.line != nil { // a rival is another program beside it
+		l := p.conn.line
 		if p.conn.shaken && p.w.forgot { // a token that replaced one and was never proven is not replaced for a while
 			p.hit()
 		}
