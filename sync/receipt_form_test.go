@@ -83,3 +83,22 @@ func TestCanonicalReceiptIsSortedJSONWithoutSpace(t *testing.T) {
 		t.Error("a document without a statement gave one")
 	}
 }
+
+func BenchmarkReceiptOfTwelveResources(b *testing.B) {
+	r := &Receipt{Buckets: map[string][]byte{}, PublicKey: make([]byte, 32), Signature: make([]byte, 64)}
+	for i := range 12 {
+		path := "ed-fi/resource" + strings.Repeat("x", i)
+		r.Buckets[path] = make([]byte, bucketCount*bucketSize)
+		r.Statement.Resources = append(r.Statement.Resources, StatementResource{Resource: path, Rows: 100, Root: strings.Repeat("0", 64)})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		document, err := canonical(r)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := statementOf(document); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
