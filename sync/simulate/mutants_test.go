@@ -58,7 +58,7 @@ func mutants() []mutant {
 		// What is deleted.
 		defect("deletes do not wait for dependents", "sync/order.go", "				after = append(after, deletes[j])", "				_ = deletes"),
 		defect("an empty source deletes everything", "sync/safeguard.go", "	case t.rows == 0: // F38", "	case t.rows < 0:"),
-		defect("a broken scan passes for a complete one", "sync/scan.go", "errors.Is(err, io.EOF) {\n				return nil", "errors.Is(err, io.EOF) || err != nil {\n				return nil"),
+		defect("a broken scan passes for a complete one", "sync/scan.go", `cancel(fmt.Errorf("read rows: %w", err))`, `_ = fmt.Errorf("read rows: %w", err)`),
 		defect("records of other clients are deleted", "sync/evidence.go", "case entry.Origin == syncdb.Met: // I9", "case false:"),
 		defect("a record that was there before us is ours", "sync/answer.go", "result.Origin = syncdb.Met // I9: it was there before us", "result.Origin = syncdb.Created"),
 		defect("a lost create whose row is gone is forgotten", "sync/settle.go", "l.id, l.err = findByKey(ctx, target,", "_, l.err = findByKey(ctx, target,"),
@@ -77,7 +77,8 @@ func mutants() []mutant {
 		defect("a refusal by the host is final", "sync/policy.go", "return owner != byHost", "return owner != \"\""),
 		defect("children of a missing parent are sent", "sync/feed.go", "		if !t.Complete {\n			continue", "		if !t.Complete || t.Complete {\n			continue"),
 		defect("the last row of a batch is lost", "sync/mapper.go", "	n := b.Len()\n", "	n := b.Len()\n	if n > 6 {\n		n--\n	}\n"),
-		defect("of rows with one key each is sent", "sync/mapper.go", "		return duplicateRow, false\n	}\n	t.flags[i] |= slotSeen", "		return changedRow, false\n	}\n	t.flags[i] |= slotSeen"),
+		defect("of rows with one key each is sent", "sync/mapper.go", "		return duplicateRow, false\n	}\n	t.flags[i] |= slotSeen", "		return changedRow, false\n	}\n	t.flags[i] |= slotSeen").
+			and("sync/mapper.go", "			r.dups[key] = struct{}{}\n", ""),
 		defect("a record gone at the target is not made again", "sync/answer.go", "		s.again = append(s.again, &again)\n", ""),
 		// Keys.
 		defect("every key is changed by PUT", "sync/rekey.go", "		case r.KeyUpdatable:\n			m.how = movePut", "		default:\n			m.how = movePut"),
