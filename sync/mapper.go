@@ -52,8 +52,13 @@ func newMapper(s *scanner, res *scanned, q *source.Bound) *mapper {
 
 // sourceHash hashes the source key with the query's part, since two queries of one resource may number their rows alike.
 func (m *mapper) sourceHash(key []byte) syncdb.Hash {
-	m.src = append(append(append(m.src[:0], m.q.Query.Part...), 0), key...)
+	m.src = sourceText(m.src[:0], m.q.Query.Part, key)
 	return m.hasher.Sum(m.src)
+}
+
+// sourceText appends what a source hash is of.
+func sourceText(dst []byte, part string, key []byte) []byte {
+	return append(append(append(dst, part...), 0), key...)
 }
 
 // batch maps all rows, probes them together, and spools those that differ.

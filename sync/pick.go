@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/edfisync/edfisync/schema"
@@ -166,9 +167,9 @@ func (m *mapper) picked(row [][]byte) pickedRow {
 	return p
 }
 
-// ObjectOf names a record for the audit trail: by keyed hash, which says nothing to a reader and finds every look at one record.
+// ObjectOf names a record for the audit trail: by the keyed hash that a trace shows of its key or row, which says nothing to a reader and finds every look at one record.
 func (e *Engine) ObjectOf(name RecordName) (string, error) {
-	r, _, err := e.subject(name)
+	r, queries, err := e.subject(name)
 	if err != nil {
 		return "", err
 	}
@@ -180,5 +181,11 @@ func (e *Engine) ObjectOf(name RecordName) (string, error) {
 	if key != nil {
 		return r.Path + " key " + hashText(hasher.Sum(key)), nil
 	}
-	return r.Path + " row " + hashText(hasher.Sum([]byte(name.SourceKey))), nil
+	var rows []string // one for each part of the resource's queries: which of them has the row is not known before it was looked for
+	for _, q := range queries {
+		if row := hashText(hasher.Sum(sourceText(nil, q.Query.Part, []byte(name.SourceKey)))); !slices.Contains(rows, row) {
+			rows = append(rows, row)
+		}
+	}
+	return r.Path + " row " + strings.Join(rows, " or "), nil
 }

@@ -154,3 +154,20 @@ func TestNamesThatCannotBeOfARecordAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// What the audit trail says was looked at is what the trace shows.
+func TestObjectOfARowIsTheHashItsTraceShows(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(1)
+	e, closeAll := w.engine()
+	defer closeAll()
+	name := sync.RecordName{Resource: "students", SourceKey: "1"}
+	object, err := e.ObjectOf(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := w.trace(name, false); len(got.Rows) != 1 || object != "ed-fi/students row "+got.Rows[0].SourceHash {
+		t.Errorf("the object is %q, and the trace shows %+v", object, got.Rows)
+	}
+}
