@@ -21,6 +21,7 @@ type Change struct {
 	Key       json.RawMessage `json:"key,omitempty"` // values of the natural key
 	Fields    []FieldChange   `json:"fields,omitempty"`
 	Problems  json.RawMessage `json:"problems,omitempty"`
+	Held      string          `json:"held,omitempty"` // why the call is not made in a run; "" = it is
 	Note      string          `json:"note,omitempty"` // why the fields are not what they should be
 }
 
@@ -58,17 +59,21 @@ func (d *describer) invalid(ps []syncdb.Problem) error {
 	return nil
 }
 
-func (d *describer) describe(ctx context.Context, found []*scanned) ([]Change, error) {
+// describe describes as many changes as there is room for, resource by resource. Rows that several have the key of are told of as invalid.
+func (d *describer) describe(ctx context.Context, found []*scanned, plan *Plan) ([]Change, error) {
 	out := d.bad
 	target := d.e.Target(func() error { return nil })
-	for _, r := range found {
-		take := func(sp *spool, fn func(*record) (Change, error)) error {
+	for i, r := range found {
+		take := func(sp *spool, verb syncdb.Verb, fn func(*record) (Change, error)) error {
 			err := sp.each(func(rec *record) error {
 				if len(out) >= d.limit {
 					return errEnough
 				}
 				if err := ctx.Err(); err != nil {
 					return err
+				}
+				if _, dup := r.dups[rec.KeyHash]; dup && verb != syncdb.Delete {
+					return nil
 				}
 				c, err := fn(rec)
 				if errors.Is(err, errSkip) {
@@ -78,6 +83,10 @@ func (d *describer) describe(ctx context.Context, found []*scanned) ([]Change, e
 					return err
 				}
 				c.Resource = r.Path
+				c.Held = r.judged(plan.gates[i], verb, rec.KeyHash).why()
+				if _, blocked := plan.blocked[i][rec.KeyHash]; blocked && c.Held == "" && verb != syncdb.Delete {
+					c.Held = "blocked: what it refers to is neither at the target nor about to be sent"
+				}
 				if c.Key == nil {
 					c.Key = clone(rec.Key)
 				}
@@ -90,16 +99,16 @@ func (d *describer) describe(ctx context.Context, found []*scanned) ([]Change, e
 			return err
 		}
 		err := errors.Join(
-			take(r.changed, func(rec *record) (Change, error) { return d.update(ctx, target, r, rec) }),
-			take(r.fresh, func(rec *record) (Change, error) {
+			take(r.changed, syncdb.Update, func(rec *record) (Change, error) { return d.update(ctx, target, r, rec) }),
+			take(r.fresh, syncdb.Create, func(rec *record) (Change, error) {
 				if m, ok := r.moves[rec.KeyHash]; ok && m.how != moveRecreate {
 					return d.compare(ctx, target, r, rec, "rekey", m.edfiID)
 				}
 				fields, err := fieldChanges(r, nil, rec.Payload)
 				return Change{Verb: "create", Key: asSent(rec.Key, rec.Payload), SourceKey: string(rec.SourceKey), Fields: fields}, err
 			}),
-			take(r.gone, func(rec *record) (Change, error) {
-				if r.moved(rec.KeyHash) {
+			take(r.gone, syncdb.Delete, func(rec *record) (Change, error) {
+				if r.moved(rec.KeyHash) || !r.deletable(r.goneEntry(rec)) {
 					return Change{}, errSkip
 				}
 				return Change{Verb: "delete"}, nil

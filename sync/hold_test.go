@@ -484,6 +484,58 @@ func TestRunWideBreachHoldsAllDeletesOfTheRun(t *testing.T) {
 	w.converged()
 }
 
+func TestPlanSaysWhichCallsAreHeldAndWhy(t *testing.T) {
+	t.Parallel()
+	w := discarded(t)
+	w.options.Safeguards.PreventDelete = []string{"ed-fi/classPeriods"}
+	w.exec(`delete from period where id = 1`)
+	w.exec(`update student set first = 'Ada' where id = 1`)
+	e, closeAll := w.engine()
+	defer closeAll()
+	p, err := e.Plan(t.Context(), 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	for _, c := range p.Changes {
+		got[c.Verb+" "+c.Resource+" "+c.Held]++
+	}
+	want := map[string]int{
+		"delete " + demographics + " somebody discarded hold 1.1":                                                  70,
+		"delete ed-fi/classPeriods prevent_delete: the configuration says that nothing of the resource is deleted": 1,
+		"update ed-fi/students ": 1,
+	}
+	if diff := cmp.Diff(got, want); diff != "" {
+		t.Errorf("details (-got +want):\n%s", diff)
+	}
+	if tt := p.Totals; tt.Delete != 71 || tt.Held != 71 || tt.Update != 1 || tt.Calls != 1 || p.Writes() != 1 {
+		t.Errorf("got totals %+v, want 72 calls of which 71 are held", tt)
+	}
+	decided := []sync.Decided{{By: sync.ByDiscard, Hold: 1, Edition: 1, Ops: 70}, {By: sync.ByConfiguration, Resource: "ed-fi/classPeriods", Ops: 1}}
+	if diff := cmp.Diff(p.Decided, decided); diff != "" {
+		t.Errorf("what is decided (-got +want):\n%s", diff)
+	}
+}
+
+func TestPlanDoesNotCountAHeldRowAsBlockedToo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.options.Safeguards.Updates = sync.Limit{Percent: 10, Count: 1}
+	w.fill(3)
+	w.mustRun()
+	w.exec(`update school set agency = 99`) // two updates, which are held, of an agency that is not there
+	e, closeAll := w.engine()
+	defer closeAll()
+	p, err := e.Plan(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, calls := w.mustRun()
+	if tt := p.Totals; tt.Calls != int64(len(calls)) || tt.Held != 2 || s.Totals.Kept != 2 || tt.Blocked != s.Totals.Blocked {
+		t.Errorf("planned %+v, the run made %v with totals %+v", tt, tally(calls), s.Totals)
+	}
+}
+
 func TestPlanSaysWhatPeopleDecided(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -27,9 +27,23 @@ type ResourcePlan struct {
 	Held      int64  `json:"held,omitempty"` // of the calls above: those a safeguard, or a person, keeps back
 }
 
+// PlanTotals are the figures of a plan for all resources together.
+type PlanTotals struct {
+	Rows      int64 `json:"rows"`
+	Unchanged int64 `json:"unchanged"`
+	Create    int64 `json:"create"`
+	Update    int64 `json:"update"`
+	Delete    int64 `json:"delete"`
+	Held      int64 `json:"held"` // of the three above: calls that a safeguard or a decision keeps back
+	Invalid   int64 `json:"invalid"`
+	Blocked   int64 `json:"blocked"`
+	Calls     int64 `json:"calls"` // write calls a run would make: create, update and delete less held
+}
+
 // Plan is the result of a scan: what would be sent, in load order. It is decided by exact totals and nothing else.
 type Plan struct {
 	Resources []ResourcePlan `json:"resources"`
+	Totals    PlanTotals     `json:"totals"`
 	// Held is what safeguards keep back, by resource and verb, and why.
 	Held []HeldPart `json:"held,omitempty"`
 	// Decided is what is kept back without a question: what people discarded or undid, and what the configuration forbids.
@@ -56,6 +70,41 @@ func (p *Plan) Writes() int64 {
 		n += r.Create + r.Update + r.Delete - r.Held
 	}
 	return n
+}
+
+// sum adds the resources up.
+func (p *Plan) sum() {
+	t := PlanTotals{Calls: p.Writes()}
+	for _, r := range p.Resources {
+		t.Rows, t.Unchanged, t.Create, t.Update, t.Delete = t.Rows+r.Rows, t.Unchanged+r.Unchanged, t.Create+r.Create, t.Update+r.Update, t.Delete+r.Delete
+		t.Held, t.Invalid, t.Blocked = t.Held+r.Held, t.Invalid+r.Invalid, t.Blocked+r.Blocked
+	}
+	p.Totals = t
+}
+
+// why says why an op is not made, "" when it goes.
+func (p pass) why() string {
+	switch {
+	case p.refused:
+		return decidedIn(p.by, 1).Why()
+	case p.held != nil:
+		if p.held.Reason == p.held.Rule.cause() {
+			return p.held.Reason
+		}
+		return string(p.held.Rule) + ": " + p.held.Reason
+	}
+	return ""
+}
+
+// judged is what the gate says of a row to create or update.
+func (r *scanned) judged(g *gate, verb syncdb.Verb, key syncdb.Hash) pass {
+	if m, ok := r.moves[key]; ok && verb == syncdb.Create {
+		if m.how == moveRecreate {
+			return g.recreate(key, m)
+		}
+		verb = syncdb.Update
+	}
+	return g.judge(verb, key)
 }
 
 // decide turns what the scan counted into the plan. What people said about ops of earlier runs is in the gates; the safeguards judge the
@@ -147,6 +196,9 @@ func predictBlocked(s *scope, found []*scanned, p *Plan) error {
 					return nil
 				}
 				p.blocked[i][rec.KeyHash] = struct{}{}
+				if !r.judged(p.gates[i], verb, rec.KeyHash).goes() {
+					return nil // it is counted as held, whatever it refers to
+				}
 				rp.Blocked++
 				if verb == syncdb.Update {
 					rp.Update-- // the record stays live

@@ -335,8 +335,9 @@ func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []
 	if i := slices.IndexFunc(runs, func(r syncdb.Run) bool { return r.State == syncdb.RunRunning }); i >= 0 {
 		plan.Unfinished = runs[i].ID
 	}
+	plan.sum()
 	p.phase("describe", "")
-	if plan.Changes, err = d.describe(ctx, found); err != nil {
+	if plan.Changes, err = d.describe(ctx, found, plan); err != nil {
 		return nil, err
 	}
 	return plan, keep(sc, found, plan)

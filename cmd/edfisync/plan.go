@@ -106,12 +106,21 @@ func codeOfPlan(p *sync.Plan) exitCode {
 
 func (a *app) printPlan(p *sync.Plan) {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "create\tupdate\tdelete\tunchanged\tinvalid\tblocked\t")
-	for _, r := range p.Resources {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t  %s\n", grouped(r.Create), grouped(r.Update), grouped(r.Delete), grouped(r.Unchanged), grouped(r.Invalid), grouped(r.Blocked), r.Resource)
+	fmt.Fprintln(w, "create\tupdate\tdelete\theld\tunchanged\tinvalid\tblocked\t")
+	row := func(name string, create, update, del, held, unchanged, invalid, blocked int64) {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t  %s\n", grouped(create), grouped(update), grouped(del), grouped(held), grouped(unchanged), grouped(invalid), grouped(blocked), name)
 	}
+	for _, r := range p.Resources {
+		row(r.Resource, r.Create, r.Update, r.Delete, r.Held, r.Unchanged, r.Invalid, r.Blocked)
+	}
+	t := p.Totals
+	row("all", t.Create, t.Update, t.Delete, t.Held, t.Unchanged, t.Invalid, t.Blocked)
 	flush(w)
-	fmt.Fprintf(a.out, "\na run would make %s; nothing was sent\n", counted(p.Writes(), "write call"))
+	held := ""
+	if t.Held > 0 {
+		held = fmt.Sprintf(", and keep %s back", grouped(t.Held))
+	}
+	fmt.Fprintf(a.out, "\na run would make %s%s; nothing was sent\n", counted(t.Calls, "write call"), held)
 	if e := p.Estimate; e != nil {
 		fmt.Fprintf(a.out, "that would take about %s, at the %.0f calls a second of run %d\n", roughly(e.Seconds), e.CallsPerSecond, e.Run)
 	}
@@ -139,12 +148,18 @@ func (a *app) printPlan(p *sync.Plan) {
 		}
 		fmt.Fprintf(a.out, "held: %s (%s): %s\n", h.What(), counted(h.Ops, "call"), h.Reason)
 	}
+	for _, d := range p.Decided {
+		writeDecided(a.out, d)
+	}
 	for _, change := range p.Changes {
 		fmt.Fprintf(a.out, "\n%s %s %s", change.Verb, change.Resource, change.Key)
 		if change.SourceKey != "" {
 			fmt.Fprintf(a.out, " (source row %s)", change.SourceKey)
 		}
 		fmt.Fprintln(a.out)
+		if change.Held != "" {
+			fmt.Fprintf(a.out, "  not made: %s\n", change.Held)
+		}
 		for _, f := range change.Fields {
 			fmt.Fprintf(a.out, "  %s: %s → %s\n", f.Path, orAbsent(f.Before), orAbsent(f.After))
 		}
