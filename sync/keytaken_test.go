@@ -2,6 +2,7 @@ package sync_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 
@@ -224,4 +225,35 @@ func TestRecordThatGetsTheKeyOfAnInvalidRowStays(t *testing.T) {
 		t.Errorf("got calls %v, want none: the target holds what the rows say", calls)
 	}
 	w.sameAsFresh()
+}
+
+// brokenLedger fails to drop entries.
+type brokenLedger struct{ ledger }
+
+func (brokenLedger) DropEntries(context.Context, syncdb.Lease, string, []syncdb.Hash) error {
+	return errors.New("disk I/O error")
+}
+
+// The ledger fails while it learns keys: the run ends with its error, and the next one goes on from what is half done.
+func TestLedgerThatFailsWhileItLearnsKeysEndsTheRun(t *testing.T) {
+	t.Parallel()
+	w := newCourses(t, 1)
+	w.exec(`delete from grade`)
+	w.mustRun()
+	w.exec(`update section set name = null`)
+	w.exec(`update session set name = 'Autumn' where id = 1`)
+	w.mustRun()
+	sound := w.ledger
+	w.ledger = brokenLedger{sound}
+	if _, calls, err := w.run(); err == nil || !strings.Contains(err.Error(), "disk I/O error") || len(calls) > 0 {
+		t.Errorf("got calls %v and error %v, want none and the ledger's", calls, err)
+	}
+	w.ledger = sound
+	w.exec(`update section set name = 'A' || id`)
+	w.mustRun()
+	w.converged()
+	w.sameAsFresh()
+	if got := len(w.entries("ed-fi/sections")); got != 2 {
+		t.Errorf("got %d entries of sections, want 2", got)
+	}
 }

@@ -176,7 +176,7 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 // scanSettled scans, after the ledger has learned what it did not know for sure. When that are keys, the rows are compared with them in a second scan.
 func (e *Engine) scanSettled(ctx context.Context, o Options, k *keeper, sc *scope, dir *workspace, p *progress) (*scanner, []*scanned, error) {
 	var saving gosync.Mutex
-	corrected := false
+	again := false
 	for {
 		scan := &scanner{
 			e: e, o: o, scope: sc, dir: dir, report: p.scanned, sample: sample{salt: uint64(k.current().RunID)},
@@ -186,20 +186,21 @@ func (e *Engine) scanSettled(ctx context.Context, o Options, k *keeper, sc *scop
 				return e.Ledger.SaveProblems(ctx, k.current(), ps)
 			},
 			settle: func(ctx context.Context, found []*scanned) error {
-				if !corrected {
-					var err error
-					if corrected, err = e.findStrays(ctx, k, o, found); corrected || err != nil {
-						return errors.Join(err, errScanAgain)
+				if !again {
+					if corrected, err := e.findStrays(ctx, k, o, found); err != nil {
+						return err
+					} else if corrected {
+						return errScanAgain
 					}
 				}
 				return e.settleLost(ctx, o, k, found)
 			},
 		}
 		found, err := scan.scan(ctx)
-		if corrected && errors.Is(err, errScanAgain) {
-			continue
+		if again || !errors.Is(err, errScanAgain) {
+			return scan, found, err
 		}
-		return scan, found, err
+		again = true
 	}
 }
 
