@@ -213,6 +213,33 @@ func TestWhatAHeldRowsRecordRefersToStays(t *testing.T) {
 	w.converged()
 }
 
+// An enrolment whose row waits keeps its record, which still authorises its own delete: the student's other enrolments go (I1).
+func TestEnrolmentsGoThoughAnotherOneOfTheStudentStays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.options.Safeguards = lenient()
+	w.fill(1)
+	const n = 12
+	for i := range n {
+		w.exec(`insert into school values (?, 'School', 1)`, 100+i)
+		w.exec(`insert into enrolment values (?, 1, ?, '2025-08-18', '9')`, 100+i, 100+i)
+	}
+	w.mustRun()
+	w.exec(`update student set uid = 'S1' where id = 1`)
+	w.exec(`update enrolment set school = 999 where id = 100`) // no such school
+	_, calls := w.mustRun()
+	if got := tally(calls)["DELETE "+enrolments]; got != n {
+		t.Errorf("got %d enrolments deleted, want all %d but the one whose row waits", got, n)
+	}
+	w.converged()
+	w.exec(`delete from enrolment where id = 100`)
+	w.mustRun()
+	w.converged()
+	if got := w.count("ed-fi/students"); got != 1 {
+		t.Errorf("got %d students, want 1", got)
+	}
+}
+
 func TestMassDeleteIsHeldUntilApproved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

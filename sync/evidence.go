@@ -1,6 +1,9 @@
 package sync
 
 import (
+	"slices"
+
+	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -94,6 +97,22 @@ func (x *executor) unfinished(entity string, person syncdb.Hash) bool {
 	defer x.mu.Unlock()
 	_, ok := x.stranded[person]
 	return ok
+}
+
+// authorisesItself reports whether a record of the resource gives us the right to the person it refers to: while it is there it can be deleted, whatever
+// becomes of other such records.
+func (r *scoped) authorisesItself() bool {
+	itself := false
+	for _, p := range r.Root.Properties {
+		associations, person := people[p.Target]
+		if p.Kind != schema.Reference || !person {
+			continue
+		}
+		if itself = slices.Contains(associations, r.Name); !itself {
+			return false
+		}
+	}
+	return itself
 }
 
 func authorises(entity string) bool {

@@ -133,7 +133,9 @@ func (s *stepRun) keptBack(o *op) bool {
 
 // strand notes a delete that is not made or did not go through: what it was authorised by and what it refers to have to stay (I6).
 func (s *stepRun) strand(o *op) {
-	s.x.strand(o.person)
+	if !s.r.authorisesItself() {
+		s.x.strand(o.person)
+	}
 	if o.verb != syncdb.Delete || len(o.keyText) == 0 {
 		return
 	}
