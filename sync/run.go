@@ -187,7 +187,7 @@ func (e *Engine) scanSettled(ctx context.Context, o Options, k *keeper, sc *scop
 			},
 			settle: func(ctx context.Context, found []*scanned) error {
 				if !again {
-					if corrected, err := e.findStrays(ctx, k, o, found); err != nil {
+					if corrected, err := e.findStrays(ctx, k, o, sc, found); err != nil {
 						return err
 					} else if corrected {
 						return errScanAgain

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	gosync "sync"
 
 	"github.com/edfisync/edfisync/schema"
@@ -37,9 +38,13 @@ func (s *scope) astray(found []*scanned, cs cascades, key []byte, hasher *schema
 
 // findStrays reads the records of strays by id, and moves their entries to the keys the records have (I2). Else rows would be compared with keys
 // nobody has (I1), and parents kept, or deleted, for references that are not there (I6). It reports whether it moved any.
-func (e *Engine) findStrays(ctx context.Context, k *keeper, o Options, found []*scanned) (moved bool, err error) {
+func (e *Engine) findStrays(ctx context.Context, k *keeper, o Options, s *scope, found []*scanned) (moved bool, err error) {
 	hasher := schema.NewHasher(e.Keys.HashMAC())
-	for _, r := range found {
+	left := map[reference]struct{}{} // keys of strays that were moved: what is below them strays too
+	for i, r := range found {
+		if err := e.straysBelow(ctx, s, r, left, hasher); err != nil {
+			return moved, err
+		}
 		if len(r.strays) == 0 {
 			continue
 		}
@@ -59,15 +64,15 @@ func (e *Engine) findStrays(ctx context.Context, k *keeper, o Options, found []*
 		}
 		var put []syncdb.Entry
 		var drop []syncdb.Hash
-		for i, entry := range r.strays {
-			key := hasher.Sum(now[i])
+		for n, entry := range r.strays {
+			key := hasher.Sum(now[n])
 			other, taken := known[key]
-			if len(now[i]) == 0 || key == entry.KeyHash || taken && other.EdfiID != entry.EdfiID {
+			if len(now[n]) == 0 || key == entry.KeyHash || taken && other.EdfiID != entry.EdfiID {
 				continue
 			}
 			drop = append(drop, entry.KeyHash)
 			if !taken { // else an earlier run came no further than half of this
-				entry.KeyHash, entry.Key = key, now[i]
+				entry.KeyHash, entry.Key = key, now[n]
 				put = append(put, entry)
 			}
 		}
@@ -84,9 +89,51 @@ func (e *Engine) findStrays(ctx context.Context, k *keeper, o Options, found []*
 			return moved, fmt.Errorf("drop natural keys that changed with those of parents: %w", err)
 		}
 		moved = true
+		for t, target := range s.targets {
+			if slices.Contains(target.Resources, i) {
+				for _, key := range drop {
+					left[reference{Target: uint16(t), Hash: key}] = struct{}{}
+				}
+			}
+		}
 		e.logger().Info("records had got other natural keys with their parents; the ledger has them now", slog.String("resource", r.Path), slog.Int("records", len(drop)))
 	}
 	return moved, nil
+}
+
+// straysBelow adds the entries to a resource's strays that no row has the key of and that are below a key left behind.
+func (e *Engine) straysBelow(ctx context.Context, s *scope, r *scanned, left map[reference]struct{}, hasher *schema.Hasher) error {
+	cs := r.cascades(s)
+	if len(left) == 0 || !slices.ContainsFunc(cs, func(c cascade) bool { return s.leads(c.target, left) }) || r.table.unseen() == 0 {
+		return nil
+	}
+	had := map[syncdb.Hash]struct{}{}
+	for _, entry := range r.strays {
+		had[entry.KeyHash] = struct{}{}
+	}
+	err := e.Ledger.Each(ctx, e.Connection.ID, r.Path, func(entry *syncdb.Entry) error {
+		if _, twice := had[entry.KeyHash]; twice || entry.EdfiID == "" || r.inUse(entry) || len(r.strays) >= maxStrays {
+			return nil
+		}
+		if slices.ContainsFunc(cs.identifying(hasher, entry.Key), func(ref reference) bool { _, ok := left[ref]; return ok }) {
+			r.strays = append(r.strays, own(entry))
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read entries: %w", err)
+	}
+	return nil
+}
+
+// leads reports whether one of the keys is of a target.
+func (s *scope) leads(target uint16, keys map[reference]struct{}) bool {
+	for ref := range keys {
+		if ref.Target == target {
+			return true
+		}
+	}
+	return false
 }
 
 // keysOf reads the natural keys the strays of a resource have at the target, several at a time; none for a record it does not have or show. When many
