@@ -1,5 +1,13 @@
 package sync
 
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/edfisync/edfisync/syncdb"
+)
+
 // Outcome is what became of one source row, or of one entry without a row, in one run. Every row ends with exactly one (I11).
 type Outcome uint8
 
@@ -98,3 +106,29 @@ func (t Totals) Held() int64 { return t.Invalid + t.Blocked + t.Kept }
 
 // Failed returns rejected and failed records together, as summaries print them.
 func (t Totals) Failed() int64 { return t.Rejected + t.Errors }
+
+// StepLedger is the part of the ledger that steps are read from.
+type StepLedger interface {
+	Steps(ctx context.Context, runID int64) ([]syncdb.Step, error)
+}
+
+// TotalsOfSteps adds up what the finished steps of a run did: all that is known of one that lost its process. Rows that were unchanged or invalid are
+// not among it, since no step is about them. It only reads.
+func TotalsOfSteps(ctx context.Context, l StepLedger, run int64) (Totals, error) {
+	steps, err := l.Steps(ctx, run)
+	if err != nil {
+		return Totals{}, fmt.Errorf("read the steps of run %d: %w", run, err)
+	}
+	var all Totals
+	for _, s := range steps {
+		var t Totals
+		if len(s.Totals) == 0 {
+			continue
+		}
+		if err := json.Unmarshal(s.Totals, &t); err != nil {
+			return Totals{}, fmt.Errorf("read step %d of run %d: %w", s.Position, run, err)
+		}
+		all.merge(t)
+	}
+	return all, nil
+}

@@ -30,12 +30,22 @@ func (c *runsCmd) Run(ctx context.Context, a *app) error {
 			a.printJSON(append([]syncdb.Run{}, runs...))
 			return nil
 		}
-		return printRuns(a.out, runs)
+		cutOff := map[int64]sync.Totals{}
+		for _, r := range runs {
+			if len(r.Totals) > 0 {
+				continue
+			}
+			if cutOff[r.ID], err = sync.TotalsOfSteps(ctx, ledger, r.ID); err != nil {
+				return err
+			}
+		}
+		return printRuns(a.out, runs, cutOff)
 	})
 }
 
-// printRuns is a table of runs with their counts, and below it what kept runs from finishing.
-func printRuns(out io.Writer, runs []syncdb.Run) error {
+// printRuns is a table of runs with their counts, and below it what kept runs from finishing. Of a run that wrote no totals, because it lost its
+// process or is in progress, cutOff has those of the steps that were finished: at least so many.
+func printRuns(out io.Writer, runs []syncdb.Run, cutOff map[int64]sync.Totals) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "RUN\tSTATE\tWHY\tSTARTED\tTOOK\tCREATED\tUPDATED\tDELETED\tHELD\tFAILED")
 	for _, r := range runs {
@@ -44,14 +54,15 @@ func printRuns(out io.Writer, runs []syncdb.Run) error {
 			took = r.EndedAt.Sub(r.StartedAt).Round(time.Millisecond).String()
 		}
 		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s", r.ID, r.State, r.Reason, when(r.StartedAt), took)
-		if len(r.Totals) > 0 { // a run that lost its process has none
-			var t sync.Totals
+		t, atLeast := cutOff[r.ID], "+"
+		if len(r.Totals) > 0 {
+			atLeast = ""
 			if err := json.Unmarshal(r.Totals, &t); err != nil {
 				return fmt.Errorf("read the totals of run %d: %w", r.ID, err)
 			}
-			fmt.Fprintf(w, "\t%s\t%s\t%s\t%s\t%s", grouped(t.Created), grouped(t.Updated), grouped(t.Deleted), grouped(t.Held()), grouped(t.Failed()))
-		} else {
-			fmt.Fprint(w, "\t\t\t\t\t")
+		}
+		for _, n := range []int64{t.Created, t.Updated, t.Deleted, t.Held(), t.Failed()} {
+			fmt.Fprintf(w, "\t%s%s", grouped(n), atLeast)
 		}
 		fmt.Fprintln(w)
 	}
