@@ -263,6 +263,30 @@ func (w *world) judgeExtra(expect []*expectation) {
 			}
 		}
 	}
+	for at, then := range w.tainted { // nobody may have noticed that it is gone, so what it referred to stays
+		path, key, _ := strings.Cut(at, " ")
+		stay(w.u.byPath[path], &held{key: key, flat: then})
+	}
+	// Enrolments give the right to delete what else there is of a student: while some of that stays, they stay (engine.md §3).
+	students, enrolments := w.u.byPath["ed-fi/students"], w.u.byPath["ed-fi/studentSchoolAssociations"]
+	student := func(k int, h *held) string {
+		if slot := slices.Index(w.u.kinds[k].parent, students); slot >= 0 {
+			return w.refKey(w.u.kinds[k], slot, h)
+		}
+		return ""
+	}
+	bound := map[string]bool{}
+	for at := range may {
+		if h := byKey[at]; h != nil && at.kind != enrolments {
+			bound[student(at.kind, h)] = true
+		}
+	}
+	for _, h := range expect[enrolments].all {
+		if who := student(enrolments, h); who != "" && bound[who] {
+			may[place{enrolments, h.key}] = true
+			stay(enrolments, h)
+		}
+	}
 	for k, e := range expect {
 		for _, h := range e.all {
 			if e.must[h.key] == nil && !may[place{k, h.key}] {
