@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 
 	"github.com/edfisync/edfisync/syncdb"
@@ -101,7 +102,7 @@ func (e *Engine) SavePlan(ctx context.Context, details int) (*Plan, *SavedPlan, 
 		if err != nil {
 			return fmt.Errorf("write the counts of a plan: %w", err)
 		}
-		kept, err := e.Ledger.SavePlan(ctx, e.Connection.ID, syncdb.Plan{Kind: syncdb.PlanSaved, Config: e.Config, Counts: counts}, e.opsWhere(ctx, sc, found, wanted))
+		kept, err := e.Ledger.SavePlan(ctx, e.Connection.ID, syncdb.Plan{Kind: syncdb.PlanSaved, Reason: overridden(p.Held), Config: e.Config, Counts: counts}, e.opsWhere(ctx, sc, found, wanted))
 		if err != nil {
 			return err
 		}
@@ -111,6 +112,15 @@ func (e *Engine) SavePlan(ctx context.Context, details int) (*Plan, *SavedPlan, 
 		return err
 	})
 	return plan, saved, err
+}
+
+// overridden names what a saved plan makes although a safeguard would hold it; "" = nothing. The ledger keeps it with the plan.
+func overridden(held []HeldPart) string {
+	text := make([]string, len(held))
+	for i, h := range held {
+		text[i] = fmt.Sprintf("%s (%d calls): %s", h.What(), h.Ops, h.Reason)
+	}
+	return strings.Join(text, "; ")
 }
 
 // PlanChecksum stands for every op of a saved plan, in order.

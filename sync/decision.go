@@ -107,6 +107,18 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 	if err != nil {
 		return nil, fmt.Errorf("read what is held: %w", err)
 	}
+	guards := e.options().Safeguards
+	if len(guards.ApproveDeletes) > 0 && st.behind == "" { // an operator lets them through for this run, which is no decision that stays
+		open, err := e.Ledger.Plans(ctx, e.Connection.ID, syncdb.PlanFilter{Kind: syncdb.PlanHold, States: []syncdb.PlanState{syncdb.PlanOpen}})
+		if err != nil {
+			return nil, fmt.Errorf("read what is held: %w", err)
+		}
+		for _, h := range open {
+			if h.Verb == syncdb.Delete && slices.Contains(guards.ApproveDeletes, h.Resource) {
+				decided = append(decided, h)
+			}
+		}
+	}
 	undone, err := e.Ledger.Plans(ctx, e.Connection.ID, syncdb.PlanFilter{Kind: syncdb.PlanUndo, States: []syncdb.PlanState{syncdb.PlanDiscarded}})
 	if err != nil {
 		return nil, fmt.Errorf("read what was undone: %w", err)
@@ -117,7 +129,7 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 	d.unasked = map[opID]struct{}{}
 	for i, p := range d.plans {
 		verdict := -1 - i
-		if p.Kind == syncdb.PlanHold && p.State == syncdb.PlanApproved {
+		if p.Kind == syncdb.PlanHold && p.State != syncdb.PlanDiscarded {
 			verdict = len(d.approved.holds)
 			d.approved.holds = append(d.approved.holds, p)
 		}
@@ -140,6 +152,9 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 			return nil
 		}
 		delete(d.unasked, id)
+		if verdict >= 0 && o.Verb == syncdb.Delete && guards.prevents(o.Resource) {
+			return nil // no approval goes before prevent_delete (I5)
+		}
 		g := d.gates[resource]
 		g.decided[o.Verb]++
 		if verdict < 0 {
@@ -169,6 +184,9 @@ func (e *Engine) endDecisions(ctx context.Context, k *keeper, found []*scanned, 
 		return !unasked || waits(o)
 	}
 	for i, p := range d.plans {
+		if p.State == syncdb.PlanOpen {
+			continue
+		}
 		counts, left := map[string]map[string]int64{}, int64(0)
 		err := e.Ledger.PlanOps(ctx, e.Connection.ID, p.ID, func(o syncdb.PlanOp) error {
 			if stays(o) {

@@ -43,10 +43,11 @@ func (e *Engine) saveHolds(ctx context.Context, k *keeper, s *scope, found []*sc
 		return fmt.Errorf("read what is held: %w", err)
 	}
 	for _, h := range open {
-		if slices.ContainsFunc(p.Held, func(part HeldPart) bool { return part.Hold == h.ID }) {
+		held := slices.ContainsFunc(p.Held, func(part HeldPart) bool { return part.Hold == h.ID })
+		if held || slices.ContainsFunc(p.approved.holds, func(a syncdb.Plan) bool { return a.ID == h.ID }) { // let through: it is closed when its ops are made
 			continue
 		}
-		// No ops, so it is released: the rows are back, or an operator let the deletes through.
+		// No ops, so it is released: the rows are back.
 		nothing := func(func(syncdb.PlanOp, error) bool) {}
 		if _, err := e.Ledger.SaveHold(ctx, k.current(), h, nothing); err != nil {
 			return fmt.Errorf("release hold %d: %w", h.ID, err)

@@ -358,6 +358,35 @@ func TestADecisionOutlastsWhatOnlyLooksLikeItsEnd(t *testing.T) {
 	}
 }
 
+func TestAHoldWhoseDeletesAnOperatorLetThroughIsApplied(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(100)
+	w.mustRun()
+	w.exec(`delete from demographic where id > 30`)
+	w.mustRun()
+	w.exec(`delete from demographic where id = 30`) // and one that was not in the hold
+	w.options.Safeguards.ApproveDeletes = []string{demographics}
+	s, calls := w.mustRun()
+	if h := w.oneHold(syncdb.PlanApplied); len(calls) != 71 || h.Ops != 70 || h.AppliedRun != s.RunID || len(w.holds(syncdb.PlanReleased)) != 0 {
+		t.Errorf("got %d calls, hold %+v, want it applied by run %d", len(calls), h, s.RunID)
+	}
+}
+
+func TestNoApprovalGoesBeforePreventDelete(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(100)
+	w.mustRun()
+	w.exec(`delete from demographic where id > 30`)
+	w.mustRun()
+	w.decide(syncdb.PlanApproved)
+	w.options.Safeguards.PreventDelete = []string{demographics} // somebody thinks better of it
+	if s, calls := w.mustRun(); len(calls) != 0 || s.Totals.Kept != 70 {
+		t.Errorf("got calls %v, totals %+v, want nothing deleted", tally(calls), s.Totals)
+	}
+}
+
 func TestMassUpdateIsHeldBesideCreatesAndDeletes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
@@ -16,19 +18,20 @@ import (
 type applyCmd struct {
 	File string `arg:"" type:"path" help:"File that plan --out wrote."`
 	Wait bool   `help:"Wait for a run that is in progress instead of failing."`
-	Why  string `placeholder:"TEXT" help:"Why. It is kept with the plan and in the audit trail; no student data, please."`
+	Why  string `placeholder:"TEXT" help:"Why; required when the plan has calls a safeguard would hold. It is kept with the plan and in the audit trail; no student data, please."`
 }
 
 // Help is the long help of the command.
 func (applyCmd) Help() string {
 	return `Reads the source again and makes exactly the calls of a saved plan, or none: when a row, the ledger, the configuration or the mapping pack changed since,
 the plan is refused, and the first differences are named by cause. What is not in the plan waits for the next run. Applying a plan approves the
-calls in it that a safeguard would hold; who applied it is noted in the audit trail.
+calls in it that a safeguard would hold, and then --why has to say why; who applied it is noted in the audit trail.
 
 Examples:
 
     edfisync plan --out monday.plan
-    edfisync apply monday.plan`
+    edfisync apply monday.plan
+    edfisync apply monday.plan --why "school 12 closed"`
 }
 
 // planFile is what plan --out writes: which plan of which ledger, and what it must say. It holds no student data.
@@ -84,7 +87,11 @@ func (f planFile) print(out io.Writer, name string) {
 	for _, h := range f.Held {
 		fmt.Fprintf(out, "a safeguard would hold %s (%s); applying the plan approves them\n", h.What(), counted(h.Ops, "call"))
 	}
-	fmt.Fprintf(out, "carry it out with: edfisync apply %s\n", name)
+	why := ""
+	if len(f.Held) > 0 {
+		why = " --why TEXT"
+	}
+	fmt.Fprintf(out, "carry it out with: edfisync apply %s%s\n", name, why)
 }
 
 // Run applies a saved plan.
@@ -145,14 +152,25 @@ func (c *applyCmd) approve(ctx context.Context, o *opened, f planFile) error {
 	if err != nil {
 		return err
 	}
-	if sum != f.Checksum {
+	var counts map[string]map[string]int64
+	if err := json.Unmarshal(kept.Counts, &counts); err != nil {
+		return fmt.Errorf("read the counts of plan %d: %w", f.ID, err)
+	}
+	same := maps.EqualFunc(counts, f.Counts, maps.Equal[map[string]int64, map[string]int64])
+	if sum != f.Checksum || kept.Ops != f.Ops || kept.Config != f.Config || !same { // who read the file has seen something else (I8)
 		return usageError(fmt.Errorf("%s is not what the ledger has as plan %d: nothing was sent", c.File, f.ID))
 	}
-	why := c.Why
+	from := []syncdb.PlanState{syncdb.PlanOpen, syncdb.PlanApproved} // approved: an apply before this one could not begin
+	if !slices.Contains(from, kept.State) {
+		return usageError(fmt.Errorf("plan %d is %s: nothing was sent", f.ID, kept.State))
+	}
+	why := strings.TrimSpace(c.Why)
+	if why == "" && (kept.Reason != "" || len(f.Held) > 0) {
+		return usageError(fmt.Errorf("plan %d has calls a safeguard would hold: %s. Say why with --why; nothing was sent", f.ID, kept.Reason))
+	}
 	if why == "" {
 		why = "edfisync apply"
 	}
-	from := []syncdb.PlanState{syncdb.PlanOpen, syncdb.PlanApproved} // approved: an apply before this one could not begin
 	_, err = o.ledger.DecidePlan(ctx, conn, f.ID, syncdb.Decision{From: from, To: syncdb.PlanApproved, Who: operator(), Why: why})
 	var decided *syncdb.PlanStateError
 	if errors.As(err, &decided) {
