@@ -63,7 +63,6 @@ func mutants() []mutant {
 		defect("a record that was there before us is ours", "sync/answer.go", "result.Origin = syncdb.Met // I9: it was there before us", "result.Origin = syncdb.Created"),
 		defect("a lost create whose row is gone is forgotten", "sync/settle.go", "l.id, l.err = findByKey(ctx, target,", "_, l.err = findByKey(ctx, target,"),
 		defect("a repeated create is not ours", "sync/answer.go", "case answer.Repeated:", "case answer.Repeated && o.known:"),
-		defect("our record re-keyed with its parent is not ours", "sync/answer.go", "case !o.known && s.r.unseenIDs[answer.ID] != 0:", "case false:"),
 		defect("a record met by a create is not protected", "sync/answer.go", "		s.x.ids[answer.ID] = struct{}{}\n", ""),
 		defect("a 404 page passes for a record that is gone", "edfi/classify.go", "	case status == http.StatusNotFound, status == http.StatusGone, status == http.StatusPreconditionFailed, status == http.StatusConflict:\n		return notTheAPI()\n", ""),
 		// Tokens. A client that is refused gets another token, so one that is kept too long does no harm by itself: the calls it costs are checked.
