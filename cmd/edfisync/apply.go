@@ -162,7 +162,7 @@ func (c *applyCmd) approve(ctx context.Context, o *opened, f planFile) error {
 	}
 	from := []syncdb.PlanState{syncdb.PlanOpen, syncdb.PlanApproved} // approved: an apply before this one could not begin
 	if !slices.Contains(from, kept.State) {
-		return usageError(fmt.Errorf("plan %d is %s: nothing was sent", f.ID, kept.State))
+		return c.over(f, kept.State)
 	}
 	why := strings.TrimSpace(c.Why)
 	if why == "" && (kept.Reason != "" || len(f.Held) > 0) {
