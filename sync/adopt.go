@@ -140,6 +140,7 @@ func (e *Engine) adopt(ctx context.Context, o Options, ao AdoptOptions, k *keepe
 	out := &Adoption{Planned: ao.Plan}
 	rd := e.newReading(o, dir, p)
 	failed := 0
+	var unread []string // of these: with entries, which may be of records that are gone
 	for i, r := range sc.resources {
 		a := &adopter{e: e, o: o, ao: ao, r: r, keeper: k, reading: rd, hasher: rd.keys(), out: ResourceAdoption{Resource: r.Path}}
 		if err := a.run(ctx, standing[i]); err != nil {
@@ -149,6 +150,9 @@ func (e *Engine) adopt(ctx context.Context, o Options, ao AdoptOptions, k *keepe
 			}
 			a.out = ResourceAdoption{Resource: r.Path, Rows: a.out.Rows, Failed: why}
 			failed++
+			if len(a.held.keys) > 0 {
+				unread = append(unread, r.Path)
+			}
 		}
 		out.Resources = append(out.Resources, a.out)
 		e.logger().Info("adopted", slog.String("resource", r.Path), slog.Int64("adopted", a.out.Adopted), slog.Int64("corrected", a.out.Corrected),
@@ -159,6 +163,9 @@ func (e *Engine) adopt(ctx context.Context, o Options, ao AdoptOptions, k *keepe
 	}
 	if ao.Plan {
 		return out, nil
+	}
+	if len(unread) > 0 {
+		return out, e.notClear(ctx, k, unread)
 	}
 	return out, e.allClear(ctx, k, newest)
 }

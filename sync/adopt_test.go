@@ -398,6 +398,78 @@ func TestAdoptClearsTheTargetsAlarm(t *testing.T) {
 	}
 }
 
+// I1, F29: what could not be read may be gone, so the alarm stands until it was.
+func TestAlarmStandsWhileAResourceWithEntriesCouldNotBeRead(t *testing.T) {
+	t.Parallel()
+	for name, heal := range map[string]func(w *world){
+		"adopt":        func(w *world) { w.adopt(sync.AdoptOptions{}) },
+		"run --resync": func(w *world) { w.resync() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.fill(20)
+			w.options.Safeguards = lenient()
+			w.mustRun()
+			w.wipe()
+			first, _ := w.mustRun()
+			if first.Alarm == "" {
+				t.Fatal("got no alarm after a wipe")
+			}
+			w.refuseReads("classPeriods")
+			for range 2 {
+				heal(w)
+			}
+			want := first.Alarm + "; it stands because these could not be read since: ed-fi/classPeriods"
+			if got := w.alarm(); got != want {
+				t.Errorf("got alarm %q, want %q", got, want)
+			}
+			w.front.intercept(nil)
+			if s, calls := w.mustRun(); len(calls) != 0 || s.Alarm != want {
+				t.Errorf("got calls %v, alarm %q: want nothing sent and %q", tally(calls), s.Alarm, want)
+			}
+			heal(w)
+			if got := w.alarm(); got != "" {
+				t.Errorf("got alarm %q after everything was read, want none", got)
+			}
+			w.mustRun()
+			w.converged()
+			if got := w.count("ed-fi/classPeriods"); got != 2 {
+				t.Errorf("got %d class periods, want 2", got)
+			}
+		})
+	}
+}
+
+func TestAlarmEndsThoughAResourceOutOfScopeCouldNotBeRead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(3)
+	w.mustRun()
+	delete(w.pack, "classPeriods.sql")
+	w.raiseAlarm()
+	w.refuseReads("classPeriods")
+	if s, _ := w.resync(); s.Resynced.Left["ed-fi/classPeriods"] == "" {
+		t.Fatal("the class periods were read: the test shows nothing")
+	}
+	if got := w.alarm(); got != "" {
+		t.Errorf("got alarm %q, want none: no run writes what could not be read", got)
+	}
+}
+
+// refuseReads makes the target refuse to let a resource be read.
+func (w *world) refuseReads(resource string) {
+	w.front.intercept(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/"+resource) {
+			return false
+		}
+		rw.Header().Set("Content-Type", "application/problem+json")
+		rw.WriteHeader(http.StatusForbidden)
+		_, _ = rw.Write([]byte(`{"detail":"no","type":"urn:ed-fi:api:security:authorization:access-denied:action","title":"Access Denied","status":403}`))
+		return true
+	})
+}
+
 func (w *world) alarm() string {
 	w.t.Helper()
 	state, err := w.ledger.Target(w.t.Context(), w.conn.ID)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 
 	"github.com/edfisync/edfisync/syncdb"
 )
@@ -31,7 +33,9 @@ type Resynced struct {
 //	the id under another key | an entry of that key: the run moves it back
 //	nothing                  | missing: the run creates it
 //	something it does not show to these credentials | as it is
-func (e *Engine) resync(ctx context.Context, o Options, k *keeper, dir *workspace, p *progress) (*Resynced, error) {
+//
+// A resource of the scope that could not be read keeps an alarm standing: its entries may be of records that are gone (I1, F29).
+func (e *Engine) resync(ctx context.Context, o Options, k *keeper, sc *scope, dir *workspace, p *progress) (*Resynced, error) {
 	if e.Reader == nil {
 		return nil, errors.New("resync needs an Engine with a Reader")
 	}
@@ -45,6 +49,7 @@ func (e *Engine) resync(ctx context.Context, o Options, k *keeper, dir *workspac
 		return nil, err
 	}
 	out := &Resynced{}
+	var unread []string
 	rd := e.newReading(o, dir, p)
 	for _, r := range resources {
 		held, err := e.holdings(ctx, r.Path)
@@ -63,6 +68,9 @@ func (e *Engine) resync(ctx context.Context, o Options, k *keeper, dir *workspac
 				out.Left = map[string]string{}
 			}
 			out.Left[r.Path] = why
+			if slices.ContainsFunc(sc.resources, func(s *scoped) bool { return s.Path == r.Path }) {
+				unread = append(unread, r.Path)
+			}
 			e.logger().Warn("the target does not let a resource be read; its entries stay as they are", slog.String("resource", r.Path), slog.String("why", why))
 			continue
 		}
@@ -75,6 +83,9 @@ func (e *Engine) resync(ctx context.Context, o Options, k *keeper, dir *workspac
 		out.Read, out.Corrected = out.Read+counts.Found, out.Corrected+c.Put
 		out.Missing, out.Different, out.Moved = out.Missing+counts.Gone, out.Different+counts.Different, out.Moved+counts.Moved
 		out.Extra += counts.Extra
+	}
+	if len(unread) > 0 {
+		return out, e.notClear(ctx, k, unread)
 	}
 	return out, e.allClear(ctx, k, newest)
 }
@@ -136,6 +147,28 @@ func (e *Engine) allClear(ctx context.Context, k *keeper, newest int64) error {
 	state := syncdb.TargetState{ChangeVersion: newest}
 	if err := e.Ledger.SetTarget(ctx, k.current(), state); err != nil {
 		return fmt.Errorf("clear the target's alarm: %w", err)
+	}
+	return nil
+}
+
+// stillUnread begins what notClear adds to an alarm.
+const stillUnread = "; it stands because these could not be read since: "
+
+// notClear leaves an alarm standing, and says why: what these resources hold is not known, so their entries may be of records that are gone
+// (I1, F29). The change version stays as it was, too: without an alarm yet, the next look compares with it.
+func (e *Engine) notClear(ctx context.Context, k *keeper, unread []string) error {
+	state, err := e.Ledger.Target(ctx, e.Connection.ID)
+	if err != nil {
+		return fmt.Errorf("read what is known of the target: %w", err)
+	}
+	if state.Alarm == "" {
+		return nil
+	}
+	e.logger().Warn("the alarm stands: resources with entries could not be read", slog.Any("resources", unread))
+	first, _, _ := strings.Cut(state.Alarm, stillUnread)
+	state.Alarm = first + stillUnread + strings.Join(unread, ", ")
+	if err := e.Ledger.SetTarget(ctx, k.current(), state); err != nil {
+		return fmt.Errorf("note why the target's alarm stands: %w", err)
 	}
 	return nil
 }

@@ -95,7 +95,7 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	failpoint.Reach(failpoint.SpoolsAfter, "", "")
 	defer dir.remove()
 	if o.Resync {
-		if s.Resynced, err = e.resync(ctx, o, k, dir, p); err != nil {
+		if s.Resynced, err = e.resync(ctx, o, k, sc, dir, p); err != nil {
 			return err
 		}
 	}
