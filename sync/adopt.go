@@ -67,7 +67,8 @@ func (a *Adoption) Left() int64 {
 // tool's records are taken over, after a wipe or a restore. It makes no write call. It is a run of its own on file, under the lease.
 //
 // Records a source row has the key of become ours (I9): kept up to date, and deleted when the row goes. Records no row has are left alone and
-// counted unless o.Extra. Entries whose record is gone are dropped, so that the next run creates it. An entry known as created stays so.
+// counted unless o.Extra. Entries whose record is gone are dropped, so that the next run creates it; one without an id is of a create nobody
+// answered, and stays for the next run to look up. An entry known as created stays so.
 func (e *Engine) Adopt(ctx context.Context, ao AdoptOptions) (*Adoption, error) {
 	if e.Reader == nil {
 		return nil, errors.New("adopt needs an Engine with a Reader")
@@ -231,6 +232,7 @@ func (a *adopter) run(ctx context.Context, st *standingRows) error {
 //	at the target      | ours; created stays created      | corrected, origin as it was       | extra
 //	under another key  | entry moves with it, then as above
 //	gone               | entry dropped                    | entry dropped                     |
+//	  its id not known | as it is                         | as it is                          |
 //	a duplicate, or no payload: an issue
 func (a *adopter) decide(s *sighting, had *syncdb.Entry, taken bool) correction {
 	switch s.Finding {
@@ -246,7 +248,7 @@ func (a *adopter) decide(s *sighting, had *syncdb.Entry, taken bool) correction 
 		a.out.Hidden++
 		return correction{}
 	case foundGone:
-		if had == nil {
+		if had == nil || had.EdfiID == "" { // I1, I3, F36: of a create nobody answered; one listing may have missed it, the next run looks it up
 			return correction{}
 		}
 		a.out.Gone++

@@ -2,6 +2,7 @@ package sync_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -105,6 +107,87 @@ func TestKeysStayWhileALostCreateBelowThemCannotBeLookedUp(t *testing.T) {
 	w.mustRun()
 	w.converged()
 	w.sameAsFresh()
+}
+
+// I1, I3, F36: a listing that does not have a record is no proof that it is not there; what no id is known of cannot be looked up by id.
+func TestLostCreateIsFoundThoughAListingMissedItSince(t *testing.T) {
+	t.Parallel()
+	for name, read := range map[string]func(w *world){
+		"adopt":        func(w *world) { w.adopt(sync.AdoptOptions{}) },
+		"run --resync": func(w *world) { w.resync() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.fill(5)
+			w.options.Safeguards = lenient()
+			w.mustRun()
+			w.exec(`insert into period values (9, 'P9', 10)`)
+			w.loseAnswers(http.MethodPost, "classPeriods")
+			w.mustRun()
+			w.front.intercept(nil)
+			lost := w.idsBy("ed-fi/classPeriods", "classPeriodName")["P9"]
+			if lost == "" {
+				t.Fatal("the target does not have the record: the test shows nothing")
+			}
+			w.exec(`delete from period where id = 9`)
+			w.missInListings("/classPeriods", lost)
+			read(w)
+			w.front.intercept(nil)
+			w.mustRun()
+			w.converged()
+			if got := w.count("ed-fi/classPeriods"); got != 2 {
+				t.Errorf("got %d class periods, want 2: what we created and no row has is deleted", got)
+			}
+		})
+	}
+}
+
+// missInListings leaves a record out of all pages of a collection; looked up by its key or id it is there.
+func (w *world) missInListings(collection, id string) {
+	w.front.intercept(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet || !strings.HasSuffix(r.URL.Path, collection) || r.URL.Query().Get("classPeriodName") != "" {
+			return false
+		}
+		rec := httptest.NewRecorder()
+		w.sandbox.Handler().ServeHTTP(rec, r)
+		var items []json.RawMessage
+		if json.Unmarshal(rec.Body.Bytes(), &items) != nil {
+			return false
+		}
+		text, err := json.Marshal(slices.DeleteFunc(items, func(item json.RawMessage) bool { return strings.Contains(string(item), id) }))
+		if err != nil {
+			return false
+		}
+		rw.Header().Set("Content-Type", "application/json")
+		_, _ = rw.Write(text)
+		return true
+	})
+}
+
+// The other side: what is looked up and is not there either is forgotten.
+func TestLostCreateThatNeverReachedTheTargetIsForgottenAfterAdopt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(5)
+	w.mustRun()
+	w.exec(`insert into period values (9, 'P9', 10)`)
+	w.front.intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/classPeriods") {
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	})
+	w.mustRun()
+	w.front.intercept(nil)
+	w.exec(`delete from period where id = 9`)
+	w.adopt(sync.AdoptOptions{})
+	if _, calls := w.mustRun(); len(calls) != 0 {
+		t.Errorf("got calls %v, want none", calls)
+	}
+	if got := w.entries("ed-fi/classPeriods"); len(got) != 2 {
+		t.Errorf("got %d entries, want 2: the lost one is not at the target", len(got))
+	}
 }
 
 // I20: a target that answers no look-up is not asked for every record.
