@@ -38,7 +38,8 @@ type Problem struct {
 }
 
 // SendOne sends one record now, through the same journal, checks and answers as a run, and nothing else: no other row is read into the plan and
-// nothing is deleted. What a person discarded stays back. A row whose natural key changed is left to a run, which re-keys it or deletes the
+// nothing is deleted. What a person discarded stays back. So does, as in a run, a row whose natural key other rows have with another payload, and a new
+// one that refers to such a key (F42). A row whose natural key changed is left to a run, which re-keys it or deletes the
 // old record; so is a row that is gone. It takes the connection's lease: a run in progress is *syncdb.BusyError. A name that cannot be one
 // is *UnknownRecordError. Called again it sends nothing new: the record is unchanged then.
 func (e *Engine) SendOne(ctx context.Context, name RecordName) (*Sent, error) {
@@ -150,7 +151,8 @@ func (e *Engine) sendOne(ctx context.Context, o Options, k *keeper, row *pickedR
 	return e.concludeOne(ctx, k, found[at], row, out)
 }
 
-// planOne compares the row with the ledger. Of other resources only what the row may refer to is loaded, and no row is read.
+// planOne compares the row with the ledger. Of other resources only what the row may refer to is loaded; other rows are read only for whether they share
+// a natural key with it or with what it refers to.
 func (e *Engine) planOne(ctx context.Context, o Options, sc *scope, dir *workspace, row *pickedRow, out *Sent) (found []*scanned, at int, err error) {
 	for i, r := range sc.resources {
 		if r.Path == out.Resource {
@@ -175,16 +177,6 @@ func (e *Engine) planOne(ctx context.Context, o Options, sc *scope, dir *workspa
 		}
 	}
 	r := found[at]
-	if former, err := e.formerKey(ctx, r, row); err != nil {
-		return found, at, err
-	} else if former {
-		r.totals.Rows, out.Outcome = 1, Held.String()
-		r.totals.add(Held, true)
-		out.total = r.totals
-		out.note("compare", "the natural key of the row changed since it was sent: a run moves its record to the new key, or deletes the old one")
-		return found, at, nil
-	}
-	r.totals.Rows = 1
 	rec := &record{KeyHash: row.keyHash, RecordHash: row.record, SourceHash: row.source, SourceKey: row.sourceKey, Key: row.key, Payload: row.payload}
 	hasher := schema.NewHasher(e.Keys.HashMAC())
 	for _, ref := range row.refs {
@@ -203,7 +195,29 @@ func (e *Engine) planOne(ctx context.Context, o Options, sc *scope, dir *workspa
 		}
 		out.note("parent", fmt.Sprintf("%s (%s) %s", ref.Target, ref.Path, state))
 	}
+	if err := e.share(ctx, sc, found, sc.keysThatCount(r, rec)); err != nil {
+		return found, at, fmt.Errorf("look for rows that share a natural key: %w", err)
+	}
+	_, shared := r.dups[row.keyHash]
+	if former, err := e.formerKey(ctx, r, row); err != nil {
+		return found, at, err
+	} else if former && !shared {
+		r.totals.Rows, out.Outcome = 1, Held.String()
+		r.totals.add(Held, true)
+		out.total = r.totals
+		out.note("compare", "the natural key of the row changed since it was sent: a run moves its record to the new key, or deletes the old one")
+		return found, at, nil
+	}
+	r.totals.Rows = 1
 	verdict, _ := r.judge(row.keyHash, row.record, row.source)
+	switch {
+	case shared && (verdict == changedRow || verdict == claimRow): // I5: what the target has under the key may be another row's
+		r.dupChanged++
+		return found, at, r.changed.add(rec)
+	case shared && verdict != sameRow:
+		r.dupFresh++
+		return found, at, r.fresh.add(rec)
+	}
 	switch verdict {
 	case sameRow:
 		r.totals.add(Unchanged, true)
@@ -223,8 +237,46 @@ func (e *Engine) planOne(ctx context.Context, o Options, sc *scope, dir *workspa
 		out.note("compare", "the ledger does not know what the target holds: POST settles it")
 	default:
 		out.note("compare", "the ledger has no entry for it: POST")
+		if err := e.knownIDs(ctx, sc, r); err != nil {
+			return found, at, err
+		}
 	}
 	return found, at, r.fresh.add(rec)
+}
+
+// keysThatCount are the natural keys, by resource, that decide about a row when other rows have them too: its own, and those a new row refers to.
+func (s *scope) keysThatCount(r *scanned, rec *record) map[int]map[syncdb.Hash]struct{} {
+	out := map[int]map[syncdb.Hash]struct{}{r.index: {rec.KeyHash: {}}}
+	if r.table.live(rec.KeyHash) {
+		return out
+	}
+	for _, ref := range rec.Refs {
+		for _, j := range s.targets[ref.Target].Resources {
+			if out[j] == nil {
+				out[j] = map[syncdb.Hash]struct{}{}
+			}
+			out[j][ref.Hash] = struct{}{}
+		}
+	}
+	return out
+}
+
+// knownIDs notes the ids the ledger has of a resource whose records can get other natural keys with their parents. A POST that meets one of them meets a
+// record the ledger knows under the key it had before: it stays what it was, ours or another's (I4, I9). No row was read, so all of them may be it.
+func (e *Engine) knownIDs(ctx context.Context, sc *scope, r *scanned) error {
+	if len(r.cascades(sc)) == 0 {
+		return nil
+	}
+	err := e.Ledger.Each(ctx, e.Connection.ID, r.Path, func(entry *syncdb.Entry) error {
+		if entry.EdfiID != "" && len(r.unseenIDs) < maxMoves {
+			r.unseenIDs[entry.EdfiID] = entry.Origin
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read the ids of the ledger's entries: %w", err)
+	}
+	return nil
 }
 
 // formerKey reports whether the row has an entry under another natural key.

@@ -108,3 +108,79 @@ func TestRowThatIsNotThereIsNotSent(t *testing.T) {
 		t.Errorf("got %+v with calls %v, want an error and none", sent, calls)
 	}
 }
+
+func TestRowThatSharesItsNaturalKeyIsNotSentAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(3)
+	w.mustRun()
+	w.exec(`insert into student values (50, 'S0001', 'Somebody', 'Else', '2001-01-01'), (51, 'S0051', 'One', 'Pupil', '2001-01-01'), (52, 'S0051', 'Other', 'Pupil', '2001-01-01')`)
+	before := w.records("ed-fi/students")
+	for _, row := range []string{"50", "51", "52"} {
+		sent, calls, err := w.sendOne(sync.RecordName{Resource: "students", SourceKey: row})
+		if err != nil {
+			t.Fatalf("row %s: %v", row, err)
+		}
+		if sent.Outcome != "invalid" || len(calls) != 0 || len(sent.Problems) != 1 || sent.Problems[0].Code != "duplicate-natural-key" {
+			t.Errorf("row %s: got %+v with calls %v, want duplicate-natural-key and none", row, sent, calls)
+		}
+	}
+	if sent, calls, err := w.sendOne(sync.RecordName{Resource: "students", SourceKey: "1"}); err != nil || sent.Outcome != "unchanged" || len(calls) != 0 {
+		t.Errorf("got %+v with calls %v and %v, want what the target has of the first row unchanged, as in a run", sent, calls, err)
+	}
+	if diff := cmp.Diff(before, w.records("ed-fi/students")); diff != "" {
+		t.Errorf("students at the target (-before +after):\n%s", diff)
+	}
+	w.exec(`delete from student where id in (50, 52)`)
+	if sent, calls, err := w.sendOne(sync.RecordName{Resource: "students", SourceKey: "51"}); err != nil || sent.Outcome != "created" || len(calls) != 1 {
+		t.Errorf("got %+v with calls %v and %v, want the row that shares its key no more created", sent, calls, err)
+	}
+	w.mustRun()
+	w.converged()
+}
+
+func TestRowThatRefersToASharedNaturalKeyIsNotSentAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(3)
+	w.mustRun()
+	w.exec(`insert into student values (50, 'S0001', 'Somebody', 'Else', '2001-01-01')`)
+	w.exec(`insert into enrolment values (50, 50, 10, '2025-09-09', '9')`)
+	w.exec(`update enrolment set grade = '10' where id = 1`)
+	sent, calls, err := w.sendOne(enrolment("50"))
+	if err != nil || sent.Outcome != "blocked" || len(calls) != 0 || len(sent.Problems) != 1 || sent.Problems[0].Code != "ambiguous-reference" {
+		t.Errorf("got %+v with calls %v and %v, want ambiguous-reference and none", sent, calls, err)
+	}
+	if sent, calls, err := w.sendOne(enrolment("1")); err != nil || sent.Outcome != "updated" || len(calls) != 1 {
+		t.Errorf("got %+v with calls %v and %v, want what the target has under the key updated, as in a run", sent, calls, err)
+	}
+	w.exec(`delete from student where id = 50`)
+	w.exec(`delete from enrolment where id = 50`)
+	w.mustRun()
+	w.converged()
+}
+
+func TestRecordThatFollowedItsParentStaysOursWhenItsRowIsSentAlone(t *testing.T) {
+	t.Parallel()
+	w := newCourses(t, 1)
+	w.exec(`delete from grade`)
+	w.exec(`delete from seat`)
+	w.exec(`delete from section`)
+	w.mustRun()
+	w.exec(`update offering set code = null where id = 1`) // invalid while its session gets another name
+	w.exec(`update session set name = 'Autumn' where id = 1`)
+	w.mustRun()
+	w.exec(`delete from offering where id = 1`)
+	w.exec(`insert into offering values (9, 1, 1, 'ALG-1')`)
+	sent, calls, err := w.sendOne(sync.RecordName{Resource: "courseOfferings", SourceKey: "9"})
+	if err != nil || sent.Outcome != "updated" || len(calls) != 1 {
+		t.Fatalf("got %+v with calls %v and %v, want the record that followed its session met", sent, calls, err)
+	}
+	w.mustRun()
+	w.sameAsFresh()
+	w.exec(`delete from offering where id = 9`)
+	w.mustRun()
+	if n := w.count("ed-fi/courseOfferings"); n != 1 {
+		t.Errorf("the target has %d offerings, want the one that has a row: the other is ours (I4)", n)
+	}
+}

@@ -145,6 +145,61 @@ func (e *Engine) pickFrom(ctx context.Context, snapshot Snapshot, q *source.Boun
 	return out, nil
 }
 
+// share finds, in one snapshot, which of the wanted natural keys rows with different payloads share, and notes them as a scan does (F42). Wanted are key
+// hashes by resource. It keeps nothing of the rows in memory.
+func (e *Engine) share(ctx context.Context, sc *scope, found []*scanned, wanted map[int]map[syncdb.Hash]struct{}) error {
+	snapshot, err := e.Source.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("open a snapshot of the source: %w", err)
+	}
+	defer snapshot.Close()
+	for i, keys := range wanted {
+		first := map[syncdb.Hash]syncdb.Hash{} // record hash of the first row, by key
+		for _, q := range sc.resources[i].Queries {
+			if err := e.shareFrom(ctx, snapshot, q, found[i], keys, first); err != nil {
+				return fmt.Errorf("read %s: %w", q.Query.File, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (e *Engine) shareFrom(ctx context.Context, snapshot Snapshot, q *source.Bound, r *scanned, keys map[syncdb.Hash]struct{}, first map[syncdb.Hash]syncdb.Hash) error {
+	rows, err := snapshot.Open(ctx, q)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	m := newMapper(&scanner{e: e}, nil, q)
+	var batch source.Batch
+	for {
+		err := rows.Next(ctx, &batch)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for i := range batch.Len() {
+			row := batch.Row(i)
+			q.Template.Encode(q.Values(row), &m.enc)
+			if q.Key(row) == nil || len(m.enc.Problems) > 0 { // an invalid row shares nothing: it is not sent
+				continue
+			}
+			key := m.hasher.Sum(m.enc.Key)
+			if _, ok := keys[key]; !ok {
+				continue
+			}
+			record := m.hasher.Sum(m.enc.Body)
+			if before, again := first[key]; !again {
+				first[key] = record
+			} else if before != record {
+				r.dups[key] = struct{}{}
+			}
+		}
+	}
+}
+
 // picked copies what the mapper has just encoded.
 func (m *mapper) picked(row [][]byte) pickedRow {
 	p := pickedRow{
