@@ -89,6 +89,7 @@ func Advices() []Advice {
 		{string(RuleRunUpdate), bySource, judge},
 		{string(RuleEmptySource), bySource, judge},
 		{string(RuleShortSource), bySource, judge},
+		{string(RuleUnnamedRows), byMapping, "Let the query give every row its _key, the SIS's own primary key, whatever it joins; then what is held leaves by itself."},
 		{string(RuleRollover), bySource, "Give each school year a connection of its own; then approve or discard what is held."},
 		{string(RulePreventDelete), byMapping, "Nothing has to be done."},
 		{string(RuleSourceBehind), bySource, "Let the replica catch up, or read another one. If the SIS was restored on purpose, approve or discard what is held."},

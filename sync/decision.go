@@ -27,6 +27,7 @@ type decisions struct {
 	gates    []*gate
 	approved *approvals
 	unasked  map[opID]struct{} // ops of the plans that the scan does not ask for
+	open     []syncdb.Plan     // holds nobody has decided about
 }
 
 // Decided is a part of the calls that is not made because a person or the configuration said so before, and nobody is asked again.
@@ -108,15 +109,19 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 		return nil, fmt.Errorf("read what is held: %w", err)
 	}
 	guards := e.options().Safeguards
-	if len(guards.ApproveDeletes) > 0 && st.behind == "" { // an operator lets them through for this run, which is no decision that stays
-		open, err := e.Ledger.Plans(ctx, e.Connection.ID, syncdb.PlanFilter{Kind: syncdb.PlanHold, States: []syncdb.PlanState{syncdb.PlanOpen}})
-		if err != nil {
-			return nil, fmt.Errorf("read what is held: %w", err)
-		}
-		for _, h := range open {
-			if h.Verb == syncdb.Delete && slices.Contains(guards.ApproveDeletes, h.Resource) {
-				decided = append(decided, h)
-			}
+	open, err := e.Ledger.Plans(ctx, e.Connection.ID, syncdb.PlanFilter{Kind: syncdb.PlanHold, States: []syncdb.PlanState{syncdb.PlanOpen}})
+	if err != nil {
+		return nil, fmt.Errorf("read what is held: %w", err)
+	}
+	letThrough := func(o syncdb.Verb, resource string) bool { // by an operator for this run, which is no decision that stays
+		return o == syncdb.Delete && st.behind == "" && slices.Contains(guards.ApproveDeletes, resource)
+	}
+	for _, h := range open {
+		switch {
+		case letThrough(h.Verb, h.Resource):
+			decided = append(decided, h)
+		case h.Rule != string(RuleSourceBehind): // which ends with its reason
+			d.open = append(d.open, h)
 		}
 	}
 	undone, err := e.Ledger.Plans(ctx, e.Connection.ID, syncdb.PlanFilter{Kind: syncdb.PlanUndo, States: []syncdb.PlanState{syncdb.PlanDiscarded}})
@@ -142,13 +147,26 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 		}
 	}
 	d.approved.wanted, d.approved.done = make([]int64, len(d.approved.holds)), make([]atomic.Int64, len(d.approved.holds))
-	if len(said) == 0 {
+	waits := map[opID]int{}
+	for i, p := range d.open {
+		err := e.Ledger.PlanOps(ctx, e.Connection.ID, p.ID, func(o syncdb.PlanOp) error {
+			waits[identify(o)] = i
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read what is held: %w", err)
+		}
+	}
+	if len(said)+len(waits) == 0 {
 		return d, nil
 	}
 	err = e.eachOp(ctx, s, found, func(resource int, o syncdb.PlanOp) error {
 		id := identify(o)
 		verdict, ok := said[id]
 		if !ok {
+			if i, waits := waits[id]; waits && !letThrough(o.Verb, o.Resource) {
+				d.gates[resource].open[o.KeyHash] = waiting{hold: i, verb: o.Verb}
+			}
 			return nil
 		}
 		delete(d.unasked, id)

@@ -44,6 +44,7 @@ type mapper struct {
 	keyText   []byte
 	keyEnd    []int
 	identical []bool
+	nameless  int64 // rows of the batch that say neither by source key nor by natural key which record is theirs
 }
 
 func newMapper(s *scanner, res *scanned, q *source.Bound) *mapper {
@@ -77,6 +78,9 @@ func (m *mapper) batch(b *source.Batch) error {
 		}
 		if len(m.enc.Problems) > 0 {
 			m.verdicts[i] = invalidRow
+			if m.q.Key(row) == nil && m.keys[i].IsZero() {
+				m.nameless++
+			}
 			if err := m.invalid(i, string(m.q.Key(row)), m.enc.Problems); err != nil {
 				return err
 			}
@@ -119,6 +123,7 @@ func (m *mapper) probe(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.totals.Rows += int64(n)
+	r.nameless, m.nameless = r.nameless+m.nameless, 0
 	for i := range n {
 		if m.verdicts[i] == invalidRow {
 			r.totals.add(Invalid, true)

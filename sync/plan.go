@@ -109,7 +109,7 @@ func (r *scanned) judged(g *gate, verb syncdb.Verb, key syncdb.Hash) pass {
 
 // decide turns what the scan counted into the plan. What people said about ops of earlier runs is in the gates; the safeguards judge the
 // rest, by exact totals (I5e).
-func decide(found []*scanned, gates []*gate, g Safeguards, st standing) *Plan {
+func decide(found []*scanned, gates []*gate, open []syncdb.Plan, g Safeguards, st standing) *Plan {
 	p := &Plan{gates: gates}
 	tallies := make([]tally, len(found))
 	for i, r := range found {
@@ -121,13 +121,16 @@ func decide(found []*scanned, gates []*gate, g Safeguards, st standing) *Plan {
 		tallies[i] = tally{
 			resource: r.Path, entries: rp.Entries, rows: rp.Rows, creates: rp.Create - gates[i].decided[syncdb.Create], updates: rp.Update - gates[i].decided[syncdb.Update],
 			deletes: rp.Delete - gates[i].decided[syncdb.Delete], rollover: rp.Rollover, letThrough: slices.Contains(g.ApproveDeletes, r.Path),
+			nameless: r.nameless, openDeletes: gates[i].opens(syncdb.Delete), openUpdates: gates[i].opens(syncdb.Update),
 		}
 		if gates[i].rest[syncdb.Delete] != nil {
-			tallies[i].deletes = 0 // they do not happen, so nothing else has to hold them
+			tallies[i].deletes, tallies[i].openDeletes = 0, 0 // they do not happen, so nothing else has to hold them
 		}
 	}
-	p.Held = g.judge(tallies, st)
+	held := g.judge(tallies, st)
+	p.Held = slices.Grow(held, len(open)) // the gates point into it
 	shut(p.Held, gates, tallies)
+	p.Held = keepOpen(p.Held, open, gates, tallies)
 	p.Decided = decidedParts(gates, p.Resources)
 	for i, r := range found {
 		p.Resources[i].Held = r.waiting(p.Resources[i], gates[i])
@@ -170,7 +173,9 @@ func (r *scanned) waiting(p ResourcePlan, g *gate) int64 {
 	for verb, all := range map[syncdb.Verb]int64{syncdb.Create: p.Create, syncdb.Update: p.Update, syncdb.Delete: p.Delete} {
 		if g.rest[verb] != nil {
 			n += all - g.decided[verb]
+			continue
 		}
+		n += g.opens(verb)
 	}
 	n += int64(len(g.refused))
 	for key, m := range r.moves {

@@ -216,7 +216,7 @@ func (e *Engine) decidedPlan(ctx context.Context, o Options, k *keeper, sc *scop
 	if o.Apply != 0 {
 		return e.planOf(ctx, k, sc, found, o.Apply, st)
 	}
-	plan := decide(found, d.gates, o.Safeguards, st)
+	plan := decide(found, d.gates, d.open, o.Safeguards, st)
 	plan.approved = d.approved
 	failpoint.Reach(failpoint.Planned, "", "")
 	return plan, e.saveHolds(ctx, k, sc, found, plan)
@@ -321,7 +321,7 @@ func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []
 	if err != nil {
 		return nil, err
 	}
-	plan := decide(found, said.gates, o.Safeguards, st)
+	plan := decide(found, said.gates, said.open, o.Safeguards, st)
 	if err := predictBlocked(sc, found, plan); err != nil {
 		return nil, err
 	}

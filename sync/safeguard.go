@@ -66,6 +66,7 @@ type Rule string
 const (
 	RuleEmptySource   Rule = "empty-source"    // no row at all, and the ledger has records
 	RuleShortSource   Rule = "short-source"    // most rows are missing
+	RuleUnnamedRows   Rule = "unnamed-rows"    // rows that do not say which record is theirs: it may be any of those that seem gone
 	RuleRollover      Rule = "year-rollover"   // rows have moved to another school year, and would take last year's records with them
 	RuleMassDelete    Rule = "mass-delete"     // more deletes of a resource than its limit
 	RuleMassUpdate    Rule = "mass-update"     // more updates of a resource than its limit
@@ -84,6 +85,8 @@ func (r Rule) cause() string {
 		return "the source has no row at all for the resource: its deletes wait until somebody approves or discards them"
 	case RuleShortSource:
 		return "most rows of the resource are missing in the source: its deletes wait until somebody approves or discards them"
+	case RuleUnnamedRows:
+		return "rows of the resource have neither _key nor natural key, so a record that seems gone may be theirs: its deletes wait until somebody approves or discards them"
 	case RuleRollover:
 		return "rows have moved to another school year: deletes of the resource wait until somebody approves or discards them"
 	case RuleMassDelete:
@@ -138,6 +141,9 @@ type tally struct {
 	updates       int64
 	rollover      int64 // rows that now are of another school year
 	letThrough    bool  // --approve-deletes
+	nameless      int64 // invalid rows that do not say which record is theirs
+
+	openDeletes, openUpdates int64 // of these: in a hold nobody has decided about
 }
 
 // standing is what a run knows of its source and its target beside the totals.
@@ -163,14 +169,14 @@ func (g Safeguards) judge(ts []tally, st standing) []HeldPart {
 		if rule, reason := limits.deletes(t); st.behind == "" && rule != "" {
 			held = append(held, HeldPart{Resource: t.resource, Verb: "delete", verb: syncdb.Delete, Rule: rule, Reason: reason})
 		} else if !t.letThrough {
-			deletes += t.deletes
+			deletes += t.deletes - t.openDeletes
 		}
 		if limits.Updates.exceeded(t.updates, t.entries) {
 			held = append(held, HeldPart{
 				Resource: t.resource, Verb: "update", verb: syncdb.Update, Rule: RuleMassUpdate, Reason: tooMany("updated", t.updates, t.entries, limits.Updates),
 			})
 		} else {
-			updates += t.updates
+			updates += t.updates - t.openUpdates
 		}
 	}
 	whole := func(verb syncdb.Verb, rule Rule, reason string) {
@@ -195,6 +201,8 @@ func (l ResourceSafeguards) deletes(t tally) (rule Rule, reason string) {
 		return "", ""
 	case t.rows == 0: // F38
 		return RuleEmptySource, fmt.Sprintf("the source has no rows at all for it, and the ledger has %d records", t.entries)
+	case t.nameless > 0: // I5f
+		return RuleUnnamedRows, fmt.Sprintf("%d rows say neither by _key nor by natural key which record is theirs: it may be one of the %d that seem gone", t.nameless, t.deletes)
 	case t.rollover > 0: // F68
 		return RuleRollover, fmt.Sprintf("%d rows have moved to another school year: %d records would be deleted, and those of last year usually have to stay", t.rollover, t.deletes)
 	case l.Deletes.exceeded(t.deletes, t.entries): // F39, F65
@@ -220,13 +228,32 @@ type gate struct {
 	rest     [syncdb.Delete + 1]*HeldPart // by verb: what holds all other ops; nil = they go
 
 	decided map[syncdb.Verb]int64 // ops in approved and refused
+
+	open  map[syncdb.Hash]waiting // natural key → the open hold the op is in already
+	parts []*HeldPart             // by open hold; nil = what holds the resource now holds all of it
+}
+
+// waiting is an op of a hold nobody has decided about.
+type waiting struct {
+	hold int // index of the open hold
+	verb syncdb.Verb
+}
+
+// opens counts the ops of open holds, by verb.
+func (g *gate) opens(verb syncdb.Verb) (n int64) {
+	for _, w := range g.open {
+		if w.verb == verb {
+			n++
+		}
+	}
+	return n
 }
 
 // newGates returns a gate for each resource through which everything goes.
 func newGates(found []*scanned) []*gate {
 	out := make([]*gate, len(found))
 	for i := range out {
-		out[i] = &gate{approved: map[syncdb.Hash]int{}, refused: map[syncdb.Hash]*syncdb.Plan{}, decided: map[syncdb.Verb]int64{}}
+		out[i] = &gate{approved: map[syncdb.Hash]int{}, refused: map[syncdb.Hash]*syncdb.Plan{}, decided: map[syncdb.Verb]int64{}, open: map[syncdb.Hash]waiting{}}
 	}
 	return out
 }
@@ -250,7 +277,13 @@ func (g *gate) judge(verb syncdb.Verb, key syncdb.Hash) pass {
 	if p, ok := g.refused[key]; ok {
 		return pass{refused: true, by: p, hold: -1}
 	}
-	return pass{held: g.rest[verb], hold: -1}
+	rest := g.rest[verb]
+	if w, ok := g.open[key]; ok && w.verb == verb && (rest == nil || rest.Resource == "") && w.hold < len(g.parts) && g.parts[w.hold] != nil {
+		// What a safeguard held stays held until somebody decides or the source does not ask for it any more (I5e): that this run would pass the
+		// limit, because the last one created records or took this year's rows over, is no answer.
+		return pass{held: g.parts[w.hold], hold: -1}
+	}
+	return pass{held: rest, hold: -1}
 }
 
 // recreate says whether a row whose natural key changed may be created under the new one: its old record is deleted afterwards, so both go
@@ -278,6 +311,9 @@ func shut(parts []HeldPart, gates []*gate, ts []tally) {
 					continue
 				}
 				g.rest[verb] = part
+				if part.Resource == "" {
+					n -= g.opens(verb)
+				}
 				if n == 0 {
 					continue
 				}
@@ -289,6 +325,35 @@ func shut(parts []HeldPart, gates []*gate, ts []tally) {
 			}
 		}
 	}
+}
+
+// keepOpen adds the parts of open holds whose ops the source still asks for though no limit would hold them now, and says so to the gates. The
+// slice must have room for them: the gates point into it.
+func keepOpen(held []HeldPart, open []syncdb.Plan, gates []*gate, ts []tally) []HeldPart {
+	parts := make([]*HeldPart, len(open))
+	for i, h := range open {
+		at := slices.IndexFunc(held, func(p HeldPart) bool { return p.Resource == h.Resource && p.verb == h.Verb && p.Rule == Rule(h.Rule) })
+		if at < 0 {
+			part := HeldPart{Resource: h.Resource, Verb: verbName(h.Verb), verb: h.Verb, Rule: Rule(h.Rule), Reason: h.Reason, counts: map[string]int64{}}
+			for j, g := range gates {
+				for _, w := range g.open {
+					if rest := g.rest[w.verb]; w.hold == i && (rest == nil || rest.Resource == "") {
+						part.Ops++
+						part.counts[ts[j].resource]++
+					}
+				}
+			}
+			if part.Ops == 0 {
+				continue
+			}
+			at, held = len(held), append(held, part)
+		}
+		parts[i] = &held[at]
+	}
+	for _, g := range gates {
+		g.parts = parts
+	}
+	return held
 }
 
 // prevents reports whether the configuration forbids all deletes of a resource.

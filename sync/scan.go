@@ -32,6 +32,7 @@ type scanned struct {
 
 	heldSource map[syncdb.Hash]struct{} // source hashes of invalid rows: what they produced before is not gone (I5f)
 	heldKey    map[syncdb.Hash]struct{} // natural keys of invalid rows
+	nameless   int64                    // invalid rows that say neither by source key nor by natural key which record is theirs
 	needs      map[reference]struct{}   // what entries refer to that stay because an invalid row stands for them
 	dups       map[syncdb.Hash]struct{} // keys several rows have with different payloads: none of them is sent (F42)
 	usedIDs    map[string]struct{}      // ids that both a gone entry and one in use have: the record is not deleted (I5d)
