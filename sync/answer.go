@@ -44,8 +44,8 @@ func (s *stepRun) call(o *op) {
 	result := syncdb.Result{Op: o.id, Effect: r.effect}
 	if r.effect == syncdb.EffectLive {
 		result.EdfiID = answer.ID
-		if o.verb == syncdb.Create && !o.known {
-			result.Origin = syncdb.Created
+		if o.verb == syncdb.Create && (!o.known || answer.Created && !answer.Repeated) {
+			result.Origin = syncdb.Created // I4: of an entry, too: what stood there before us is gone, and this one is ours
 		}
 	}
 	met := err == nil && o.verb == syncdb.Create && o.silent == notSilent && !answer.Created

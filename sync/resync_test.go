@@ -347,3 +347,57 @@ func TestATargetWipedBehindOurBackIsHealedByAdoptOrByResync(t *testing.T) {
 		})
 	}
 }
+
+// I4: what we create we delete, though a record that was there before us had its key.
+func TestRecordWeCreateInPlaceOfAMetOneIsOurs(t *testing.T) {
+	t.Parallel()
+	for name, again := range map[string]func(w *world) (*sync.Summary, []string){
+		"resync tells that the met one is gone": func(w *world) (*sync.Summary, []string) { return w.resync() },
+		"its PUT tells that it is gone": func(w *world) (*sync.Summary, []string) {
+			w.exec(`update student set first = 'Anew' where id = 2`)
+			return w.mustRun()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.fill(1)
+			w.options.Safeguards = lenient()
+			w.mustRun()
+			w.other(func(ctx context.Context, c *edfi.Client) {
+				body := `{"studentUniqueId":"S0002","firstName":"Theirs","lastSurname":"Record","birthDate":"2010-01-01"}`
+				if _, err := c.Post(ctx, "ed-fi/students", []byte(body)); err != nil {
+					t.Fatal(err)
+				}
+			})
+			w.exec(`insert into student values (2, 'S0002', 'Ours', 'Record', '2010-01-01')`)
+			w.mustRun()
+			origin := func() syncdb.Origin {
+				for _, e := range w.entries("ed-fi/students") {
+					if strings.Contains(string(e.Key), "S0002") {
+						return e.Origin
+					}
+				}
+				return 0
+			}
+			if got := origin(); got != syncdb.Met {
+				t.Fatalf("got origin %d, want met: the test shows nothing", got)
+			}
+			id := w.idsBy("ed-fi/students", "studentUniqueId")["S0002"]
+			w.other(func(ctx context.Context, c *edfi.Client) {
+				if _, err := c.Delete(ctx, "ed-fi/students", id); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if _, calls := again(w); tally(calls)["POST ed-fi/students"] != 1 || origin() != syncdb.Created {
+				t.Errorf("got calls %v, origin %d: want one POST, and the record ours", calls, origin())
+			}
+			w.exec(`delete from student where id = 2`)
+			w.mustRun()
+			w.converged()
+			if got := w.count("ed-fi/students"); got != 1 {
+				t.Errorf("got %d students, want 1: what we created we delete", got)
+			}
+		})
+	}
+}
