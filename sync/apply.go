@@ -82,8 +82,7 @@ func (e *Engine) SavePlan(ctx context.Context, details int) (*Plan, *SavedPlan, 
 			if _, ok := stopped[resource][o.KeyHash]; ok {
 				return false
 			}
-			pass := p.gates[resource].judge(o.Verb, o.KeyHash)
-			return !pass.refused && (pass.held == nil || pass.held.Rule != RulePreventDelete)
+			return found[resource].approvable(p.gates[resource], o)
 		}
 		err := e.eachOp(ctx, sc, found, func(resource int, o syncdb.PlanOp) error {
 			if !wanted(resource, o) {
@@ -112,6 +111,22 @@ func (e *Engine) SavePlan(ctx context.Context, details int) (*Plan, *SavedPlan, 
 		return err
 	})
 	return plan, saved, err
+}
+
+// approvable reports whether a call may be in a saved plan: whatever a safeguard would hold, and nothing a person or the configuration said no to. A
+// natural-key change by create and delete is one thing: without the one the other is not in the plan either, but for a create whose old record
+// stays anyway, so that every call of the plan is made when it is applied (I8).
+func (r *scanned) approvable(g *gate, o syncdb.PlanOp) bool {
+	if own := g.judge(o.Verb, o.KeyHash); own.refused || own.held != nil && own.held.Rule == RulePreventDelete {
+		return false
+	}
+	if m, ok := r.moves[o.KeyHash]; ok && o.Verb == syncdb.Create && m.how == moveRecreate {
+		return m.otherYear || !g.judge(syncdb.Delete, m.old).refused
+	}
+	if now, ok := r.movedFrom[o.KeyHash]; ok && o.Verb == syncdb.Delete {
+		return !g.judge(syncdb.Create, now).refused
+	}
+	return true
 }
 
 // overridden names what a saved plan makes although a safeguard would hold it; "" = nothing. The ledger keeps it with the plan.

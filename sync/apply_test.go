@@ -2,6 +2,7 @@ package sync_test
 
 import (
 	"errors"
+	"net/http"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -173,5 +174,68 @@ func TestPlanLeavesBlockedRowsOutAndIsAppliedWithoutThem(t *testing.T) {
 	kept, err := w.ledger.PlanByID(t.Context(), w.conn.ID, saved.ID)
 	if err != nil || kept.State != syncdb.PlanApplied {
 		t.Errorf("the plan is %s (%v), want it applied", kept.State, err)
+	}
+}
+
+// A natural-key change by create and delete is one thing: a delete that is forbidden leaves the create in the plan, one that was discarded takes it
+// out; and every call of the plan is made.
+func TestApplyMakesEveryCallOfAKeyChangeWhoseDeleteDoesNotGo(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		before func(w *world)
+		want   map[string]int
+	}{
+		"the delete is forbidden": {func(w *world) {
+			w.options.Safeguards.PreventDelete = []string{demographics}
+			w.exec(`update demographic set agency = 2 where id < 4`)
+		}, map[string]int{"POST " + demographics: 3}},
+		"the delete was discarded": {func(w *world) {
+			w.options.Safeguards.Resources = map[string]sync.ResourceSafeguards{demographics: {Deletes: sync.Limit{Percent: 1, Count: 1}}}
+			w.exec(`update demographic set agency = 2 where id < 4`)
+			w.mustRun()
+			w.decide(syncdb.PlanDiscarded)
+			w.exec(`update student set first = 'Ada' where id = 1`)
+		}, map[string]int{"PUT ed-fi/students": 1}},
+		"the delete would be held": {func(w *world) {
+			w.options.Safeguards.Resources = map[string]sync.ResourceSafeguards{demographics: {Deletes: sync.Limit{Percent: 1, Count: 1}}}
+			w.exec(`update demographic set agency = 2 where id < 4`)
+		}, map[string]int{"POST " + demographics: 3, "DELETE " + demographics: 3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.fill(10)
+			w.exec(`insert into agency values (2, 'Other', null)`)
+			w.mustRun()
+			c.before(w)
+			saved := w.save()
+			s, calls, err := w.apply(saved.ID)
+			if err != nil || s.PlanLeft != 0 || int64(len(calls)) != saved.Ops {
+				t.Errorf("the plan has %d calls, %d were made and %d are left: %v", saved.Ops, len(calls), s.PlanLeft, err)
+			}
+			if diff := cmp.Diff(tally(calls), c.want); diff != "" {
+				t.Errorf("calls (-got +want):\n%s", diff)
+			}
+		})
+	}
+}
+
+// An applied plan of which a call failed says so.
+func TestApplyTellsWhatItDidNotMake(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(4)
+	w.mustRun()
+	w.exec(`update student set first = 'Ada' where id < 3`)
+	saved := w.save()
+	w.front.intercept(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPut {
+			rw.WriteHeader(http.StatusInternalServerError)
+		}
+		return r.Method == http.MethodPut
+	})
+	s, _, err := w.apply(saved.ID)
+	if err != nil || s.PlanLeft != 2 || s.Failed != 2 {
+		t.Errorf("got %d calls left and %d failed (%v), want two", s.PlanLeft, s.Failed, err)
 	}
 }

@@ -26,9 +26,21 @@ type decisions struct {
 	plans    []syncdb.Plan // the oldest first
 	gates    []*gate
 	approved *approvals
-	unasked  map[opID]struct{} // ops of the plans that the scan does not ask for
+	unasked  map[opID]struct{} // ops of the plans that the scan does not ask for, as their plan means them
 	open     []syncdb.Plan     // holds nobody has decided about
 }
+
+// means is what a decision says of an op. A yes is about the op a person saw. A no is about what the call does to the record, whatever row asks for
+// it: another _key expression changes every row's source key, and nothing that anybody decided about (I5).
+func means(p *syncdb.Plan, o syncdb.PlanOp) opID {
+	if saysNo(p) {
+		o.SourceHash = syncdb.Hash{}
+	}
+	return identify(o)
+}
+
+// saysNo reports whether a decided plan keeps its ops back.
+func saysNo(p *syncdb.Plan) bool { return p.Kind != syncdb.PlanHold || p.State == syncdb.PlanDiscarded }
 
 // Decided is a part of the calls that is not made because a person or the configuration said so before, and nobody is asked again.
 type Decided struct {
@@ -130,16 +142,18 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 	}
 	d.plans = append(decided, undone...)
 	slices.SortFunc(d.plans, func(a, b syncdb.Plan) int { return cmp.Compare(a.ID, b.ID) })
-	said := map[opID]int{} // index of the approved hold, or -1-index of the plan that says no
+	said := [2]map[opID]int{{}, {}}   // by no and yes: index of the plan
+	hold := make([]int, len(d.plans)) // index of the approved hold
 	d.unasked = map[opID]struct{}{}
-	for i, p := range d.plans {
-		verdict := -1 - i
-		if p.Kind == syncdb.PlanHold && p.State != syncdb.PlanDiscarded {
-			verdict = len(d.approved.holds)
-			d.approved.holds = append(d.approved.holds, p)
+	for i := range d.plans {
+		p, by := &d.plans[i], said[0]
+		if !saysNo(p) {
+			by, hold[i] = said[1], len(d.approved.holds)
+			d.approved.holds = append(d.approved.holds, *p)
 		}
 		err := e.Ledger.PlanOps(ctx, e.Connection.ID, p.ID, func(o syncdb.PlanOp) error {
-			said[identify(o)], d.unasked[identify(o)] = verdict, struct{}{}
+			id := means(p, o)
+			by[id], d.unasked[id] = i, struct{}{}
 			return nil
 		})
 		if err != nil {
@@ -157,30 +171,36 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 			return nil, fmt.Errorf("read what is held: %w", err)
 		}
 	}
-	if len(said)+len(waits) == 0 {
+	if len(d.unasked)+len(waits) == 0 {
 		return d, nil
 	}
 	err = e.eachOp(ctx, s, found, func(resource int, o syncdb.PlanOp) error {
-		id := identify(o)
-		verdict, ok := said[id]
-		if !ok {
-			if i, waits := waits[id]; waits && !letThrough(o.Verb, o.Resource) {
+		anyRow := o
+		anyRow.SourceHash = syncdb.Hash{}
+		no, refused := said[0][identify(anyRow)]
+		yes, approved := said[1][identify(o)]
+		if !refused && !approved {
+			if i, waits := waits[identify(o)]; waits && !letThrough(o.Verb, o.Resource) {
 				d.gates[resource].open[o.KeyHash] = waiting{hold: i, verb: o.Verb}
 			}
 			return nil
 		}
-		delete(d.unasked, id)
-		if verdict >= 0 && o.Verb == syncdb.Delete && guards.prevents(o.Resource) {
+		delete(d.unasked, identify(anyRow))
+		delete(d.unasked, identify(o))
+		if refused && approved { // the later one
+			refused, approved = no > yes, yes > no
+		}
+		if approved && o.Verb == syncdb.Delete && guards.prevents(o.Resource) {
 			return nil // no approval goes before prevent_delete (I5)
 		}
 		g := d.gates[resource]
 		g.decided[o.Verb]++
-		if verdict < 0 {
-			g.refused[o.KeyHash] = &d.plans[-1-verdict]
+		if refused {
+			g.refused[o.KeyHash] = &d.plans[no]
 			return nil
 		}
-		g.approved[o.KeyHash] = verdict
-		d.approved.wanted[verdict]++
+		g.approved[o.KeyHash] = hold[yes]
+		d.approved.wanted[hold[yes]]++
 		return nil
 	})
 	return d, err
@@ -188,7 +208,7 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 
 // endDecisions takes the ops out of decided plans that a complete scan does not ask for: the row came back, or changed, or the op was made. Should
 // the same be asked for again one day, it is judged anew. A source that is behind ends nothing, nor does a target that is not what it was, and
-// neither does a row that breaks rules this time.
+// neither does a row that breaks rules this time, or a source whose deletes nobody believes yet (I5e). It comes after the safeguards.
 func (e *Engine) endDecisions(ctx context.Context, k *keeper, found []*scanned, d *decisions, st standing) error {
 	if len(d.unasked) == 0 || st.alarm != "" || st.behind != "" {
 		return nil
@@ -197,8 +217,8 @@ func (e *Engine) endDecisions(ctx context.Context, k *keeper, found []*scanned, 
 	if err != nil {
 		return err
 	}
-	stays := func(o syncdb.PlanOp) bool {
-		_, unasked := d.unasked[identify(o)]
+	stays := func(p *syncdb.Plan, o syncdb.PlanOp) bool {
+		_, unasked := d.unasked[means(p, o)]
 		return !unasked || waits(o)
 	}
 	for i, p := range d.plans {
@@ -207,7 +227,7 @@ func (e *Engine) endDecisions(ctx context.Context, k *keeper, found []*scanned, 
 		}
 		counts, left := map[string]map[string]int64{}, int64(0)
 		err := e.Ledger.PlanOps(ctx, e.Connection.ID, p.ID, func(o syncdb.PlanOp) error {
-			if stays(o) {
+			if stays(&p, o) {
 				if counts[o.Resource] == nil {
 					counts[o.Resource] = map[string]int64{}
 				}
@@ -225,7 +245,7 @@ func (e *Engine) endDecisions(ctx context.Context, k *keeper, found []*scanned, 
 		if p.Counts, err = json.Marshal(counts); err != nil {
 			return fmt.Errorf("write the counts of a plan: %w", err)
 		}
-		narrowed, err := e.Ledger.NarrowPlan(ctx, k.current(), p, e.opsOf(ctx, p.ID, stays))
+		narrowed, err := e.Ledger.NarrowPlan(ctx, k.current(), p, e.opsOf(ctx, p.ID, func(o syncdb.PlanOp) bool { return stays(&p, o) }))
 		var state *syncdb.PlanStateError
 		var edition *syncdb.PlanEditionError
 		switch {
@@ -242,15 +262,19 @@ func (e *Engine) endDecisions(ctx context.Context, k *keeper, found []*scanned, 
 }
 
 // waiting says of ops the scan does not ask for whether that is only so this time: the resource is not in the scope, the row breaks rules or is one
-// of several with its natural key, or the record cannot be deleted now though its row is gone (I5).
+// of several with its natural key, the record is not deleted though its row is gone (I5), or a safeguard holds the deletes of the resource: what
+// the source lacks then is not known to be gone (I5e, F38).
 func (d *decisions) waiting(found []*scanned) (func(syncdb.PlanOp) bool, error) {
 	index := map[string]*scanned{}
-	stuck := make([]map[syncdb.Hash]struct{}, len(found)) // by resource: gone, and not deleted
+	stuck := make([]map[syncdb.Hash]struct{}, len(found)) // by resource: gone, and cannot be deleted
+	kept := make([]map[syncdb.Hash]struct{}, len(found))  // gone, and the delete is held or was discarded
 	for i, r := range found {
-		index[r.Path], stuck[i] = r, map[syncdb.Hash]struct{}{}
+		index[r.Path], stuck[i], kept[i] = r, map[syncdb.Hash]struct{}{}, map[syncdb.Hash]struct{}{}
 		err := r.gone.each(func(rec *record) error {
 			if !r.moved(rec.KeyHash) && !r.deletable(r.goneEntry(rec)) {
 				stuck[i][rec.KeyHash] = struct{}{}
+			} else if p := d.gates[i].judge(syncdb.Delete, rec.KeyHash); p.refused || p.held != nil && p.held.Rule != RulePreventDelete {
+				kept[i][rec.KeyHash] = struct{}{}
 			}
 			return nil
 		})
@@ -263,6 +287,9 @@ func (d *decisions) waiting(found []*scanned) (func(syncdb.PlanOp) bool, error) 
 		if !ok {
 			return true
 		}
+		if rest := d.gates[r.index].rest[syncdb.Delete]; rest != nil && rest.Rule != RulePreventDelete {
+			return true
+		}
 		_, invalid := r.heldSource[o.SourceHash]
 		for _, key := range [...]syncdb.Hash{o.KeyHash, o.OldKeyHash} {
 			_, held := r.heldKey[key]
@@ -270,7 +297,8 @@ func (d *decisions) waiting(found []*scanned) (func(syncdb.PlanOp) bool, error) 
 			invalid = invalid || held || dup
 		}
 		_, stays := stuck[r.index][o.KeyHash]
-		return invalid || stays && o.Verb == syncdb.Delete
+		_, stands := kept[r.index][o.KeyHash]
+		return invalid || stands || stays && o.Verb == syncdb.Delete
 	}, nil
 }
 

@@ -34,6 +34,7 @@ type Summary struct {
 	Alarm     string            `json:"alarm,omitempty"`     // the target was wiped or restored, so that nothing was written: what tells
 	HeldBack  []HeldPart        `json:"heldBack,omitempty"`  // what safeguards keep back, and why
 	Decided   []Decided         `json:"decided,omitempty"`   // what is kept back without a question, because somebody decided so before
+	PlanLeft  int64             `json:"planLeft,omitempty"`  // with Options.Apply: calls of the plan that were blocked or failed; any run takes them
 	LeftAlone []string          `json:"leftAlone,omitempty"` // resources with entries in the ledger that the connection no longer syncs (I5g)
 }
 
@@ -162,6 +163,9 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 		return fmt.Errorf("clear problems that are gone: %w", err)
 	}
 	failpoint.Reach(failpoint.ClearAfter, "", "")
+	if o.Apply != 0 { // I8: what was not made of an applied plan is told
+		s.PlanLeft = plan.approved.wanted[0] - plan.approved.done[0].Load()
+	}
 	if state.alarm == "" {
 		if err := errors.Join(e.closeHolds(ctx, k, plan.approved), e.remember(ctx, k, state, s.Calls)); err != nil {
 			return err
@@ -210,14 +214,15 @@ func (e *Engine) decidedPlan(ctx context.Context, o Options, k *keeper, sc *scop
 	if err != nil {
 		return nil, err
 	}
+	plan := decide(found, d.gates, d.open, o.Safeguards, st)
+	plan.approved = d.approved
 	if err := e.endDecisions(ctx, k, found, d, st); err != nil {
 		return nil, err
 	}
+	plan.Decided = decidedParts(d.gates, plan.Resources) // the editions may be others now
 	if o.Apply != 0 {
 		return e.planOf(ctx, k, sc, found, o.Apply, st)
 	}
-	plan := decide(found, d.gates, d.open, o.Safeguards, st)
-	plan.approved = d.approved
 	failpoint.Reach(failpoint.Planned, "", "")
 	return plan, e.saveHolds(ctx, k, sc, found, plan)
 }

@@ -287,8 +287,12 @@ func (g *gate) judge(verb syncdb.Verb, key syncdb.Hash) pass {
 }
 
 // recreate says whether a row whose natural key changed may be created under the new one: its old record is deleted afterwards, so both go
-// or both wait. Where the old record is to stay anyway, the new one is created.
+// or both wait. Where the old record is to stay anyway, the new one is created. A create a person approved goes: the saved plan it is in was judged
+// as a whole, and has the delete too unless the old record stays (I8).
 func (g *gate) recreate(key syncdb.Hash, m move) pass {
+	if i, ok := g.approved[key]; ok {
+		return pass{hold: i}
+	}
 	p := g.judge(syncdb.Delete, m.old)
 	if stays := m.otherYear || p.held != nil && p.held.Rule == RulePreventDelete; !stays && !p.goes() {
 		return p

@@ -393,3 +393,48 @@ func TestUndoOfAnUndoBringsTheRunBack(t *testing.T) {
 	}
 	w.converged()
 }
+
+// What was undone stays undone as long as no row changes: not when the rows were away for a while and nobody believed it (I5e, F38), and not when
+// the expression of the rows' source key changes.
+func TestAnUndoIsNotEndedByWhatChangesNoRow(t *testing.T) {
+	t.Parallel()
+	away := func(w *world, meanwhile func()) {
+		w.options.Safeguards = sync.Safeguards{}
+		w.exec(`create table aside as select * from demographic`)
+		w.exec(`delete from demographic`)
+		if s, calls := w.mustRun(); len(calls) > 0 || len(s.HeldBack) == 0 {
+			w.t.Fatalf("calls %v, want the empty source held", calls)
+		}
+		meanwhile()
+		w.exec(`insert into demographic select * from aside`)
+	}
+	for name, change := range map[string]func(w *world){
+		"the source was empty": func(w *world) { away(w, func() {}) },
+		"the source was empty and the deletes were discarded": func(w *world) {
+			away(w, func() { w.decide(syncdb.PlanDiscarded); w.mustRun() })
+		},
+		"the source key is another one": func(w *world) {
+			d := w.pack["studentEducationOrganizationAssociations.sql"]
+			d.Data = []byte(strings.Replace(string(d.Data), `d.id as "_key"`, `'d' || d.id as "_key"`, 1))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldWithHistory(t, 20)
+			w.exec(`update demographic set login = 'wrong' where id < 4`)
+			s, _ := w.mustRun()
+			w.undo(sync.UndoOptions{Run: s.RunID, Who: "ada", Why: "wrong"})
+			if _, calls := w.mustRun(); len(calls) > 0 {
+				t.Fatalf("before the change: calls %v", calls)
+			}
+			change(w)
+			if _, calls := w.mustRun(); len(calls) > 0 {
+				t.Errorf("what was undone is made again: %v", calls)
+			}
+			w.exec(`update demographic set login = 'right' where id = 1`)
+			if _, calls := w.mustRun(); len(calls) != 1 {
+				t.Errorf("after a row changed: got calls %v, want it sent", calls)
+			}
+		})
+	}
+}

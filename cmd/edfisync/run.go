@@ -257,6 +257,9 @@ func writeSummary(out io.Writer, s *sync.Summary) {
 	if n := s.Totals.NotSent; n > 0 {
 		fmt.Fprintf(out, "%s not reached; the next run sends %s\n", counted(n, "record")+were(n), them(n))
 	}
+	if n := s.PlanLeft; n > 0 {
+		fmt.Fprintf(out, "%s of the plan blocked or failed; the next run takes %s\n", counted(n, "call"), them(n))
+	}
 	filed := s.Held + s.Failed - s.Totals.NotSent - s.Totals.Decided
 	for _, d := range s.Decided {
 		writeDecided(out, d)
