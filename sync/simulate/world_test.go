@@ -46,7 +46,6 @@ type world struct {
 	mu         gosync.Mutex
 	records    map[string]*known // by id
 	names      map[string]int
-	unclear    map[string]bool              // creates nobody can tell what became of
 	writes     int                          // that arrived
 	changed    int                          // that the target took
 	ending     bool                         // the faults have stopped
