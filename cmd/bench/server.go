@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -79,6 +80,9 @@ func created(m *schema.Model, url string, latency time.Duration) (http.Handler, 
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		switch {
+		case r.Method == http.MethodGet && strings.HasPrefix(r.URL.Path, "/data/v3/"): // a run looks whether some records are there
+			h.Set("Content-Type", "application/json")
+			_, _ = fmt.Fprintf(w, `{"id":%q}`, path.Base(r.URL.Path))
 		case strings.HasPrefix(r.URL.Path, "/data/v3/"):
 			_, _ = io.Copy(io.Discard, r.Body)
 			if latency > 0 {
