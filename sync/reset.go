@@ -268,6 +268,11 @@ func (e *Engine) remember(ctx context.Context, k *keeper, before seen, calls int
 	return nil
 }
 
+// resetReason says what told that the target was reset in the middle of a run.
+func (x *executor) resetReason() string {
+	return fmt.Sprintf("%d PUTs and DELETEs met a record that was not there", x.lost.Load())
+}
+
 // missed counts PUTs and DELETEs of records that should be there, and ends the run when most of many are not: before anything is
 // created again.
 func (x *executor) missed(o *op, err error) {

@@ -139,7 +139,7 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	err = x.run(sc.steps())
 	s.count(found, err != nil)
 	if errors.Is(err, ErrTargetReset) {
-		err = errors.Join(err, e.raise(ctx, k, fmt.Sprintf("%d PUTs and DELETEs met a record that was not there", x.lost.Load()), state.newest))
+		err = errors.Join(err, e.raise(ctx, k, x.resetReason(), state.newest))
 	}
 	if err != nil {
 		return err

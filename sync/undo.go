@@ -113,7 +113,7 @@ func (e *Engine) Undo(ctx context.Context, uo UndoOptions) (*Undo, error) {
 			return err
 		}
 		defer dir.remove()
-		u, err := e.newUndoing(ctx, o, uo, dir)
+		u, err := e.newUndoing(ctx, o, uo, k, dir)
 		if err != nil {
 			return err
 		}
@@ -135,7 +135,7 @@ func (e *Engine) planUndo(ctx context.Context, o Options, uo UndoOptions) (*Undo
 		return nil, err
 	}
 	defer dir.remove()
-	u, err := e.newUndoing(ctx, o, uo, dir)
+	u, err := e.newUndoing(ctx, o, uo, nil, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -156,16 +156,12 @@ type undoing struct {
 	ops   []syncdb.PlanOp // what the next run would do again
 	// ofUndo: the run is an undo itself. No row of the source asked for what it did, so no run would do it again.
 	ofUndo bool
+	seen   seen // of the target, before the first call
 	out    *Undo
 }
 
-// newUndoing plans: history to pasts, pasts to calls.
-func (e *Engine) newUndoing(ctx context.Context, o Options, uo UndoOptions, dir *workspace) (*undoing, error) {
-	if t, err := e.Ledger.Target(ctx, e.Connection.ID); err != nil {
-		return nil, fmt.Errorf("read what is known of the target: %w", err)
-	} else if t.Alarm != "" { // what the ledger says of it is not true (F29)
-		return nil, fmt.Errorf("run %d is not undone: %s; adopt or run --resync first", uo.Run, t.Alarm)
-	}
+// newUndoing plans: history to pasts, pasts to calls. Without a keeper nothing is written.
+func (e *Engine) newUndoing(ctx context.Context, o Options, uo UndoOptions, k *keeper, dir *workspace) (*undoing, error) {
 	sc, err := newScope(e.Model, e.Source.Queries(), e.Dependencies)
 	if err != nil {
 		return nil, err
@@ -177,24 +173,18 @@ func (e *Engine) newUndoing(ctx context.Context, o Options, uo UndoOptions, dir 
 		u.index[r.Path] = i
 		u.out.Resources = append(u.out.Resources, ResourceUndo{Resource: r.Path})
 	}
-	s := &scanner{e: e, o: o, scope: sc, dir: dir}
-	for i, r := range sc.resources {
-		f, err := s.entries(ctx, i, r)
-		u.found = append(u.found, f)
-		if err != nil {
-			closeAll(u.found)
-			return nil, fmt.Errorf("read the ledger's %s: %w", r.Path, err)
-		}
-	}
-	if err := u.plan(ctx); err != nil {
+	if err := u.plan(ctx, k); err != nil {
 		closeAll(u.found)
 		return nil, err
 	}
 	return u, nil
 }
 
-func (u *undoing) plan(ctx context.Context) error {
+func (u *undoing) plan(ctx context.Context, k *keeper) error {
 	if err := u.read(ctx); err != nil {
+		return err
+	}
+	if err := u.look(ctx, k); err != nil {
 		return err
 	}
 	if err := u.judge(ctx); err != nil {
@@ -210,6 +200,28 @@ func (u *undoing) plan(ctx context.Context) error {
 	}
 	u.weigh()
 	return nil
+}
+
+// look reads what the ledger has of the scope, and looks at the target as a run does: of one that was wiped or restored behind our back the ledger says
+// nothing true, and nothing is written to it (F29, F30). The alarm is raised when the undo may write.
+func (u *undoing) look(ctx context.Context, k *keeper) error {
+	s := &scanner{e: u.e, o: u.o, scope: u.scope, dir: u.dir, sample: sample{salt: uint64(u.uo.Run)}}
+	for i, r := range u.scope.resources {
+		f, err := s.entries(ctx, i, r)
+		u.found = append(u.found, f)
+		if err != nil {
+			return fmt.Errorf("read the ledger's %s: %w", r.Path, err)
+		}
+	}
+	var err error
+	if u.seen, err = u.e.look(ctx, u.o, &s.sample, u.found); err != nil || u.seen.alarm == "" {
+		return err
+	}
+	err = fmt.Errorf("run %d is not undone: %s; adopt or run --resync first", u.uo.Run, u.seen.alarm)
+	if u.seen.raised && k != nil {
+		err = errors.Join(err, u.e.raise(ctx, k, u.seen.alarm, u.seen.newest))
+	}
+	return err
 }
 
 // weigh says what safeguards would hold of the calls (I5e). An undo reads no source, so those that compare with its rows have nothing to say.
@@ -449,7 +461,13 @@ func (u *undoing) send(ctx context.Context, k *keeper, p *progress, s *Summary) 
 	p.phase("send", "")
 	err := x.run(u.scope.steps())
 	s.count(u.found, err != nil)
-	return err
+	if errors.Is(err, ErrTargetReset) {
+		return errors.Join(err, u.e.raise(ctx, k, x.resetReason(), u.seen.newest))
+	}
+	if err != nil {
+		return err
+	}
+	return u.e.remember(ctx, k, u.seen, s.Calls)
 }
 
 func sequence(ops []syncdb.PlanOp) iter.Seq2[syncdb.PlanOp, error] {

@@ -349,18 +349,57 @@ func TestUndoOverTheSafeguardsNeedsAReason(t *testing.T) {
 
 func TestUndoWaitsForATargetThatWasReset(t *testing.T) {
 	t.Parallel()
-	w := newWorldWithHistory(t, 3)
-	w.exec(`update demographic set login = 'other' where id = 1`)
-	s, _ := w.mustRun()
-	w.wipe()
-	if s, _ := w.mustRun(); s.Alarm == "" {
-		t.Fatal("no alarm was raised")
+	for _, tt := range []struct {
+		name   string
+		first  bool // the undo is what meets the reset first
+		plan   bool
+		raises bool
+	}{
+		{"a run has raised the alarm", false, false, true},
+		{"the undo is the first to look", true, false, true},
+		{"the plan of an undo is the first to look, and writes nothing", true, true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldWithHistory(t, 20)
+			w.exec(`update demographic set login = 'other' where id < 6`)
+			s, _ := w.mustRun()
+			w.wipe()
+			if !tt.first {
+				if s, _ := w.mustRun(); s.Alarm == "" {
+					t.Fatal("no alarm was raised")
+				}
+			}
+			e, closeAll := w.engine()
+			defer closeAll()
+			w.front.take()
+			_, err := e.Undo(t.Context(), sync.UndoOptions{Run: s.RunID, Who: "ada", Why: "x", Plan: tt.plan})
+			if err == nil || !strings.Contains(err.Error(), "not undone") {
+				t.Errorf("got %v, want the undo refused while the reset is not dealt with", err)
+			}
+			if calls := w.front.take(); len(calls) > 0 {
+				t.Errorf("calls %v were made to a target that was wiped", tally(calls))
+			}
+			if state, err := w.ledger.Target(t.Context(), w.conn.ID); err != nil || (state.Alarm != "") != tt.raises {
+				t.Errorf("got the alarm %q, %v, want it raised: %t", state.Alarm, err, tt.raises)
+			}
+		})
 	}
-	e, closeAll := w.engine()
-	defer closeAll()
-	w.front.take()
-	if _, err := e.Undo(t.Context(), sync.UndoOptions{Run: s.RunID, Who: "ada", Why: "x"}); err == nil || !strings.Contains(err.Error(), "not undone") {
-		t.Errorf("got %v, want the undo refused while the reset is not dealt with", err)
+}
+
+// What an undo writes counts for the next look at the target, as what a run writes does: a restore to before it shows (F30).
+func TestUndoNotesHowFarTheTargetHasCome(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithHistory(t, 5)
+	w.exec(`update demographic set login = 'other'`)
+	s, _ := w.mustRun()
+	before, err := w.ledger.Target(t.Context(), w.conn.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.undo(sync.UndoOptions{Run: s.RunID, Who: "ada"})
+	if after, err := w.ledger.Target(t.Context(), w.conn.ID); err != nil || after.ChangeVersion <= before.ChangeVersion {
+		t.Errorf("got change version %d after %d, %v, want that of the undo's calls noted", after.ChangeVersion, before.ChangeVersion, err)
 	}
 }
 
