@@ -17,6 +17,7 @@ const (
 	LeftParent     LeftOut = "parent"         // its natural key was changed, and the target changed those of other records with it
 	LeftPrevented  LeftOut = "prevent-delete" // undoing it is a delete, and the configuration says that nothing of the resource is deleted
 	LeftNotOurs    LeftOut = "not-ours"       // it was at the target before our first call, and we never delete such records (I9)
+	LeftScope      LeftOut = "out-of-scope"   // the connection does not sync its resource any more (I5g)
 )
 
 // past is what one run did to one record, of all its calls together.

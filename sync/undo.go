@@ -149,7 +149,7 @@ type undoing struct {
 	o     Options
 	uo    UndoOptions
 	scope *scope
-	index map[string]int // resource path → index in scope
+	index map[string]int // resource path → index in the scope, or after it for one that is in it no more
 	dir   *workspace
 	found []*scanned
 	pasts pasts
@@ -245,9 +245,13 @@ func (u *undoing) read(ctx context.Context) error {
 	var kept int64
 	err = u.e.Ledger.AttemptsOfRun(ctx, u.e.Connection.ID, u.uo.Run, func(a *syncdb.Attempt) error {
 		kept++
-		if i, ok := u.index[a.Resource]; ok {
-			u.pasts.note(i, a)
+		i, ok := u.index[a.Resource]
+		if !ok {
+			i = len(u.out.Resources)
+			u.index[a.Resource] = i
+			u.out.Resources = append(u.out.Resources, ResourceUndo{Resource: a.Resource})
 		}
+		u.pasts.note(i, a)
 		return nil
 	})
 	if err != nil {
@@ -277,6 +281,11 @@ func (u *undoing) runOf(ctx context.Context) (syncdb.Run, error) {
 
 // judge leaves out what cannot be undone, by what the ledger says now.
 func (u *undoing) judge(ctx context.Context) error {
+	for at, p := range u.pasts {
+		if _, ok := p.inverse(); at.resource >= len(u.scope.resources) && (ok || p.unsettled) {
+			u.leave(at, LeftScope)
+		}
+	}
 	for i, r := range u.scope.resources {
 		var keys []syncdb.Hash
 		for at := range u.pasts {

@@ -285,6 +285,42 @@ func TestUndoLeavesAloneWhatItCannotBringBack(t *testing.T) {
 	}
 }
 
+func TestUndoNamesWhatIsOutOfScopeNow(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		gone  []string // files of the pack
+		calls []string
+	}{
+		{"one resource", []string{"studentEducationOrganizationAssociations.sql"}, []string{"PUT ed-fi/students", "PUT ed-fi/students"}},
+		{"all of them", []string{"studentEducationOrganizationAssociations.sql", "studentSchoolAssociations.sql", "students.sql"}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldWithHistory(t, 3)
+			w.exec(`update demographic set login = 'wrong' where id = 1`)
+			w.exec(`delete from demographic where id = 2`)
+			w.exec(`update student set first = 'Wrong' where id < 3`)
+			s, _ := w.mustRun()
+			for _, file := range tt.gone {
+				delete(w.pack, file)
+			}
+			u, calls := w.undo(sync.UndoOptions{Run: s.RunID, Who: "ada"})
+			if diff := cmp.Diff(calls, tt.calls); diff != "" {
+				t.Errorf("calls (-got +want):\n%s", diff)
+			}
+			if want := int64(4 - len(tt.calls)); u.LeftOut() != want {
+				t.Errorf("%d of 4 records left out, want %d: %+v", u.LeftOut(), want, u.Resources)
+			}
+			for _, r := range u.Resources {
+				if r.Resource == demographics && r.Left[sync.LeftScope] != 2 {
+					t.Errorf("got %+v, want both records of the resource that is not synced any more named", r)
+				}
+			}
+		})
+	}
+}
+
 func TestUndoDeletesNothingUnderPreventDelete(t *testing.T) {
 	t.Parallel()
 	w := newWorldWithHistory(t, 3)

@@ -52,6 +52,8 @@ func leftOut(why sync.LeftOut) string {
 		return "would be deleted, and their resource is under prevent_delete"
 	case sync.LeftNotOurs:
 		return "were at the target before our first call"
+	case sync.LeftScope:
+		return "are of a resource that the connection does not sync any more"
 	}
 	return string(why)
 }
