@@ -99,16 +99,28 @@ func (c *corrector) flush(ctx context.Context) error {
 	}
 	// New keys before old ones go: a crash in between leaves one id under two keys, which the next reading mends, never a record nobody knows.
 	if len(put) > 0 {
-		if err := c.e.Ledger.PutEntries(ctx, c.keeper.current(), c.r.Path, put); err != nil {
+		if err := c.e.putEntries(ctx, c.keeper, c.r.Path, put); err != nil {
 			return fmt.Errorf("write entries: %w", err)
 		}
 	}
 	if len(drop) > 0 {
-		if err := c.e.Ledger.DropEntries(ctx, c.keeper.current(), c.r.Path, drop); err != nil {
+		if err := c.e.dropEntries(ctx, c.keeper, c.r.Path, drop); err != nil {
 			return fmt.Errorf("drop entries: %w", err)
 		}
 	}
 	return nil
+}
+
+// putEntries writes entries past the journal, and notes it: no call tells of it, and the resource's root in the last receipt is not true any more.
+func (e *Engine) putEntries(ctx context.Context, k *keeper, resource string, entries []syncdb.Entry) error {
+	k.correct(resource)
+	return e.Ledger.PutEntries(ctx, k.current(), resource, entries)
+}
+
+// dropEntries drops entries past the journal, and notes it as putEntries does.
+func (e *Engine) dropEntries(ctx context.Context, k *keeper, resource string, keys []syncdb.Hash) error {
+	k.correct(resource)
+	return e.Ledger.DropEntries(ctx, k.current(), resource, keys)
 }
 
 // seen is the entry a sighting makes of what the ledger had: what the target holds, under the key it has there.

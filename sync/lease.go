@@ -22,8 +22,9 @@ type keeper struct {
 	ledger      Runs
 	callTimeout time.Duration
 
-	mu    gosync.Mutex
-	lease syncdb.Lease
+	mu        gosync.Mutex
+	lease     syncdb.Lease
+	corrected map[string]struct{} // resources with entries that were written past the journal under this lease
 }
 
 // current returns the lease as last renewed.
@@ -31,6 +32,24 @@ func (k *keeper) current() syncdb.Lease {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.lease
+}
+
+// correct notes that entries of a resource are written past the journal.
+func (k *keeper) correct(resource string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.corrected == nil {
+		k.corrected = map[string]struct{}{}
+	}
+	k.corrected[resource] = struct{}{}
+}
+
+// hasCorrected reports whether entries of a resource were.
+func (k *keeper) hasCorrected(resource string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	_, ok := k.corrected[resource]
+	return ok
 }
 
 // check fails when a call started now could outlive the lease. The greater of the monotonic and the wall clock counts: a suspended machine

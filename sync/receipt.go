@@ -249,7 +249,7 @@ func (e *Engine) receipt(ctx context.Context, o Options, k *keeper, found []*sca
 		res := StatementResource{
 			Resource: f.Path, Rows: t.Rows, Valid: t.Rows - t.Invalid, RootRun: s.RunID, Watermark: scope.ScanMark, Exceptions: exceptionsOf(t),
 		}
-		if before, ok := known[f.Path]; ok && t.Calls == 0 && t.Released == 0 && t.Rekeyed == 0 {
+		if before, ok := known[f.Path]; ok && t.Calls == 0 && t.Released == 0 && t.Rekeyed == 0 && !k.hasCorrected(f.Path) {
 			res.Entries, res.Live, res.Root, res.RootRun = before.Entries, before.Live, before.Root, before.RootRun
 		} else {
 			d := newDigest()

@@ -253,6 +253,24 @@ func TestRootsAreTakenFromTheLastReceiptOnlyWhileNobodyWrote(t *testing.T) {
 	}
 }
 
+func TestReceiptVerifiesAfterRecordsGotOtherKeysWithTheirParents(t *testing.T) {
+	t.Parallel()
+	w := newCourses(t, 1)
+	w.exec(`delete from grade`)
+	w.exec(`delete from seat`)
+	w.exec(`delete from section`)
+	w.mustRun()
+	w.exec(`update offering set code = null where id = 1`) // invalid: its record stays, and follows the session's name at the target
+	w.exec(`update session set name = 'Autumn' where id = 1`)
+	w.mustRun()
+	for range 2 {
+		s, _ := w.mustRun() // the first of them moves the entry to the key its record has
+		if bad := failing(w.verifyReceipt(w.receipt(s.RunID))); len(bad) > 0 {
+			t.Errorf("run %d: target and ledger are equal, and the receipt does not verify: %v", s.RunID, bad)
+		}
+	}
+}
+
 func FuzzReadReceipt(f *testing.F) {
 	for _, seed := range []string{
 		"", "{}", "null", "[]", `{"publicKey":"","signature":"","statement":{"format":1}}`,

@@ -82,7 +82,7 @@ func (e *Engine) settleLost(ctx context.Context, o Options, k *keeper, found []*
 		if len(put) == 0 {
 			continue
 		}
-		if err := e.Ledger.PutEntries(ctx, k.current(), r.Path, put); err != nil {
+		if err := e.putEntries(ctx, k, r.Path, put); err != nil {
 			return fmt.Errorf("note the ids of records that were found by key: %w", err)
 		}
 	}

@@ -81,11 +81,11 @@ func (e *Engine) findStrays(ctx context.Context, k *keeper, o Options, s *scope,
 		}
 		// New keys before old ones go: a crash in between leaves one id under two keys, never a record nobody knows.
 		if len(put) > 0 {
-			if err := e.Ledger.PutEntries(ctx, k.current(), r.Path, put); err != nil {
+			if err := e.putEntries(ctx, k, r.Path, put); err != nil {
 				return moved, fmt.Errorf("note natural keys that changed with those of parents: %w", err)
 			}
 		}
-		if err := e.Ledger.DropEntries(ctx, k.current(), r.Path, drop); err != nil {
+		if err := e.dropEntries(ctx, k, r.Path, drop); err != nil {
 			return moved, fmt.Errorf("drop natural keys that changed with those of parents: %w", err)
 		}
 		moved = true
