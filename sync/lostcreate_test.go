@@ -2,6 +2,7 @@ package sync_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/edfisync/edfisync/edfi"
 	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
@@ -78,6 +80,50 @@ func TestLostCreateIsFoundThoughItsParentIsRenamedInTheSameRun(t *testing.T) {
 			w.mustRun()
 			if got := w.count("ed-fi/courseOfferings"); got != 2 {
 				t.Errorf("got %d course offerings after the row went, want 2: what we created we delete", got)
+			}
+		})
+	}
+}
+
+// I3, I9: a record whose key changes is gone at the target, and the create in its place is never answered. It is looked for under the new key, stays ours,
+// and is deleted when its row goes, whenever that is.
+func TestLostCreateInThePlaceOfARecordThatIsGoneIsFoundByItsNewKey(t *testing.T) {
+	t.Parallel()
+	for name, edits := range map[string][]string{
+		"the row stays as it is":        {``, `delete from period where id = 1`},
+		"the row is gone":               {`delete from period where id = 1`, ``},
+		"the row gets its old key back": {`update period set name = 'P1' where id = 1`, `delete from period where id = 1`},
+		"the row gets a third key":      {`update period set name = 'P1y' where id = 1`, `delete from period where id = 1`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.fill(3)
+			w.options.Safeguards = lenient()
+			w.mustRun()
+			ids := w.idsBy("ed-fi/classPeriods", "classPeriodName")
+			w.other(func(ctx context.Context, c *edfi.Client) {
+				if _, err := c.Delete(ctx, "ed-fi/classPeriods", ids["P1"]); err != nil {
+					t.Fatal(err)
+				}
+			})
+			w.exec(`update period set name = 'P1x' where id = 1`)
+			w.loseAnswers(http.MethodPost, "classPeriods")
+			w.mustRun()
+			w.front.intercept(nil)
+			if w.count("ed-fi/classPeriods") != 2 {
+				t.Fatal("the target does not have the record: the test shows nothing")
+			}
+			for _, edit := range edits {
+				w.exec(edit)
+				if s, _ := w.mustRun(); s.Totals.Met > 0 || s.Held+s.Failed > 0 {
+					t.Errorf("got totals %+v, want no record met and nothing left: the lost one is ours", s.Totals)
+				}
+				w.converged()
+				w.sameAsFresh()
+			}
+			if got := w.count("ed-fi/classPeriods"); got != 1 {
+				t.Errorf("got %d class periods in the end, want 1: what we created we delete", got)
 			}
 		})
 	}

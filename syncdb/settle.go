@@ -8,7 +8,8 @@ package syncdb
 //	none      as before
 //	live      Live, with what the intent sent; a move takes the old key's entry away
 //	gone      removed
-//	unknown   Unknown, keeps its key and, but for a create, its id; a create, or an entry we never had, is inserted
+//	unknown   Unknown, keeps its key and, but for a create, its id; a create, or an entry we never had, is inserted. A create that takes
+//	          the place of a record with another key has met nothing there: the old key's entry goes, the new key's is Unknown
 //	missing   Missing, keeps its key and id
 //
 // An entry that meanwhile stands for another record of the target (its id differs from the intent's) is neither removed nor demoted:
@@ -36,6 +37,9 @@ func Settle(in *Intent, r Result, runID int64, at, old *Entry) (newAt, newOld *E
 		}
 		return at, nil
 	case EffectUnknown:
+		if moves && in.Verb == Create && subject == old {
+			subject, old = at, nil // I3: if the record was made, only the new key finds it
+		}
 		if subject == nil {
 			return in.unknown(runID), old
 		}

@@ -129,6 +129,13 @@ func move(n uint64, effect syncdb.Effect, from, to syncdb.Entry) op {
 	return o
 }
 
+// anew is a Create in the place of a record that had another key and is not there any more.
+func anew(n uint64, effect syncdb.Effect, from, to syncdb.Entry) op {
+	o := call(n, syncdb.Create, effect, to)
+	o.Intent.OldKeyHash = from.KeyHash
+	return o
+}
+
 func moves(t *testing.T, w *world) {
 	at := func(key, id string) syncdb.Entry { return with(live(key), func(e *syncdb.Entry) { e.EdfiID = id }) }
 	a, b, c := at("a", "1"), at("b", "2"), at("c", "3")
@@ -148,6 +155,9 @@ func moves(t *testing.T, w *world) {
 		"rejected":                   {[]syncdb.Entry{a}, []op{move(1, syncdb.EffectNone, a, at("b", "1"))}, []syncdb.Entry{a}},
 		"lost":                       {[]syncdb.Entry{a}, []op{move(1, syncdb.EffectUnknown, a, at("b", "1"))}, []syncdb.Entry{unknown(a)}},
 		"answered 404":               {[]syncdb.Entry{a}, []op{move(1, syncdb.EffectMissing, a, at("b", "1"))}, []syncdb.Entry{with(unknown(a), func(e *syncdb.Entry) { e.State = syncdb.Missing })}},
+		"made anew, lost":            {[]syncdb.Entry{adopted}, []op{move(1, syncdb.EffectMissing, a, at("b", "1")), anew(2, syncdb.EffectUnknown, a, at("b", ""))}, []syncdb.Entry{unknown(at("b", ""))}},
+		"made anew, lost twice":      {[]syncdb.Entry{a}, []op{anew(1, syncdb.EffectUnknown, a, at("b", "")), anew(2, syncdb.EffectUnknown, a, at("b", ""))}, []syncdb.Entry{unknown(at("b", ""))}},
+		"made anew, refused":         {[]syncdb.Entry{a}, []op{move(1, syncdb.EffectMissing, a, at("b", "1")), anew(2, syncdb.EffectNone, a, at("b", ""))}, []syncdb.Entry{with(unknown(a), func(e *syncdb.Entry) { e.State = syncdb.Missing })}},
 		"of what we have no entry":   {nil, []op{move(1, syncdb.EffectUnknown, a, at("b", "1"))}, []syncdb.Entry{with(unknown(at("b", "1")), func(e *syncdb.Entry) { e.Origin = syncdb.Met })}},
 	} {
 		l := w.start()
