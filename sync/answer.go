@@ -136,7 +136,7 @@ func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err erro
 		again.verb, again.edfiID, again.lastID, again.known = syncdb.Create, "", o.edfiID, true
 		again.anew = !o.oldKey.IsZero()
 		if r.next == nextTake { // the entry of the old key stays: its record has no row any more, and is deleted for that (I1)
-			again.lastID, again.known, again.oldKey = "", false, syncdb.Hash{}
+			again.lastID, again.known, again.oldKey, again.before = "", false, syncdb.Hash{}, syncdb.Hash{}
 		}
 		again.keyText, again.srcKey, again.payload = clone(o.keyText), clone(o.srcKey), clone(o.payload)
 		s.again = append(s.again, &again)

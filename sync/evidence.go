@@ -22,7 +22,7 @@ func (s *stepRun) feedGone() error {
 		entry := s.r.goneEntry(rec)
 		o := &op{
 			verb: syncdb.Delete, key: entry.KeyHash, source: entry.SourceHash, person: entry.PersonHash, edfiID: entry.EdfiID,
-			known: true, keyText: entry.Key, unsure: entry.State != syncdb.Live,
+			before: entry.RecordHash, known: true, keyText: entry.Key, unsure: entry.State != syncdb.Live,
 		}
 		if moved && !s.x.live(s.r, now) && s.gate.judge(syncdb.Delete, rec.KeyHash).goes() {
 			// The row is there, its record under the new key is not: what the target has under the old one stays. The row's own problem

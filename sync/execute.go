@@ -30,6 +30,7 @@ type op struct {
 	srcKey  []byte
 	payload []byte
 	refs    []reference
+	before  syncdb.Hash // what the ledger says the record is now; zero = not known
 	oldKey  syncdb.Hash // Update: the key the entry has now, when the natural key changes
 	was     *move       // Create: the row's record under its old key, which is deleted in this run
 	silent  silent      // no call

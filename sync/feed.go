@@ -132,7 +132,7 @@ func (o *op) move(m move) {
 	case m.how == moveFollow && !m.changed:
 		o.silent = follow
 	}
-	o.verb, o.edfiID, o.oldKey, o.known = syncdb.Update, m.edfiID, m.old, true
+	o.verb, o.edfiID, o.oldKey, o.before, o.known = syncdb.Update, m.edfiID, m.old, m.record, true
 }
 
 // whole stands for a payload with its natural key, which a record hash leaves out.
@@ -183,7 +183,7 @@ func (s *stepRun) feedUpdates(ops []*op) error {
 			s.mu.Unlock()
 			continue
 		default:
-			o.verb, o.edfiID, o.known = syncdb.Update, entry.EdfiID, true
+			o.verb, o.edfiID, o.before, o.known = syncdb.Update, entry.EdfiID, entry.RecordHash, true
 		}
 		if err := s.add(o); err != nil {
 			return err

@@ -61,7 +61,7 @@ func (h *attempts) note(o *op, resource string, result syncdb.Result, status int
 	}
 	a := syncdb.Attempt{
 		Op: o.id, Resource: resource, Verb: o.verb, KeyHash: o.key, OldKeyHash: o.oldKey, SourceHash: o.source, RecordHash: o.record,
-		EdfiID: o.edfiID, At: time.Now(), Status: status, Effect: result.Effect,
+		OldRecord: o.before, EdfiID: o.edfiID, At: time.Now(), Status: status, Effect: result.Effect,
 	}
 	if result.EdfiID != "" {
 		a.EdfiID = result.EdfiID

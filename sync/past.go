@@ -24,6 +24,8 @@ const (
 type past struct {
 	resource  int
 	before    syncdb.Hash // natural key before the run; the one after it is where the past is filed
+	was       syncdb.Hash // content before the run; zero = the ledger did not know
+	wasID     string      // id before the run
 	existed   bool        // the target had it before the run
 	exists    bool        // and after it
 	unsettled bool
@@ -65,7 +67,7 @@ func (p pasts) note(resource int, a *syncdb.Attempt) {
 		}
 	}
 	if r == nil {
-		r = &past{resource: resource, before: a.KeyHash}
+		r = &past{resource: resource, before: a.KeyHash, was: a.OldRecord, wasID: a.EdfiID}
 		if !a.OldKeyHash.IsZero() {
 			r.before = a.OldKeyHash
 		}

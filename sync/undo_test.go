@@ -247,6 +247,60 @@ func TestUndoLeavesAloneWhatItCannotBringBack(t *testing.T) {
 			sync.LeftNoPrevious,
 		},
 		{
+			"a record whose content before is of a run that could not keep its history",
+			func(t *testing.T, w *world) int64 {
+				w.exec(`update demographic set login = 'second' where id = 1`)
+				w.runWithoutHistory()
+				w.exec(`update demographic set login = 'third' where id = 1`)
+				s, _ := w.mustRun()
+				return s.RunID
+			},
+			sync.LeftNoPrevious,
+		},
+		{
+			"a record that was deleted after a run that could not keep its history",
+			func(t *testing.T, w *world) int64 {
+				w.exec(`update demographic set login = 'second' where id = 1`)
+				w.runWithoutHistory()
+				w.exec(`delete from demographic where id = 1`)
+				s, _ := w.mustRun()
+				return s.RunID
+			},
+			sync.LeftNoPrevious,
+		},
+		{
+			"a record that another client had written, as a resync found",
+			func(t *testing.T, w *world) int64 {
+				ids := w.idsBy(demographics, "loginId")
+				w.other(func(ctx context.Context, c *edfi.Client) {
+					if _, err := c.Put(ctx, demographics, ids["login1"], []byte(`{"studentReference":{"studentUniqueId":"S0001"},
+						"educationOrganizationReference":{"educationOrganizationId":1},"loginId":"theirs"}`)); err != nil {
+						t.Fatal(err)
+					}
+				})
+				w.exec(`update demographic set login = 'new' where id = 1`)
+				w.options.Resync = true
+				s, _ := w.mustRun()
+				w.options.Resync = false
+				return s.RunID
+			},
+			sync.LeftNoPrevious,
+		},
+		{
+			"a record another client had made, which the run's create met",
+			func(t *testing.T, w *world) int64 {
+				w.other(func(ctx context.Context, c *edfi.Client) {
+					if _, err := c.Post(ctx, "ed-fi/students", []byte(`{"studentUniqueId":"S0100","firstName":"Theirs","lastSurname":"Surname","birthDate":"2010-02-03"}`)); err != nil {
+						t.Fatal(err)
+					}
+				})
+				w.exec(`insert into student values (100, 'S0100', 'Ours', 'Surname', '2010-02-03')`)
+				s, _ := w.mustRun()
+				return s.RunID
+			},
+			sync.LeftNoPrevious,
+		},
+		{
 			"a call that had no usable answer",
 			func(t *testing.T, w *world) int64 {
 				w.exec(`update demographic set login = 'one' where id = 1`)
@@ -318,6 +372,61 @@ func TestUndoNamesWhatIsOutOfScopeNow(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// runWithoutHistory is a run of a process that dies before it keeps its history.
+func (w *world) runWithoutHistory() {
+	w.t.Helper()
+	whole := w.ledger
+	w.ledger = noHistory{whole}
+	defer func() { w.ledger = whole }()
+	w.mustRun()
+}
+
+// noHistory is a ledger that keeps no history.
+type noHistory struct{ ledger }
+
+func (noHistory) SaveAttempts(context.Context, syncdb.Lease, []syncdb.Attempt) error { return nil }
+
+// What a record was is known when history has any call that left it so, though calls after that one were not kept.
+func TestUndoBringsBackWhatItKnowsFromBeforeAGapInTheHistory(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithHistory(t, 3)
+	before := w.everything()
+	for _, login := range []string{"second", "login1"} {
+		w.exec(`update demographic set login = ? where id = 1`, login)
+		w.runWithoutHistory()
+	}
+	w.exec(`update demographic set login = 'third' where id = 1`)
+	s, _ := w.mustRun()
+	u, _ := w.undo(sync.UndoOptions{Run: s.RunID, Who: "ada"})
+	if diff := cmp.Diff(w.everything(), before); diff != "" || u.LeftOut() != 0 {
+		t.Errorf("left out %d; the target after the undo (-got +before):\n%s", u.LeftOut(), diff)
+	}
+}
+
+// Two records have one natural key, one after the other, for both were re-keyed with their sessions.
+func TestUndoTakesNoOtherRecordsPreviousContent(t *testing.T) {
+	t.Parallel()
+	w := newCourses(t, 1)
+	w.options.History = time.Hour
+	for _, table := range []string{"grade", "seat", "section", "offering", "session"} {
+		w.exec(`delete from ` + table)
+	}
+	w.exec(`insert into session values (1, 10, 'Fall'), (2, 10, 'Spring')`)
+	w.exec(`insert into offering values (1, 1, 1, 'ALG-1'), (2, 2, 2, 'ALG-1')`) // of other courses, with other local codes alike
+	w.mustRun()
+	w.exec(`update session set name = 'Old' where id = 2`)
+	w.mustRun()
+	w.exec(`update session set name = 'Spring' where id = 1`)
+	w.exec(`insert into course values (3, 'NEW')`)
+	w.mustRun()
+	w.exec(`update offering set course = 3 where id = 1`)
+	s, _ := w.mustRun()
+	u, calls := w.undo(sync.UndoOptions{Run: s.RunID, Who: "ada", Why: "wrong course"})
+	if len(calls) > 0 || u.LeftOut() != 1 {
+		t.Errorf("got calls %v and %d left out, want the offering left: all that history has under its key is of another one", calls, u.LeftOut())
 	}
 }
 

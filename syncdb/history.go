@@ -16,6 +16,7 @@ type Attempt struct {
 	OldKeyHash Hash // Update that changed the natural key
 	SourceHash Hash
 	RecordHash Hash
+	OldRecord  Hash // what the ledger said the record was before the call; zero = it did not know, or there was none
 	EdfiID     string
 	At         time.Time // when the answer came
 	Status     int       // of the last answer; 0 = none came

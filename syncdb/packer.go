@@ -25,6 +25,9 @@ const attemptVersion = 1
 // hexID is the flag of an id of 32 hex digits, as an ODS/API gives them: it takes half the bytes.
 const hexID byte = 1 << 6
 
+// hasOldRecord is the flag of the content before the call; history of older programs has none.
+const hasOldRecord byte = 1 << 7
+
 // packer encodes and compresses one segment after the other.
 type packer struct {
 	last  attemptPlace
@@ -49,8 +52,8 @@ func (p *packer) clear() {
 	p.heads, p.text, p.last = p.heads[:0], p.text[:0], attemptPlace{}
 }
 
-func (a *Attempt) hashes() [3]flaggedHash {
-	return [...]flaggedHash{{hasRecord, &a.RecordHash}, {hasSource, &a.SourceHash}, {hasOldKey, &a.OldKeyHash}}
+func (a *Attempt) hashes() [4]flaggedHash {
+	return [...]flaggedHash{{hasRecord, &a.RecordHash}, {hasSource, &a.SourceHash}, {hasOldKey, &a.OldKeyHash}, {hasOldRecord, &a.OldRecord}}
 }
 
 func (p *packer) add(a *Attempt) {

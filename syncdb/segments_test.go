@@ -22,7 +22,7 @@ func attempts() []syncdb.Attempt {
 	return []syncdb.Attempt{
 		{Op: 1, Verb: syncdb.Create, KeyHash: mixed(1), RecordHash: mixed(2), SourceHash: mixed(3), EdfiID: "0123456789abcdef0123456789abcdef", At: time.UnixMilli(1_790_000_000_123).UTC(), Status: 201, Effect: syncdb.EffectLive, Key: []byte(`["1"]`), Payload: []byte(`{}`)},
 		{Op: 2, Verb: syncdb.Update, KeyHash: mixed(1), EdfiID: "0123456789ABCDEF0123456789abcdef", At: time.UnixMilli(1_790_000_000_100).UTC()},
-		{Op: 1 << 63, Verb: syncdb.Delete, KeyHash: mixed(4), OldKeyHash: mixed(5), EdfiID: "a", Effect: syncdb.EffectUnknown, Answer: []byte("no")},
+		{Op: 1 << 63, Verb: syncdb.Delete, KeyHash: mixed(4), OldKeyHash: mixed(5), OldRecord: mixed(6), EdfiID: "a", Effect: syncdb.EffectUnknown, Answer: []byte("no")},
 	}
 }
 

@@ -252,7 +252,7 @@ func keptHistory(t *testing.T, w *world) {
 	w.clock.advance(24 * time.Hour)
 	l2 := w.start()
 	rekeyed := attempt(1, "c", w.clock.Now())
-	rekeyed.Verb, rekeyed.OldKeyHash = syncdb.Update, hash("a")
+	rekeyed.Verb, rekeyed.OldKeyHash, rekeyed.OldRecord = syncdb.Update, hash("a"), hash("a record")
 	must(t, w.SaveAttempts(ctx, l2, []syncdb.Attempt{rekeyed}))
 
 	w.restart()
