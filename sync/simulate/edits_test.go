@@ -251,6 +251,9 @@ func (d *district) heal(r *row) string {
 	if r == nil {
 		return ""
 	}
+	if len(r.before) > 0 && r.before[r.hurt] == r.own[r.hurt] {
+		r.before[r.hurt] = r.healed // or a later revert would hurt it again
+	}
 	r.own[r.hurt] = r.healed
 	r.hurt = -1
 	return d.label(r)

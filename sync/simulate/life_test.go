@@ -95,7 +95,7 @@ func (w *world) sync(ctx context.Context, e event) {
 func (w *world) attempt(ctx context.Context, c *connection, e event, suffix string, beside func(p *process, over <-chan struct{})) (*process, *sync.Summary) {
 	for try := 0; ; try++ {
 		p := newProcess(w, c, fmt.Sprintf("%d%s.%d", e.id, suffix, try), e.trouble)
-		p.approved = e.approved
+		p.approved, p.resync = e.approved, e.resync
 		s, err := w.supervise(ctx, p, beside)
 		var busy *syncdb.BusyError
 		if !errors.As(err, &busy) {
@@ -163,7 +163,11 @@ func (w *world) cancelLater(ctx context.Context, p *process, after time.Duration
 	case <-time.After(after):
 	}
 	if !signal {
-		if w.ledger.Cancel(ctx, p.conn.ID) != nil {
+		w.mu.Lock()
+		holds := p.conn.holder == p
+		w.mu.Unlock()
+		// Before the run has begun it is the run of a dead process that is asked.
+		if w.ledger.Cancel(ctx, p.conn.ID) != nil || !holds {
 			return
 		}
 	}

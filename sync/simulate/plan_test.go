@@ -39,6 +39,7 @@ type event struct {
 	run  runKind
 	trouble
 	approved bool
+	resync   bool
 	pause    time.Duration
 }
 

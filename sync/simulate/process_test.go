@@ -19,6 +19,7 @@ type process struct {
 	name string // "3.0": event and process of it; faults are drawn from it
 	trouble
 	approved bool // an operator lets all deletes through
+	resync   bool // the run reads the whole target first
 	rival    bool // of another process of the connection
 
 	cancel context.CancelCauseFunc // what a death does to the program's goroutines
@@ -131,8 +132,9 @@ func (p *process) run(parent context.Context, approve []string) (*sync.Summary, 
 		Model: p.w.u.model, Dependencies: p.w.u.order, Source: &reader{p: p}, Ledger: &ledger{Ledger: p.w.ledger, p: p}, Keys: c.ring, Connection: c.Connection,
 		Options: sync.Options{
 			WorkDir: p.w.dir, Holder: p.name, Workers: p.w.workers, Mappers: 1, Rules: p.w.rules, FoldEvery: p.w.foldEvery,
-			Safeguards: sync.Safeguards{ApproveDeletes: approve},
+			Safeguards: sync.Safeguards{ApproveDeletes: approve}, Resync: p.resync,
 		},
+		Reader: client,
 		Target: func(check func() error) sync.Target { return turns{client.Guarded(check), p} },
 	}
 	s, err := e.Run(ctx)

@@ -54,7 +54,7 @@ func (s *snapshot) Open(_ context.Context, q *source.Bound) (sync.Rows, error) {
 		return nil, errDead
 	}
 	k := s.p.w.u.byPath[q.Resource.Path]
-	out := &rows{width: len(q.Columns)}
+	out := &rows{p: s.p, resource: q.Resource.Path, width: len(q.Columns)}
 	for _, x := range s.scan.records[k] {
 		out.left = append(out.left, x.cells)
 	}
@@ -75,9 +75,11 @@ func (p *process) broke() {
 }
 
 type rows struct {
-	left   [][][]byte
-	width  int
-	breaks bool
+	p        *process
+	resource string
+	left     [][][]byte
+	width    int
+	breaks   bool
 }
 
 var errSource = errors.New("source: server closed the connection unexpectedly")
@@ -87,6 +89,8 @@ func (r *rows) Next(_ context.Context, b *source.Batch) error {
 	n := min(7, len(r.left))
 	if n == 0 {
 		if r.breaks {
+			// Without a turn of its own the error would race the mappers, which leave out rows they come to after it.
+			r.p.w.gate.pass(r.p.name, "break", r.resource, 0)
 			return errSource
 		}
 		return io.EOF
