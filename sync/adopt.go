@@ -115,7 +115,7 @@ func (e *Engine) errandDir(workDir string, k *keeper) (*workspace, error) {
 	if k != nil {
 		return e.spoolDir(workDir)
 	}
-	return newWorkspace(workDir, "plan-*")
+	return newWorkspace(workDir, "edfisync-plan-")
 }
 
 func (e *Engine) adopt(ctx context.Context, o Options, ao AdoptOptions, k *keeper, p *progress) (*Adoption, error) {

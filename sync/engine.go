@@ -88,6 +88,7 @@ type Entries interface {
 // Problems is the part of the ledger that keeps what a person must act on.
 type Problems interface {
 	SaveProblems(ctx context.Context, lease syncdb.Lease, problems []syncdb.Problem) error
+	// CloseProblems removes what the run did not save or keep; nil means of all resources, also of those that are not in scope any more.
 	CloseProblems(ctx context.Context, lease syncdb.Lease, resources []string) (int, error)
 	Rejected(ctx context.Context, connection int64, resource string) (map[syncdb.Hash]syncdb.Hash, error)
 	// KeepProblems says that the problems of these source rows are as they were.

@@ -581,6 +581,21 @@ func TestResourceTakenOutOfThePackIsLeftAlone(t *testing.T) {
 	}
 }
 
+func TestIssuesOfAResourceTakenOutOfThePackAreCleared(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(3)
+	w.exec(`update demographic set login = printf('%500d', 1) where id = 1`)
+	w.mustRun()
+	if got := w.openIssues(); len(got) == 0 {
+		t.Fatal("no issue to clear")
+	}
+	delete(w.pack, "studentEducationOrganizationAssociations.sql")
+	if s, _ := w.mustRun(); s.Cleared == 0 || len(w.openIssues()) != 0 {
+		t.Errorf("cleared %d, open are %v; want none of a resource that is not synced", s.Cleared, w.openIssues())
+	}
+}
+
 func TestPlanKnowsRowsThatWillBeBlockedAndKeysThatChange(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

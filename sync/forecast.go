@@ -56,7 +56,7 @@ func (e *Engine) Forecast(ctx context.Context, t ForecastTarget) (*Forecast, err
 		return nil, err
 	}
 	f.scope = sc
-	dir, err := newWorkspace(o.WorkDir, "forecast-*")
+	dir, err := newWorkspace(o.WorkDir, "edfisync-forecast-")
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package sync
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -56,7 +58,7 @@ func TestSpoolGivesBackWhatWasAddedAndKeepsNothingReadable(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	ring := testRing(t)
-	work, err := newWorkspace(dir, "spools-*")
+	work, err := newWorkspace(dir, "spools-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,8 +116,30 @@ func TestSpoolGivesBackWhatWasAddedAndKeepsNothingReadable(t *testing.T) {
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Errorf("got %v, %v in the directory, want nothing", left, err)
 	}
-	if _, err := newWorkspace(filepath.Join(dir, "nowhere"), "spools-*"); err == nil {
+	if _, err := newWorkspace(filepath.Join(dir, "nowhere"), "spools-"); err == nil {
 		t.Error("a directory that is not there is taken for spools")
+	}
+}
+
+func TestAWorkspaceRemovesWhatKilledCommandsLeft(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	old := time.Now().Add(-abandoned - time.Hour)
+	for name, age := range map[string]time.Time{"spools-1": old, "spools-2": time.Now(), "others-1": old} {
+		if err := errors.Join(os.Mkdir(filepath.Join(dir, name), 0o700), os.Chtimes(filepath.Join(dir, name), age, age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := newWorkspace(dir, "spools-"); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{filepath.Join(dir, "others-1"), filepath.Join(dir, "spools-2")} // nobody knows whether the command of a young one lives
+	if diff := cmp.Diff(want, left); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
 	}
 }
 

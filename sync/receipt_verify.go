@@ -74,7 +74,7 @@ func (e *Engine) VerifyReceipt(ctx context.Context, r *Receipt, ids int) (*Recei
 	p := newProgress(e.Progress)
 	defer p.stop()
 	p.phase("read", "")
-	dir, err := newWorkspace(o.WorkDir, "verify-*")
+	dir, err := newWorkspace(o.WorkDir, "edfisync-verify-")
 	if err != nil {
 		return nil, err
 	}

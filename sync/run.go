@@ -148,18 +148,13 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	if err := s.accounted(); err != nil {
 		return err
 	}
-	resources := make([]string, len(found), len(found)+1)
-	for i, r := range found {
-		resources[i] = r.Path
-	}
-	resources = append(resources, wholeTarget)
 	if state.alarm != "" && s.Totals.Kept == 0 {
 		if err := e.tellAlarm(ctx, k); err != nil {
 			return err
 		}
 	}
 	failpoint.Reach(failpoint.ClearBefore, "", "")
-	if s.Cleared, err = e.Ledger.CloseProblems(ctx, k.current(), resources); err != nil {
+	if s.Cleared, err = e.Ledger.CloseProblems(ctx, k.current(), nil); err != nil {
 		return fmt.Errorf("clear problems that are gone: %w", err)
 	}
 	failpoint.Reach(failpoint.ClearAfter, "", "")
@@ -304,7 +299,7 @@ func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []
 	if err != nil {
 		return nil, err
 	}
-	dir, err := newWorkspace(o.WorkDir, "plan-*")
+	dir, err := newWorkspace(o.WorkDir, "edfisync-plan-")
 	if err != nil {
 		return nil, err
 	}

@@ -76,7 +76,7 @@ func (e *Engine) Verify(ctx context.Context, vo VerifyOptions) (*Verification, e
 	p := newProgress(e.Progress)
 	defer p.stop()
 	p.phase("read", "")
-	dir, err := newWorkspace(o.WorkDir, "verify-*")
+	dir, err := newWorkspace(o.WorkDir, "edfisync-verify-")
 	if err != nil {
 		return nil, err
 	}

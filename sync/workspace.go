@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	gosync "sync"
+	"time"
 
 	"github.com/edfisync/edfisync/schema"
 )
@@ -20,15 +21,25 @@ type workspace struct {
 	path string // "" = not made yet
 }
 
-// newWorkspace returns a workspace below a directory, by default the system's temporary one. A directory that is not there is an error at once.
-func newWorkspace(parent, pattern string) (*workspace, error) {
+// abandoned is the age at which the spools of a plan or a reading are those of a process that was killed: none takes so long.
+const abandoned = 7 * 24 * time.Hour
+
+// newWorkspace returns a workspace below a directory, by default the system's temporary one, and removes those of the same prefix that were abandoned.
+// A directory that is not there is an error at once.
+func newWorkspace(parent, prefix string) (*workspace, error) {
 	if parent == "" {
 		parent = os.TempDir()
 	}
-	if _, err := os.Stat(parent); err != nil {
+	left, err := os.ReadDir(parent)
+	if err != nil {
 		return nil, fmt.Errorf("look for the directory for spools: %w", err)
 	}
-	return &workspace{parent: parent, pattern: pattern}, nil
+	for _, dir := range left {
+		if info, err := dir.Info(); err == nil && dir.IsDir() && strings.HasPrefix(dir.Name(), prefix) && time.Since(info.ModTime()) > abandoned {
+			_ = os.RemoveAll(filepath.Join(parent, dir.Name())) // sealed; the next one tries again
+		}
+	}
+	return &workspace{parent: parent, pattern: prefix + "*"}, nil
 }
 
 // file makes a new file.

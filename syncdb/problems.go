@@ -228,10 +228,12 @@ func (d *DB) KeepProblems(ctx context.Context, l Lease, resource string, sources
 	return nil
 }
 
-// CloseProblems removes the problems of these resources that the lease's run neither saved nor kept, and returns how many. Those with
-// OutcomeMet stay. Issues left without rows are marked as cleared by this run. It may be called again.
+// CloseProblems removes the problems of these resources that the lease's run neither saved nor kept, and returns how many; nil means all resources,
+// those the connection no longer syncs too. Those with OutcomeMet stay. Issues left without rows are marked as cleared by this run. It may be called
+// again.
 func (d *DB) CloseProblems(ctx context.Context, l Lease, resources []string) (cleared int, err error) {
-	ids := make([]int64, 0, len(resources))
+	of := `1 = 1`
+	ids := make([]any, 0, len(resources))
 	for _, name := range resources {
 		id, err := d.resourceID(ctx, name)
 		if err != nil {
@@ -241,21 +243,22 @@ func (d *DB) CloseProblems(ctx context.Context, l Lease, resources []string) (cl
 			ids = append(ids, id)
 		}
 	}
-	err = d.fenced(ctx, l, func(tx *sqlx.Tx) error {
-		cleared = 0
-		for _, id := range ids {
-			n, err := d.exec(ctx, tx, `DELETE FROM problem WHERE connection_id = ? AND resource_id = ? AND last_run <> ? AND outcome <> ?`,
-				l.ConnectionID, id, l.RunID, OutcomeMet)
-			if err != nil {
-				return err
-			}
-			cleared += int(n)
-			if _, err := d.exec(ctx, tx, `UPDATE issue SET cleared_run = ? WHERE connection_id = ? AND resource_id = ? AND cleared_run = 0
-				AND NOT EXISTS (SELECT 1 FROM problem p WHERE p.issue_id = issue.id)`, l.RunID, l.ConnectionID, id); err != nil {
-				return err
-			}
+	if resources != nil {
+		if len(ids) == 0 {
+			return 0, nil
 		}
-		return nil
+		of = `resource_id IN (` + list("?", len(ids)) + `)`
+	}
+	err = d.fenced(ctx, l, func(tx *sqlx.Tx) error {
+		n, err := d.exec(ctx, tx, `DELETE FROM problem WHERE connection_id = ? AND last_run <> ? AND outcome <> ? AND `+of,
+			append([]any{l.ConnectionID, l.RunID, OutcomeMet}, ids...)...)
+		if err != nil {
+			return err
+		}
+		cleared = int(n)
+		_, err = d.exec(ctx, tx, `UPDATE issue SET cleared_run = ? WHERE connection_id = ? AND cleared_run = 0
+			AND NOT EXISTS (SELECT 1 FROM problem p WHERE p.issue_id = issue.id) AND `+of, append([]any{l.RunID, l.ConnectionID}, ids...)...)
+		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("close problems: %w", err)

@@ -276,7 +276,7 @@ func writeSummary(out io.Writer, s *sync.Summary) {
 func writeDecided(out io.Writer, d sync.Decided) {
 	fmt.Fprintf(out, "not made: %s, because %s\n", counted(d.Ops, "call"), d.Why())
 	if d.Hold != 0 {
-		fmt.Fprintf(out, "  look: edfisync holds show %d.%d; end it: edfisync holds reopen %d.%d\n", d.Hold, d.Edition, d.Hold, d.Edition)
+		fmt.Fprintf(out, "  look: edfisync holds show %d.%d; end it: edfisync holds reopen %d.%d --why TEXT\n", d.Hold, d.Edition, d.Hold, d.Edition)
 	}
 }
 

@@ -107,7 +107,7 @@ func printSent(out io.Writer, s *sync.Sent, data bool) {
 		}
 	}
 	if d := s.Decided; d != nil {
-		fmt.Fprintf(out, "\n%s\n  what to do: nothing, or take it back: edfisync holds reopen %d.%d\n", d.Why(), d.Hold, d.Edition)
+		fmt.Fprintf(out, "\n%s\n  what to do: nothing, or take it back: edfisync holds reopen %d.%d --why TEXT\n", d.Why(), d.Hold, d.Edition)
 	}
 	for _, p := range s.Problems {
 		fmt.Fprintf(out, "\n%s (%s): %s\n", p.Code, p.Owner, p.Cause)

@@ -173,7 +173,7 @@ func printTrace(out io.Writer, t *sync.Trace) {
 			line("  somebody approved this %s: hold %d.%d; the next run makes it", d.Call, d.Hold, d.Edition)
 			continue
 		}
-		line("  %s: this %s is not made\n    what to do: nothing, or take it back: edfisync holds reopen %d.%d", d.Why(), d.Call, d.Hold, d.Edition)
+		line("  %s: this %s is not made\n    what to do: nothing, or take it back: edfisync holds reopen %d.%d --why TEXT", d.Why(), d.Call, d.Hold, d.Edition)
 	}
 	if len(t.Attempts) > 0 {
 		line("\ncalls")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/edfisync/edfisync/syncdb"
@@ -75,6 +76,9 @@ func (d *DB) CloseProblems(ctx context.Context, l syncdb.Lease, resources []stri
 	c, err := d.fenced(ctx, l)
 	if err != nil {
 		return 0, err
+	}
+	if resources == nil {
+		resources = slices.Collect(maps.Keys(c.problems))
 	}
 	cleared := 0
 	for _, resource := range resources {
