@@ -42,6 +42,12 @@ func means(p *syncdb.Plan, o syncdb.PlanOp) opID {
 // saysNo reports whether a decided plan keeps its ops back.
 func saysNo(p *syncdb.Plan) bool { return p.Kind != syncdb.PlanHold || p.State == syncdb.PlanDiscarded }
 
+// recordKey names a record across plans.
+type recordKey struct {
+	resource string
+	key      syncdb.Hash
+}
+
 // Decided is a part of the calls that is not made because a person or the configuration said so before, and nobody is asked again.
 type Decided struct {
 	By       DecidedBy `json:"by"`
@@ -143,7 +149,12 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 	d.plans = append(decided, undone...)
 	slices.SortFunc(d.plans, func(a, b syncdb.Plan) int { return cmp.Compare(a.ID, b.ID) })
 	said := [2]map[opID]int{{}, {}}   // by no and yes: index of the plan
+	unknown := map[recordKey]int{}    // records in doubt: index of the plan that says no
 	hold := make([]int, len(d.plans)) // index of the approved hold
+	index := map[string]*scanned{}
+	for _, r := range found {
+		index[r.Path] = r
+	}
 	d.unasked = map[opID]struct{}{}
 	for i := range d.plans {
 		p, by := &d.plans[i], said[0]
@@ -154,6 +165,11 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 		err := e.Ledger.PlanOps(ctx, e.Connection.ID, p.ID, func(o syncdb.PlanOp) error {
 			id := means(p, o)
 			by[id], d.unasked[id] = i, struct{}{}
+			if r := index[o.Resource]; saysNo(p) && r != nil {
+				if key, ok := r.inDoubt(o); ok {
+					unknown[recordKey{o.Resource, key}] = i
+				}
+			}
 			return nil
 		})
 		if err != nil {
@@ -179,6 +195,12 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 		anyRow.SourceHash = syncdb.Hash{}
 		no, refused := said[0][identify(anyRow)]
 		yes, approved := said[1][identify(o)]
+		if key, ok := found[resource].inDoubt(o); ok {
+			no, refused = unknown[recordKey{o.Resource, key}]
+		}
+		if found[resource].neverMade(o) {
+			return nil
+		}
 		if !refused && !approved {
 			if i, waits := waits[identify(o)]; waits && !letThrough(o.Verb, o.Resource) {
 				d.gates[resource].open[o.KeyHash] = waiting{hold: i, verb: o.Verb}
@@ -298,7 +320,8 @@ func (d *decisions) waiting(found []*scanned) (func(syncdb.PlanOp) bool, error) 
 		}
 		_, stays := stuck[r.index][o.KeyHash]
 		_, stands := kept[r.index][o.KeyHash]
-		return invalid || stands || stays && o.Verb == syncdb.Delete
+		_, doubtful := r.inDoubt(o)
+		return invalid || doubtful || stands || stays && o.Verb == syncdb.Delete
 	}, nil
 }
 

@@ -119,7 +119,11 @@ func (e *Engine) sendOne(ctx context.Context, o Options, k *keeper, row *pickedR
 		return err
 	}
 	defer dir.remove()
-	found, at, err := e.planOne(ctx, o, sc, dir, row, out)
+	doubts, err := e.settleDoubts(ctx, o, k, sc)
+	if err != nil {
+		return err
+	}
+	found, at, err := e.planOne(ctx, o, sc, dir, row, doubts, out)
 	defer closeAll(found)
 	if err != nil || out.Outcome != "" {
 		return err
@@ -153,7 +157,7 @@ func (e *Engine) sendOne(ctx context.Context, o Options, k *keeper, row *pickedR
 
 // planOne compares the row with the ledger. Of other resources only what the row may refer to is loaded; other rows are read only for whether they share
 // a natural key with it or with what it refers to.
-func (e *Engine) planOne(ctx context.Context, o Options, sc *scope, dir *workspace, row *pickedRow, out *Sent) (found []*scanned, at int, err error) {
+func (e *Engine) planOne(ctx context.Context, o Options, sc *scope, dir *workspace, row *pickedRow, doubts doubts, out *Sent) (found []*scanned, at int, err error) {
 	for i, r := range sc.resources {
 		if r.Path == out.Resource {
 			at = i
@@ -168,6 +172,7 @@ func (e *Engine) planOne(ctx context.Context, o Options, sc *scope, dir *workspa
 		bare := *r
 		bare.Queries = nil
 		res := newScanned(&bare, i, dir, e.Keys)
+		res.doubts = doubts.in(i)
 		found = append(found, res)
 		if !needed[i] {
 			continue

@@ -175,10 +175,14 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 // scanSettled scans, after the ledger has learned what it did not know for sure. When that are keys, the rows are compared with them in a second scan.
 func (e *Engine) scanSettled(ctx context.Context, o Options, k *keeper, sc *scope, dir *workspace, p *progress) (*scanner, []*scanned, error) {
 	var saving gosync.Mutex
+	doubts, err := e.settleDoubts(ctx, o, k, sc)
+	if err != nil {
+		return nil, nil, err
+	}
 	again := false
 	for {
 		scan := &scanner{
-			e: e, o: o, scope: sc, dir: dir, report: p.scanned, sample: sample{salt: uint64(k.current().RunID)},
+			e: e, o: o, scope: sc, dir: dir, doubts: doubts, report: p.scanned, sample: sample{salt: uint64(k.current().RunID)},
 			problems: func(ps []syncdb.Problem) error {
 				saving.Lock()
 				defer saving.Unlock()
@@ -306,7 +310,11 @@ func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []
 	defer dir.remove()
 	p.phase("scan", "")
 	d := &describer{e: e, limit: details}
-	scan := &scanner{e: e, o: o, scope: sc, dir: dir, report: p.scanned, problems: d.invalid}
+	doubts, err := e.doubts(ctx, sc)
+	if err != nil {
+		return nil, err
+	}
+	scan := &scanner{e: e, o: o, scope: sc, dir: dir, doubts: doubts, report: p.scanned, problems: d.invalid}
 	found, err := scan.scan(ctx)
 	if err != nil {
 		return nil, err

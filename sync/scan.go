@@ -43,10 +43,11 @@ type scanned struct {
 	stays     map[syncdb.Hash]struct{}    // gone entries whose record gets, with its parent, the key of an invalid row (I5f)
 	rollover  int64                       // rows whose new key is of another school year (F68)
 
-	lost     []syncdb.Entry       // entries without an id that no row has the key of
-	fates    map[syncdb.Hash]fate // what looking them up said, by key
-	strays   []syncdb.Entry       // entries no row has the key of, below a parent the ledger does not know; at most maxStrays
-	keysStay bool                 // no natural key of the resource is changed in this run
+	lost     []syncdb.Entry           // entries without an id that no row has the key of
+	fates    map[syncdb.Hash]fate     // what looking them up said, by key
+	strays   []syncdb.Entry           // entries no row has the key of, below a parent the ledger does not know; at most maxStrays
+	doubts   map[syncdb.Hash]struct{} // keys of entries somebody said no about while nobody knows what the target has
+	keysStay bool                     // no natural key of the resource is changed in this run
 
 	noted syncdb.Scope  // as the ledger has it; its watermark is of the last complete scan
 	scope *syncdb.Scope // to be written before the first entry: the rules the hashes are made under
@@ -76,6 +77,7 @@ type scanner struct {
 	sample   sample // of live entries, to look at the target by
 	rows     atomic.Int64
 	report   func(resource string, done, total int64)
+	doubts   doubts
 	settle   func(context.Context, []*scanned) error // what the ledger does not know for sure; nil in plans, which write nothing
 }
 
@@ -214,6 +216,7 @@ func (s *scanner) load(ctx context.Context, res *scanned) error {
 // entries opens a resource with what the ledger has of it, and no row yet.
 func (s *scanner) entries(ctx context.Context, index int, r *scoped) (*scanned, error) {
 	res := newScanned(r, index, s.dir, s.e.Keys)
+	res.doubts = s.doubts.in(index)
 	return res, s.load(ctx, res)
 }
 
