@@ -1,12 +1,12 @@
 package simulate
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	gosync "sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -14,34 +14,44 @@ import (
 
 // flattener reads JSON, in one pass and without trees: the judge reads every record of every world.
 type flattener struct {
-	text  []byte
-	at    int
-	depth int
-	id    string // of the outermost object
+	text   string // what is read is cut out of it
+	at     int
+	depth  int
+	id     string // of the outermost object
+	leaves []leaf // of the objects that are open
 }
+
+type leaf struct{ path, value string }
+
+var flatteners = gosync.Pool{New: func() any { return new(flattener) }}
 
 var errJSON = errors.New("not the JSON of an Ed-Fi API")
 
 // flatten lists the leaves of a JSON value by path, without what a server adds; the items of a collection become one sorted text. It returns the
 // id the value has, "" when it has none.
-func flatten(out map[string]string, path string, text []byte) (id string, err error) {
-	f := &flattener{text: text}
-	if err := f.value(out, path); err != nil {
+func flatten(out map[string]string, path, text string) (id string, err error) {
+	f := flatteners.Get().(*flattener)
+	defer flatteners.Put(f)
+	*f = flattener{text: text, leaves: f.leaves[:0]}
+	if err := f.value(path, true); err != nil {
 		return "", err
 	}
 	if f.next() != 0 || f.at != len(text) {
 		return "", errJSON
+	}
+	for _, l := range f.leaves {
+		out[l.path] = l.value
 	}
 	return f.id, nil
 }
 
 // split returns the items of a JSON array.
 func split(text []byte) (items [][]byte, err error) {
-	f := &flattener{text: text}
+	f := &flattener{text: string(text)}
 	err = f.array(func() error {
 		f.next()
 		from := f.at
-		err := f.value(nil, "")
+		err := f.value("", false)
 		items = append(items, text[from:f.at:f.at])
 		return err
 	})
@@ -69,30 +79,30 @@ func (f *flattener) take(c byte) bool {
 	return true
 }
 
-// value reads a value. Without out it only finds its end.
-func (f *flattener) value(out map[string]string, path string) error {
+// value reads a value. Without keep it only finds its end.
+func (f *flattener) value(path string, keep bool) error {
 	switch c := f.next(); {
 	case c == '{':
-		return f.object(out, path)
+		return f.object(path, keep)
 	case c == '[':
 		var items []string
 		err := f.array(func() error {
-			var leaves map[string]string
-			if out != nil {
-				leaves = map[string]string{}
+			from := len(f.leaves)
+			err := f.value("", keep)
+			if keep {
+				items = append(items, item(f.leaves[from:]))
+				f.leaves = f.leaves[:from]
 			}
-			err := f.value(leaves, "")
-			items = append(items, fmt.Sprint(leaves)) // fmt sorts maps
 			return err
 		})
-		if slices.Sort(items); len(items) > 0 && out != nil {
-			out[path] = strings.Join(items, ";")
+		if slices.Sort(items); len(items) > 0 {
+			f.leaves = append(f.leaves, leaf{path, strings.Join(items, ";")})
 		}
 		return err
 	case c == '"':
 		s, err := f.string()
-		if out != nil {
-			out[path] = s
+		if keep {
+			f.leaves = append(f.leaves, leaf{path, s})
 		}
 		return err
 	default:
@@ -101,17 +111,34 @@ func (f *flattener) value(out map[string]string, path string) error {
 			f.at++
 		}
 		word := f.text[from:f.at]
-		if !json.Valid(word) {
+		if !json.Valid([]byte(word)) {
 			return errJSON
 		}
-		if out != nil && string(word) != "null" {
-			out[path] = string(word)
+		if keep && word != "null" {
+			f.leaves = append(f.leaves, leaf{path, word})
 		}
 		return nil
 	}
 }
 
-func (f *flattener) object(out map[string]string, path string) error {
+// item is the text of an item of a collection: as fmt writes a map.
+func item(leaves []leaf) string {
+	slices.SortFunc(leaves, func(a, b leaf) int { return strings.Compare(a.path, b.path) })
+	var out strings.Builder
+	out.WriteString("map[")
+	for i, l := range leaves {
+		if i > 0 {
+			out.WriteByte(' ')
+		}
+		out.WriteString(l.path)
+		out.WriteByte(':')
+		out.WriteString(l.value)
+	}
+	out.WriteByte(']')
+	return out.String()
+}
+
+func (f *flattener) object(path string, keep bool) error {
 	f.at++
 	f.depth++
 	defer func() { f.depth-- }()
@@ -130,11 +157,11 @@ func (f *flattener) object(out map[string]string, path string) error {
 		case name == "id" && f.depth == 1 && f.next() == '"':
 			f.id, err = f.string()
 		case name == "id", name == "_etag", name == "_lastModifiedDate", name == "link":
-			err = f.value(nil, "")
-		case path == "" || out == nil:
-			err = f.value(out, name)
+			err = f.value("", false)
+		case path == "" || !keep:
+			err = f.value(name, keep)
 		default:
-			err = f.value(out, path+"."+name)
+			err = f.value(path+"."+name, keep)
 		}
 		switch {
 		case err != nil:
@@ -173,25 +200,23 @@ func (f *flattener) array(item func() error) error {
 // string reads a string; its quote is next.
 func (f *flattener) string() (string, error) {
 	from := f.at
-	for plain := true; ; {
-		n := bytes.IndexAny(f.text[min(f.at+1, len(f.text)):], `"\`)
-		if n < 0 {
-			return "", errJSON
-		}
-		f.at += 1 + n
-		if f.text[f.at] == '\\' {
+	plain := true
+	for f.at++; f.at < len(f.text); f.at++ {
+		switch f.text[f.at] {
+		case '\\':
 			plain = false
 			f.at++
-			continue
+		case '"':
+			f.at++
+			if plain {
+				return f.text[from+1 : f.at-1], nil
+			}
+			var s string
+			err := json.Unmarshal([]byte(f.text[from:f.at]), &s)
+			return s, err
 		}
-		f.at++
-		if plain {
-			return string(f.text[from+1 : f.at-1]), nil
-		}
-		var s string
-		err := json.Unmarshal(f.text[from:f.at], &s)
-		return s, err
 	}
+	return "", errJSON
 }
 
 func TestFlattenListsLeaves(t *testing.T) {
@@ -208,7 +233,7 @@ func TestFlattenListsLeaves(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			got := map[string]string{}
-			id, err := flatten(got, "", []byte(test.text))
+			id, err := flatten(got, "", test.text)
 			if err != nil || id != test.id {
 				t.Errorf("got id %q, %v, want %q", id, err, test.id)
 			}
@@ -218,7 +243,7 @@ func TestFlattenListsLeaves(t *testing.T) {
 		})
 	}
 	for _, text := range []string{``, `{`, `{"a"}`, `{"a":}`, `{"a":1,}`, `{"a":1}}`, `[1`, `"x`, `nul`, `{"a":01}`, `{"a":"\`} {
-		if _, err := flatten(map[string]string{}, "", []byte(text)); err == nil {
+		if _, err := flatten(map[string]string{}, "", text); err == nil {
 			t.Errorf("%q is taken for JSON", text)
 		}
 	}

@@ -75,27 +75,25 @@ var errReset = errors.New("read: connection reset by peer")
 func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
 	var body []byte
 	if req.Body != nil {
-		var b bytes.Buffer
-		b.Grow(int(max(req.ContentLength, 0)) + bytes.MinRead)
-		if _, err := b.ReadFrom(req.Body); err != nil {
+		body = make([]byte, req.ContentLength) // the client always knows it
+		if _, err := io.ReadFull(req.Body, body); err != nil {
 			return nil, err
 		}
-		body = b.Bytes()
 		_ = req.Body.Close()
 	}
 	c := p.w.describe(p, req, body)
-	n := p.attempt(c.label)
+	n := p.attempt("call", c.label, "")
 	p.w.gate.pass(p.name, "call", c.label, n)
 	late, err := p.enter()
 	if err != nil {
 		return nil, err
 	}
-	r := p.w.rollCall(p.name, "call", c.label, n)
+	r := p.w.rollCall(p.name, "call", c.label, "", n)
 	f := noFault
 	if c.kind >= 0 || c.token {
 		p.started(c)
 		if r.Float64() < p.calls {
-			f = drawFault(r, req.Method)
+			f = drawFault(r.Rand, req.Method)
 		}
 		if c.token && f != refused && f != status503 && f != slow && f != lostAfter {
 			f = noFault
@@ -113,6 +111,7 @@ func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
 			latency += 9 * time.Second // a batch shall last longer than a lease that is not renewed
 		}
 	}
+	diceCup.Put(r)
 	switch f {
 	case slow:
 		latency = time.Duration(2+r.IntN(24)) * time.Second
@@ -146,11 +145,11 @@ func (p *process) travel(ctx context.Context, c *callInfo, f fault, latency time
 	if f == refused {
 		return answer{}, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
 	}
-	if err := rest(ctx, latency/2); err != nil {
+	if err := p.w.rest(ctx, latency/2); err != nil {
 		return answer{}, err
 	}
 	p.w.gate.pass(p.name, "arrival", c.label, n)
-	if p.isDead() && p.w.rollCall(p.name, "flying", c.label, n).IntN(2) == 0 {
+	if p.isDead() && p.w.rollCall(p.name, "flying", c.label, "", n).IntN(2) == 0 {
 		return answer{}, errDead // it never left; the other half of the calls in flight arrive
 	}
 	var a answer
@@ -180,7 +179,7 @@ func (p *process) travel(ctx context.Context, c *callInfo, f fault, latency time
 		p.dieNow()
 		return answer{}, errDead
 	}
-	if err := rest(ctx, latency-latency/2); err != nil {
+	if err := p.w.rest(ctx, latency-latency/2); err != nil {
 		return answer{}, err
 	}
 	switch f {
@@ -202,15 +201,33 @@ func (p *process) travel(ctx context.Context, c *callInfo, f fault, latency time
 }
 
 // rest waits in virtual time.
-func rest(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
+func (w *world) rest(ctx context.Context, d time.Duration) error {
+	t := w.timer(d)
+	var err error
 	select {
 	case <-t.C:
-		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		t.Stop()
+		err = ctx.Err()
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timers = append(w.timers, t)
+	return err
+}
+
+// timer is one that nobody uses any more, or a new one.
+func (w *world) timer(d time.Duration) *time.Timer {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := len(w.timers)
+	if n == 0 {
+		return time.NewTimer(d)
+	}
+	t := w.timers[n-1]
+	w.timers = w.timers[:n-1]
+	t.Reset(d)
+	return t
 }
 
 // longestWait is how long a call may wait for its turn with a token in its hand: as long as a target may ask for silence.

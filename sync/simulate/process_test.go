@@ -27,7 +27,7 @@ type process struct {
 	mu       gosync.Mutex
 	ops      int // calls and transactions so far
 	dead     bool
-	attempts map[string]int
+	attempts map[[3]string]int
 	intents  map[string]int    // durable and without a result, by what they announce
 	byOp     map[uint64]string // the same by op
 	met      map[string]*known // what creates met, by what announced them; under world.mu
@@ -97,11 +97,13 @@ func (p *process) isDead() bool {
 }
 
 // attempt counts how often the process did something.
-func (p *process) attempt(what string) int {
+func (p *process) attempt(about, what, of string) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.attempts[what]++
-	return p.attempts[what]
+	at := [3]string{about, what, of}
+	n := p.attempts[at] + 1
+	p.attempts[at] = n
+	return n
 }
 
 func (p *process) hit() {
@@ -111,7 +113,7 @@ func (p *process) hit() {
 }
 
 func newProcess(w *world, c *connection, name string, t trouble) *process {
-	return &process{w: w, conn: c, name: name, trouble: t, attempts: map[string]int{}, intents: map[string]int{}, byOp: map[uint64]string{}, met: map[string]*known{}}
+	return &process{w: w, conn: c, name: name, trouble: t, attempts: make(map[[3]string]int, 100), intents: map[string]int{}, byOp: map[uint64]string{}, met: map[string]*known{}}
 }
 
 // run does one run of the connection, as a program would from its start. It returns what the program could tell: nothing when it died.

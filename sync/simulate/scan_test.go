@@ -32,15 +32,22 @@ func (d *district) scan(fold bool) *scan {
 	}
 	s := &scan{version: d.version, records: make([][]*rec, len(d.rows)), keys: make([]map[string][]*rec, len(d.rows))}
 	for _, k := range d.kinds {
-		s.keys[k] = map[string][]*rec{}
+		s.keys[k] = make(map[string][]*rec, len(d.rows[k]))
+		s.records[k] = make([]*rec, 0, len(d.rows[k]))
 		for _, r := range d.rows[k] {
 			if r.gone {
 				continue
 			}
 			x := d.record(r, fold)
+			at := len(s.records[k])
 			s.records[k] = append(s.records[k], x)
-			if x.valid {
-				s.keys[k][x.key] = append(s.keys[k][x.key], x)
+			if !x.valid {
+				continue
+			}
+			if group := s.keys[k][x.key]; group != nil {
+				s.keys[k][x.key] = append(group, x)
+			} else {
+				s.keys[k][x.key] = s.records[k][at : at+1 : at+1]
 			}
 		}
 	}
@@ -61,6 +68,7 @@ func (d *district) read(r *row, fold bool) *rec {
 	c := d.u.kinds[r.kind]
 	x := &rec{row: r, cells: make([][]byte, len(c.columns)+1), valid: true}
 	var key strings.Builder
+	key.Grow(48)
 	complete := true
 	text := make([]byte, 0, 256)
 	for i := range c.columns {
@@ -78,7 +86,9 @@ func (d *district) read(r *row, fold bool) *rec {
 			key.WriteByte('|')
 		}
 	}
-	x.cells[len(c.columns)] = strconv.AppendInt(nil, int64(r.id), 10)
+	from := len(text)
+	text = strconv.AppendInt(text, int64(r.id), 10)
+	x.cells[len(c.columns)] = text[from:len(text):len(text)]
 	if complete {
 		x.key = key.String()
 	}
@@ -121,7 +131,7 @@ func (c *compiledKind) payload(x *rec, fold bool) map[string]string {
 		}
 		switch {
 		case strings.HasSuffix(col.path, "[]"):
-			if _, err := flatten(out, strings.TrimSuffix(col.path, "[]"), []byte(v)); err != nil {
+			if _, err := flatten(out, strings.TrimSuffix(col.path, "[]"), v); err != nil {
 				out[col.path] = err.Error()
 				continue
 			}
@@ -151,7 +161,7 @@ type held struct {
 func (c *compiledKind) read(body json.RawMessage, fold bool) (*held, error) {
 	h := &held{flat: make(map[string]string, len(c.columns)), body: body}
 	var err error
-	if h.id, err = flatten(h.flat, "", body); err != nil {
+	if h.id, err = flatten(h.flat, "", string(body)); err != nil {
 		return nil, fmt.Errorf("read a record of %s: %w", c.path, err)
 	}
 	var key strings.Builder

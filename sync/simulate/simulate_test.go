@@ -70,7 +70,7 @@ func TestSimulate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if *seeds > 0 {
-		debug.SetGCPercent(1600) // worlds are small: collecting them seldom is cheap
+		debug.SetGCPercent(800) // worlds are small: collecting them seldom is cheap, and less so once the heap is far beyond the caches
 		debug.SetMemoryLimit(1 << 30)
 	}
 	var (

@@ -22,7 +22,7 @@ func (t turns) wait(method, resource, of string) {
 	grow(len(resource))
 	if t.p.w.gate.on() {
 		what := method + " " + resource + of
-		t.p.w.gate.pass(t.p.name, "enter", what, t.p.attempt("enter "+what))
+		t.p.w.gate.pass(t.p.name, "enter", what, t.p.attempt("enter", what, ""))
 	}
 }
 

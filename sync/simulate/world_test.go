@@ -44,6 +44,7 @@ type world struct {
 	forgot     bool                 // tokens were forgotten
 
 	mu         gosync.Mutex
+	timers     []*time.Timer     // to be used again
 	records    map[string]*known // by id
 	names      map[string]int
 	writes     int                          // that arrived
@@ -80,6 +81,7 @@ type connection struct {
 	// of one from what another client has made (docs/guarantees.md, "Ambiguous creates").
 	unclear map[string]bool
 	ever    []map[string]map[int]bool // by kind: key → rows that had it in a scan
+	noted   *scan                     // the last one that is in ever
 }
 
 // hash is what the engine calls a key by. Called with world.committing held.
@@ -98,6 +100,10 @@ func (c *connection) snapshot(p *process) *scan {
 	p.mu.Unlock()
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
+	if c.noted == s {
+		return s
+	}
+	c.noted = s
 	for _, k := range c.d.kinds {
 		if c.ever[k] == nil {
 			c.ever[k] = map[string]map[int]bool{}
@@ -191,9 +197,27 @@ func (w *world) roll(about string, n int) *rand.Rand {
 	return rand.New(rand.NewPCG(uint64(newMix(w.plan.seed).text(about).number(n)), w.plan.seed))
 }
 
-// rollCall is roll for what becomes of an operation of a process.
-func (w *world) rollCall(process, about, what string, n int) *rand.Rand {
-	return rand.New(rand.NewPCG(uint64(newMix(w.plan.seed).text(process).text(about).text(what).number(n)), w.plan.seed))
+// dice are random numbers to be used again: two allocations for each call of a world would be felt.
+type dice struct {
+	pcg rand.PCG
+	*rand.Rand
+}
+
+var diceCup = gosync.Pool{New: func() any {
+	d := new(dice)
+	d.Rand = rand.New(&d.pcg)
+	return d
+}}
+
+// rollCall is roll for what becomes of an operation of a process. of tells what it is of, "" when that is clear. The dice go back into diceCup.
+func (w *world) rollCall(process, about, what, of string, n int) *dice {
+	m := newMix(w.plan.seed).text(process).text(about).bytes(what)
+	if of != "" {
+		m = m.byte(' ').bytes(of)
+	}
+	d := diceCup.Get().(*dice)
+	d.pcg.Seed(uint64(m.byte(0).number(n)), w.plan.seed)
+	return d
 }
 
 // mix is an FNV-1a hash.
@@ -212,11 +236,13 @@ func (m mix) word(v uint64) mix {
 
 func (m mix) number(n int) mix { return m.word(uint64(n)).byte(0) }
 
-func (m mix) text(s string) mix {
+func (m mix) text(s string) mix { return m.bytes(s).byte(0) }
+
+func (m mix) bytes(s string) mix {
 	for i := range len(s) {
 		m = m.byte(s[i])
 	}
-	return m.byte(0)
+	return m
 }
 
 func (w *world) violate(promise, format string, args ...any) {
