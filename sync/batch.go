@@ -61,7 +61,7 @@ func (b *batch) hold(v []byte) []byte {
 		return nil
 	}
 	if cap(b.arena)-len(b.arena) < len(v) {
-		b.arena = make([]byte, 0, max(min(64<<10, max(2<<10, 4*cap(b.arena))), len(v)))
+		b.arena = make([]byte, 0, max(min(64<<10, max(512, 4*cap(b.arena))), len(v)))
 	}
 	from := len(b.arena)
 	b.arena = append(b.arena, v...)

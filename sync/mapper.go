@@ -23,7 +23,7 @@ const (
 	invalidRow
 )
 
-// mapper turns rows into records and probes them. One goroutine owns it.
+// mapper turns rows into records and probes them. One goroutine owns it. It serves one query after the other: res and q are the one at hand.
 type mapper struct {
 	s        *scanner
 	res      *scanned

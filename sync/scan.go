@@ -76,6 +76,8 @@ type scanner struct {
 	mark     string // watermark of the snapshot (I10)
 	sample   sample // of live entries, to look at the target by
 	rows     atomic.Int64
+	batches  []*source.Batch // for the queries, one after the other
+	mappers  []*mapper
 	report   func(resource string, done, total int64)
 	doubts   doubts
 	settle   func(context.Context, []*scanned) error // what the ledger does not know for sure; nil in plans, which write nothing
@@ -253,6 +255,23 @@ func (r *scanned) holdDuplicates() error {
 	return errors.Join(r.fresh.each(hold), r.changed.each(hold))
 }
 
+// equip makes the mappers and the batches they share, or lets those of the query before go on with this one.
+func (s *scanner) equip(res *scanned, q *source.Bound) {
+	n := s.o.Mappers
+	if n <= 0 {
+		n = runtime.GOMAXPROCS(0)
+	}
+	for len(s.mappers) < n {
+		s.mappers = append(s.mappers, newMapper(s, res, q))
+	}
+	for len(s.batches) < n+2 {
+		s.batches = append(s.batches, new(source.Batch))
+	}
+	for _, m := range s.mappers {
+		m.res, m.q = res, q
+	}
+}
+
 // query streams one query: a reader fills batches, mappers encode, hash and probe them.
 func (s *scanner) query(ctx context.Context, snapshot Snapshot, res *scanned, q *source.Bound) error {
 	rows, err := snapshot.Open(ctx, q)
@@ -262,19 +281,15 @@ func (s *scanner) query(ctx context.Context, snapshot Snapshot, res *scanned, q 
 	defer rows.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	mappers := s.o.Mappers
-	if mappers <= 0 {
-		mappers = runtime.GOMAXPROCS(0)
-	}
-	free := make(chan *source.Batch, mappers+2)
-	full := make(chan *source.Batch, mappers+2)
-	for range cap(free) {
-		free <- new(source.Batch)
+	s.equip(res, q)
+	free := make(chan *source.Batch, len(s.batches))
+	full := make(chan *source.Batch, len(s.batches))
+	for _, b := range s.batches {
+		free <- b
 	}
 	var wg gosync.WaitGroup
-	for range mappers {
+	for _, m := range s.mappers {
 		wg.Go(func() {
-			m := newMapper(s, res, q)
 			for b := range full {
 				if ctx.Err() == nil {
 					if err := m.batch(b); err != nil {

@@ -32,7 +32,7 @@ type table struct {
 // newTable returns a table with room for n entries.
 func newTable(n int) *table {
 	t := &table{}
-	t.alloc(max(64, n*4/3+1))
+	t.alloc(max(4, n*4/3+1)) // most resources of most runs are small, and many have no entry at all
 	return t
 }
 
