@@ -165,36 +165,29 @@ const (
 type digest struct {
 	buckets [bucketCount * bucketSize]byte
 	live    int64
-	sum     []byte
+	bucket  []byte // what is hashed of the one at hand
 	at      int
 	open    bool
-	hash    interface {
-		io.Writer
-		Sum([]byte) []byte
-		Reset()
-	}
 }
 
-func newDigest() *digest { return &digest{hash: sha256.New()} }
+func newDigest() *digest { return &digest{} }
 
 // add takes the next entry; keys must not go back.
 func (d *digest) add(key, record syncdb.Hash) {
 	if at := int(key[0]); !d.open || at != d.at {
 		d.end()
 		d.at, d.open = at, true
-		d.hash.Reset()
-		_, _ = d.hash.Write([]byte{byte(at)}) // a hash never fails
+		d.bucket = append(d.bucket[:0], byte(at))
 	}
-	_, _ = d.hash.Write(key[:])
-	_, _ = d.hash.Write(record[:])
+	d.bucket = append(append(d.bucket, key[:]...), record[:]...)
 	d.live++
 }
 
 // end closes the bucket at hand. An empty bucket is all zero.
 func (d *digest) end() {
 	if d.open {
-		d.sum = d.hash.Sum(d.sum[:0])
-		copy(d.buckets[d.at*bucketSize:(d.at+1)*bucketSize], d.sum)
+		sum := sha256.Sum256(d.bucket)
+		copy(d.buckets[d.at*bucketSize:(d.at+1)*bucketSize], sum[:])
 		d.open = false
 	}
 }
@@ -313,12 +306,13 @@ func (e *Engine) lastStatement(ctx context.Context, before int64) (*Statement, [
 // statementOf reads the statement of a document we wrote, and nothing else of it: buckets are most of a receipt. In canonical form the statement is
 // the last member, and its name with quotes around it and an object behind it cannot be within a string.
 func statementOf(document []byte) (*Statement, error) {
-	_, text, found := bytes.Cut(document, []byte(`,"statement":{`))
-	if !found || len(text) == 0 {
+	const before = `,"statement":`
+	at := bytes.Index(document, []byte(before+"{"))
+	if at < 0 {
 		return nil, ErrReceipt
 	}
 	st := &Statement{}
-	if err := json.Unmarshal(append([]byte{'{'}, text[:len(text)-1]...), st); err != nil {
+	if err := json.Unmarshal(document[at+len(before):len(document)-1], st); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrReceipt, err)
 	}
 	return st, nil

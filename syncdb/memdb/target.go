@@ -33,7 +33,7 @@ func (d *DB) SetTarget(ctx context.Context, l syncdb.Lease, t syncdb.TargetState
 	return nil
 }
 
-// SaveReceipt is syncdb.DB.SaveReceipt.
+// SaveReceipt is syncdb.DB.SaveReceipt. The document is kept as it is, not as a copy: nobody may change it any more.
 func (d *DB) SaveReceipt(ctx context.Context, l syncdb.Lease, r syncdb.Receipt) error {
 	if err := r.Check(l.RunID); err != nil {
 		return err
@@ -56,7 +56,7 @@ func (d *DB) SaveReceipt(ctx context.Context, l syncdb.Lease, r syncdb.Receipt) 
 	if r.At.IsZero() {
 		r.At = d.now()
 	}
-	r.At, r.Document = r.At.UTC().Truncate(time.Millisecond), bytes.Clone(r.Document)
+	r.At = r.At.UTC().Truncate(time.Millisecond)
 	c.receipts = append(c.receipts, r)
 	return nil
 }
