@@ -1,6 +1,8 @@
 package sync
 
 import (
+	gosync "sync"
+
 	"github.com/edfisync/edfisync/edfi"
 	"github.com/edfisync/edfisync/schema"
 )
@@ -16,14 +18,20 @@ type Advice struct {
 // AdviceOn returns the advice on an issue code, of an answer of the target too; ok is false for a code nobody gives. It may be called
 // concurrently.
 func AdviceOn(code string) (a Advice, ok bool) {
-	for _, a := range Advices() {
-		if a.Code == code {
-			return a, true
-		}
+	if a, ok := adviceByCode()[code]; ok {
+		return a, true
 	}
 	owner, hint, ok := edfi.Advice(code)
 	return Advice{Code: code, Owner: string(owner), Hint: hint}, ok
 }
+
+var adviceByCode = gosync.OnceValue(func() map[string]Advice {
+	out := map[string]Advice{}
+	for _, a := range Advices() {
+		out[a.Code] = a
+	}
+	return out
+})
 
 // The owners of issues, in the words of package edfi.
 const (
