@@ -256,7 +256,7 @@ func (a *adopter) decide(s *sighting, had *syncdb.Entry, taken bool) correction 
 	case foundMoved:
 		if had != nil && (taken || had.EdfiID != s.ID) {
 			a.out.Gone++ // another entry stands for the record already
-			return correction{drop: &had.KeyHash}
+			return correction{drop: s.vacated(had)}
 		}
 	}
 	row, claimed := a.rows.take(s.KeyHash)
@@ -297,11 +297,7 @@ func (a *adopter) decide(s *sighting, had *syncdb.Entry, taken bool) correction 
 	} else {
 		a.out.Corrected++
 	}
-	do := correction{put: &now}
-	if had != nil && had.KeyHash != now.KeyHash {
-		do.drop = &had.KeyHash
-	}
-	return do
+	return correction{put: &now, drop: s.vacated(had)}
 }
 
 func (a *adopter) note(kind, id string) {

@@ -144,6 +144,9 @@ func (c *changes) flush(ctx context.Context) error {
 				c.out.Missing++
 				c.v.note(c.out, "missing", s.ID)
 			}
+		case moved && before.EdfiID == s.ID && before.KeyHash != s.KeyHash: // whatever entry has the key it has now
+			c.out.Moved++
+			c.v.note(c.out, "moved", s.ID)
 		case ok && entry.State != syncdb.Live:
 			c.out.Unsettled++
 		case ok && entry.EdfiID == s.ID && entry.RecordHash == s.Record:
@@ -151,9 +154,6 @@ func (c *changes) flush(ctx context.Context) error {
 		case ok:
 			c.out.Different++
 			c.v.note(c.out, "different", s.ID)
-		case moved && before.EdfiID == s.ID:
-			c.out.Moved++
-			c.v.note(c.out, "moved", s.ID)
 		default:
 			c.out.Extra++
 			c.v.note(c.out, "extra", s.ID)

@@ -1,8 +1,11 @@
 package sync
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
@@ -17,8 +20,8 @@ type correction struct {
 	drop *syncdb.Hash
 }
 
-// rule decides what a sighting does to the ledger. had is the whole entry the reading matched it with, nil when there is none; taken says that the
-// ledger has an entry of the sighting's key that is not had. It is pure but for its counts.
+// rule decides what a sighting does to the ledger. had is the whole entry the reading matched it with, nil when there is none; taken says that another
+// entry stands for the record already, under the key it has. It is pure but for its counts.
 type rule func(s *sighting, had *syncdb.Entry, taken bool) correction
 
 // corrector brings the entries of one resource to what a reading of the target found. It keeps hashes and keys of one batch, no payload.
@@ -39,7 +42,7 @@ type corrector struct {
 func (c *corrector) take(ctx context.Context, s *sighting) error {
 	own := *s
 	own.Key = clone(s.Key)
-	if c.wait = append(c.wait, own); len(c.wait) < correctBatch {
+	if c.wait = append(c.wait, own); s.Linked || len(c.wait) < correctBatch { // I9: of records that have each other's keys none is forgotten by a crash
 		return nil
 	}
 	return c.flush(ctx)
@@ -64,8 +67,7 @@ func (c *corrector) flush(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look up entries: %w", err)
 	}
-	var put []syncdb.Entry
-	var drop []syncdb.Hash
+	after := map[syncdb.Hash]*syncdb.Entry{} // nil = dropped
 	for i := range c.wait {
 		s := &c.wait[i]
 		var had *syncdb.Entry
@@ -74,16 +76,23 @@ func (c *corrector) flush(ctx context.Context) error {
 				had = &entry
 			}
 		}
-		_, taken := entries[s.KeyHash]
-		taken = taken && (had == nil || had.KeyHash != s.KeyHash)
+		other, taken := entries[s.KeyHash]
+		taken = taken && other.EdfiID == s.ID && (had == nil || had.KeyHash != s.KeyHash)
 		do := c.decide(s, had, taken)
-		if do.put != nil {
-			put = append(put, *do.put)
-			entries[do.put.KeyHash] = *do.put
-		}
 		if do.drop != nil {
-			drop = append(drop, *do.drop)
-			delete(entries, *do.drop)
+			after[*do.drop] = nil
+		}
+		if do.put != nil {
+			after[do.put.KeyHash] = do.put
+		}
+	}
+	var put []syncdb.Entry
+	var drop []syncdb.Hash
+	for _, key := range slices.SortedFunc(maps.Keys(after), func(a, b syncdb.Hash) int { return bytes.Compare(a[:], b[:]) }) {
+		if entry := after[key]; entry != nil {
+			put = append(put, *entry)
+		} else {
+			drop = append(drop, key)
 		}
 	}
 	c.wait = c.wait[:0]
@@ -132,6 +141,14 @@ func (s *sighting) seen(resource string, had *syncdb.Entry) syncdb.Entry {
 	e.Resource, e.KeyHash, e.RecordHash, e.PersonHash = resource, s.KeyHash, s.Record, s.Person
 	e.EdfiID, e.Key, e.State = s.ID, s.Key, syncdb.Live
 	return e
+}
+
+// vacated is the key of a record's entry that is dropped because the record has another key now; nil when the next sightings are of a record that has it.
+func (s *sighting) vacated(had *syncdb.Entry) *syncdb.Hash {
+	if had == nil || s.Finding != foundMoved || !s.Vacant {
+		return nil
+	}
+	return &had.KeyHash
 }
 
 // differs tells whether an entry has to be written.

@@ -23,10 +23,13 @@ type holdings struct {
 type heldFlag uint8
 
 const (
-	heldLive  heldFlag = 1 << iota // the ledger says the target has it
-	heldHasID                      // the ledger knows its id
-	heldMet                        // it was there before us
-	heldSeen                       // a record of the target stands for it
+	heldLive      heldFlag = 1 << iota // the ledger says the target has it
+	heldHasID                          // the ledger knows its id
+	heldSeen                           // a record of the target has its key
+	heldElsewhere                      // its own record has another key
+	heldMoved                          // and that was told
+	heldTaken                          // another record has its key
+	heldHidden                         // the target does not show its record
 )
 
 // hold reads the entries of a resource.
@@ -45,9 +48,6 @@ func (e *Engine) holdings(ctx context.Context, resource string) (*holdings, erro
 		}
 		if entry.EdfiID != "" {
 			flags |= heldHasID
-		}
-		if entry.Origin == syncdb.Met {
-			flags |= heldMet
 		}
 		h.keys, h.recs = append(h.keys, entry.KeyHash), append(h.recs, cut8(entry.RecordHash))
 		h.ids, h.flags = append(h.ids, h.cutID(entry.EdfiID)), append(h.flags, flags)
@@ -78,7 +78,7 @@ func (h *holdings) compare(i int, id uint64, record syncdb.Hash) finding {
 	return foundDifferent
 }
 
-// unseenIDs are the ids, cut, of entries no record stands for.
+// unseenIDs are the ids, cut, of entries whose key no record has.
 func (h *holdings) unseenIDs() map[uint64]int {
 	out := map[uint64]int{}
 	for i, flags := range h.flags {

@@ -111,7 +111,7 @@ func (e *Engine) verifyStatement(ctx context.Context, rd *reading, r *schema.Res
 	wrong := newWrongIDs(ids)
 	_, err = rd.resource(ctx, r, held, func(s *sighting) error {
 		switch {
-		case s.Finding == foundSame, s.Finding == foundDifferent, alone && s.Finding == foundExtra:
+		case s.Finding == foundSame, s.Finding == foundDifferent, s.Finding == foundMoved && s.At >= 0, alone && s.Finding == foundExtra:
 			pairs = append(pairs, pair{s.KeyHash, s.Record})
 		case s.Finding == foundExtra, s.Finding == foundDuplicate, s.Finding == foundUnread:
 			out.Other++

@@ -30,7 +30,7 @@ type Resynced struct {
 //	the record as it is      | as it is
 //	other content            | live, with the target's hash: the run updates it
 //	another id, same key     | live, met: the run updates it and never deletes it (I9)
-//	the id under another key | an entry of that key: the run moves it back
+//	the id under another key | an entry of that key, ours as it was, whatever entry had the key: the run moves it back, or deletes it
 //	nothing                  | missing: the run creates it
 //	something it does not show to these credentials | as it is
 //
@@ -102,11 +102,11 @@ func resyncRule(resource string) rule {
 			if had == nil {
 				return correction{}
 			}
-			if taken || had.EdfiID != s.ID { // another entry stands for the record already, or the cut ids only looked alike
+			if taken || had.EdfiID != s.ID { // another entry has it already, or the cut ids only looked alike
 				return missing(had)
 			}
-			now, old := s.seen(resource, had), had.KeyHash
-			return correction{put: &now, drop: &old}
+			now := s.seen(resource, had)
+			return correction{put: &now, drop: s.vacated(had)}
 		}
 		if had == nil {
 			return correction{}

@@ -202,6 +202,9 @@ func (v *verifier) resource(ctx context.Context, r *schema.Resource, out *Resour
 			out.Different++
 			v.note(out, "different", s.ID)
 		case foundMoved:
+			if s.At >= 0 && held.flags[s.At]&(heldLive|heldElsewhere) == heldLive { // the record of the entry with that key is not there
+				out.Different++
+			}
 			if !live {
 				out.Unsettled++
 				return nil
