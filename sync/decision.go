@@ -23,30 +23,16 @@ type approvals struct {
 
 // decisions are what people said about ops of earlier runs.
 type decisions struct {
-	plans    []syncdb.Plan // the oldest first
+	plans    []syncdb.Plan // the oldest decision first
 	gates    []*gate
 	approved *approvals
-	unasked  map[opID]struct{} // ops of the plans that the scan does not ask for, as their plan means them
-	open     []syncdb.Plan     // holds nobody has decided about
-}
-
-// means is what a decision says of an op. A yes is about the op a person saw. A no is about what the call does to the record, whatever row asks for
-// it: another _key expression changes every row's source key, and nothing that anybody decided about (I5).
-func means(p *syncdb.Plan, o syncdb.PlanOp) opID {
-	if saysNo(p) {
-		o.SourceHash = syncdb.Hash{}
-	}
-	return identify(o)
+	unasked  map[opID]struct{}      // ops of the plans that the scan does not ask for, as their plan means them
+	renewed  map[opID]syncdb.PlanOp // deletes of the plans whose record has another key by now, or an id: as the scan asks for them
+	open     []syncdb.Plan          // holds nobody has decided about
 }
 
 // saysNo reports whether a decided plan keeps its ops back.
 func saysNo(p *syncdb.Plan) bool { return p.Kind != syncdb.PlanHold || p.State == syncdb.PlanDiscarded }
-
-// recordKey names a record across plans.
-type recordKey struct {
-	resource string
-	key      syncdb.Hash
-}
 
 // Decided is a part of the calls that is not made because a person or the configuration said so before, and nobody is asked again.
 type Decided struct {
@@ -114,7 +100,7 @@ func decidedParts(gates []*gate, resources []ResourcePlan) []Decided {
 }
 
 // decisions reads what people said about ops of earlier runs, and gives every gate the ops it concerns. An op is meant only when it is the
-// same in every part; another one on the same record is judged anew. Later decisions go before earlier ones.
+// same in every part; another one on the same record is judged anew. Only of a delete a no is about the record. Later decisions go before earlier ones.
 func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st standing) (*decisions, error) {
 	d := &decisions{gates: newGates(found), approved: &approvals{}}
 	if st.alarm != "" {
@@ -147,68 +133,27 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 		return nil, fmt.Errorf("read what was undone: %w", err)
 	}
 	d.plans = append(decided, undone...)
-	slices.SortFunc(d.plans, func(a, b syncdb.Plan) int { return cmp.Compare(a.ID, b.ID) })
-	said := [2]map[opID]int{{}, {}}   // by no and yes: index of the plan
-	unknown := map[recordKey]int{}    // records in doubt: index of the plan that says no
-	hold := make([]int, len(d.plans)) // index of the approved hold
-	index := map[string]*scanned{}
-	for _, r := range found {
-		index[r.Path] = r
+	slices.SortFunc(d.plans, func(a, b syncdb.Plan) int { return cmp.Or(a.DecidedAt.Compare(b.DecidedAt), cmp.Compare(a.ID, b.ID)) })
+	said, err := e.sayings(ctx, d, found)
+	if err != nil {
+		return nil, err
 	}
-	d.unasked = map[opID]struct{}{}
-	for i := range d.plans {
-		p, by := &d.plans[i], said[0]
-		if !saysNo(p) {
-			by, hold[i] = said[1], len(d.approved.holds)
-			d.approved.holds = append(d.approved.holds, *p)
-		}
-		err := e.Ledger.PlanOps(ctx, e.Connection.ID, p.ID, func(o syncdb.PlanOp) error {
-			id := means(p, o)
-			by[id], d.unasked[id] = i, struct{}{}
-			if r := index[o.Resource]; saysNo(p) && r != nil {
-				if key, ok := r.inDoubt(o); ok {
-					unknown[recordKey{o.Resource, key}] = i
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("read what is held: %w", err)
-		}
-	}
-	d.approved.wanted, d.approved.done = make([]int64, len(d.approved.holds)), make([]atomic.Int64, len(d.approved.holds))
-	waits := map[opID]int{}
-	for i, p := range d.open {
-		err := e.Ledger.PlanOps(ctx, e.Connection.ID, p.ID, func(o syncdb.PlanOp) error {
-			waits[identify(o)] = i
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("read what is held: %w", err)
-		}
-	}
-	if len(d.unasked)+len(waits) == 0 {
+	if len(d.unasked)+len(said.waits) == 0 {
 		return d, nil
 	}
 	err = e.eachOp(ctx, s, found, func(resource int, o syncdb.PlanOp) error {
-		anyRow := o
-		anyRow.SourceHash = syncdb.Hash{}
-		no, refused := said[0][identify(anyRow)]
-		yes, approved := said[1][identify(o)]
-		if key, ok := found[resource].inDoubt(o); ok {
-			no, refused = unknown[recordKey{o.Resource, key}]
-		}
 		if found[resource].neverMade(o) {
 			return nil
 		}
+		no, refused := said.refuses(found[resource], o)
+		yes, approved := said.yes[identify(o)]
 		if !refused && !approved {
-			if i, waits := waits[identify(o)]; waits && !letThrough(o.Verb, o.Resource) {
+			if i, waits := said.waiting(o); waits && !letThrough(o.Verb, o.Resource) {
 				d.gates[resource].open[o.KeyHash] = waiting{hold: i, verb: o.Verb}
 			}
 			return nil
 		}
-		delete(d.unasked, identify(anyRow))
-		delete(d.unasked, identify(o))
+		d.asked(o, said)
 		if refused && approved { // the later one
 			refused, approved = no > yes, yes > no
 		}
@@ -221,8 +166,9 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 			g.refused[o.KeyHash] = &d.plans[no]
 			return nil
 		}
-		g.approved[o.KeyHash] = hold[yes]
-		d.approved.wanted[hold[yes]]++
+		hold := said.hold[yes]
+		g.approved[o.KeyHash] = hold
+		d.approved.wanted[hold]++
 		return nil
 	})
 	return d, err
@@ -230,9 +176,10 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 
 // endDecisions takes the ops out of decided plans that a complete scan does not ask for: the row came back, or changed, or the op was made. Should
 // the same be asked for again one day, it is judged anew. A source that is behind ends nothing, nor does a target that is not what it was, and
-// neither does a row that breaks rules this time, or a source whose deletes nobody believes yet (I5e). It comes after the safeguards.
+// neither does a row that breaks rules this time, or a source whose deletes nobody believes yet (I5e). It comes after the safeguards. What was said of
+// a delete is kept with the record as it is named now.
 func (e *Engine) endDecisions(ctx context.Context, k *keeper, found []*scanned, d *decisions, st standing) error {
-	if len(d.unasked) == 0 || st.alarm != "" || st.behind != "" {
+	if len(d.unasked)+len(d.renewed) == 0 || st.alarm != "" || st.behind != "" {
 		return nil
 	}
 	waits, err := d.waiting(found)
@@ -247,9 +194,10 @@ func (e *Engine) endDecisions(ctx context.Context, k *keeper, found []*scanned, 
 		if p.State == syncdb.PlanOpen {
 			continue
 		}
-		counts, left := map[string]map[string]int64{}, int64(0)
+		counts, left, renewed := map[string]map[string]int64{}, int64(0), false
 		err := e.Ledger.PlanOps(ctx, e.Connection.ID, p.ID, func(o syncdb.PlanOp) error {
 			if stays(&p, o) {
+				renewed = renewed || d.renew(&p, o) != o
 				if counts[o.Resource] == nil {
 					counts[o.Resource] = map[string]int64{}
 				}
@@ -261,13 +209,15 @@ func (e *Engine) endDecisions(ctx context.Context, k *keeper, found []*scanned, 
 		if err != nil {
 			return fmt.Errorf("read what was decided: %w", err)
 		}
-		if left == p.Ops {
+		if left == p.Ops && !renewed {
 			continue
 		}
 		if p.Counts, err = json.Marshal(counts); err != nil {
 			return fmt.Errorf("write the counts of a plan: %w", err)
 		}
-		narrowed, err := e.Ledger.NarrowPlan(ctx, k.current(), p, e.opsOf(ctx, p.ID, func(o syncdb.PlanOp) bool { return stays(&p, o) }))
+		narrowed, err := e.Ledger.NarrowPlan(ctx, k.current(), p, e.opsOf(ctx, p.ID, func(o syncdb.PlanOp) (syncdb.PlanOp, bool) {
+			return d.renew(&p, o), stays(&p, o)
+		}))
 		var state *syncdb.PlanStateError
 		var edition *syncdb.PlanEditionError
 		switch {
@@ -276,6 +226,9 @@ func (e *Engine) endDecisions(ctx context.Context, k *keeper, found []*scanned, 
 			return fmt.Errorf("end what was decided: %w", err)
 		default:
 			d.plans[i] = narrowed
+			if left == p.Ops {
+				continue
+			}
 			e.logger().Info("a decision has ended for calls the source does not ask for any more", slog.String("kind", string(p.Kind)), slog.Int64("plan", p.ID),
 				slog.Int64("calls", p.Ops-left), slog.Int64("left", left), slog.String("state", string(narrowed.State)))
 		}
@@ -325,11 +278,11 @@ func (d *decisions) waiting(found []*scanned) (func(syncdb.PlanOp) bool, error) 
 	}, nil
 }
 
-// opsOf lists the ops of a plan that pick wants.
-func (e *Engine) opsOf(ctx context.Context, plan int64, pick func(syncdb.PlanOp) bool) iter.Seq2[syncdb.PlanOp, error] {
+// opsOf lists the ops of a plan that pick wants, as it gives them.
+func (e *Engine) opsOf(ctx context.Context, plan int64, pick func(syncdb.PlanOp) (syncdb.PlanOp, bool)) iter.Seq2[syncdb.PlanOp, error] {
 	return func(yield func(syncdb.PlanOp, error) bool) {
 		err := e.Ledger.PlanOps(ctx, e.Connection.ID, plan, func(o syncdb.PlanOp) error {
-			if pick(o) && !yield(o, nil) {
+			if o, ok := pick(o); ok && !yield(o, nil) {
 				return errEnough
 			}
 			return nil

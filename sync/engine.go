@@ -117,7 +117,7 @@ type TargetMemory interface {
 type Holds interface {
 	// SaveHold replaces the ops of the open hold with the same resource, verb and rule, or opens one. Without ops such a hold is released.
 	SaveHold(ctx context.Context, lease syncdb.Lease, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (syncdb.Plan, error)
-	// NarrowPlan replaces the ops of a plan somebody has decided about by those of them that a scan still asks for. Without ops it is released.
+	// NarrowPlan replaces the ops of a plan somebody has decided about by those of them that a scan still asks for, as it does now. Without ops it is released.
 	// It returns a *syncdb.PlanStateError or a *syncdb.PlanEditionError when a person decided otherwise meanwhile.
 	NarrowPlan(ctx context.Context, lease syncdb.Lease, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (syncdb.Plan, error)
 	Plans(ctx context.Context, connection int64, f syncdb.PlanFilter) ([]syncdb.Plan, error)

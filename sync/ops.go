@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"iter"
 
+	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
-// opID stands for all that makes two ops the same.
+// opID stands for all that makes two ops the same. The id of a record is not in it: it may be known in one run and not in the one before, and says of
+// a record with this key and content no more than they do.
 type opID [16]byte
 
 func identify(o syncdb.PlanOp) opID {
@@ -30,6 +32,7 @@ func identify(o syncdb.PlanOp) opID {
 // saved plans keep, and that apply compares. Rows that follow a parent without a call and entries that are only dropped from the ledger are
 // not in it. It reads the ledger; fn may too.
 func (e *Engine) eachOp(ctx context.Context, s *scope, found []*scanned, fn func(resource int, op syncdb.PlanOp) error) error {
+	hasher := schema.NewHasher(e.Keys.HashMAC())
 	for _, st := range s.steps() {
 		r := found[st.Resource]
 		give := func(o syncdb.PlanOp) error {
@@ -49,7 +52,7 @@ func (e *Engine) eachOp(ctx context.Context, s *scope, found []*scanned, fn func
 		case syncdb.Update:
 			err = e.changedOps(ctx, r, give)
 		default:
-			err = r.gone.each(func(rec *record) error { return r.goneOp(rec, give) })
+			err = r.gone.each(func(rec *record) error { return r.goneOp(rec, hasher, give) })
 		}
 		if err != nil {
 			return fmt.Errorf("list the ops of %s: %w", r.Path, err)
@@ -74,11 +77,22 @@ func (r *scanned) freshOp(rec *record, give func(syncdb.PlanOp) error) error {
 }
 
 // goneOp is a delete.
-func (r *scanned) goneOp(rec *record, give func(syncdb.PlanOp) error) error {
-	if r.moved(rec.KeyHash) || !r.deletable(r.goneEntry(rec)) {
+func (r *scanned) goneOp(rec *record, hasher *schema.Hasher, give func(syncdb.PlanOp) error) error {
+	entry := r.goneEntry(rec)
+	if r.moved(rec.KeyHash) || !r.deletable(entry) {
 		return nil
 	}
-	return give(syncdb.PlanOp{Verb: syncdb.Delete, KeyHash: rec.KeyHash, SourceHash: rec.SourceHash, OldRecord: rec.RecordHash})
+	return give(syncdb.PlanOp{
+		Verb: syncdb.Delete, KeyHash: rec.KeyHash, SourceHash: rec.SourceHash, OldRecord: rec.RecordHash, RecordID: idHash(hasher, entry.EdfiID),
+	})
+}
+
+// idHash stands for the id of a record in a plan; zero when it is not known.
+func idHash(hasher *schema.Hasher, id string) syncdb.Hash {
+	if id == "" {
+		return syncdb.Hash{}
+	}
+	return hasher.Sum([]byte(id))
 }
 
 // changedOps are updates of records that keep their key.

@@ -202,7 +202,7 @@ func (t *tracer) decisions(ctx context.Context) error {
 			continue
 		}
 		err := t.e.Ledger.PlanOps(ctx, t.e.Connection.ID, p.ID, func(o syncdb.PlanOp) error {
-			if o.Resource != t.resource.Path || o.KeyHash != t.keyHash || !t.asksFor(o) {
+			if o.Resource != t.resource.Path || o.KeyHash != t.keyHash || !t.asksFor(p, o) {
 				return nil
 			}
 			t.out.Decided = append(t.out.Decided, TraceDecision{Decided: decidedIn(p, 1), Call: verbName(o.Verb), State: string(p.State)})
@@ -215,10 +215,10 @@ func (t *tracer) decisions(ctx context.Context) error {
 	return nil
 }
 
-// asksFor reports whether the record as it is now asks for the op.
-func (t *tracer) asksFor(o syncdb.PlanOp) bool {
+// asksFor reports whether the record as it is now asks for the op of a plan.
+func (t *tracer) asksFor(p *syncdb.Plan, o syncdb.PlanOp) bool {
 	if o.Verb == syncdb.Delete {
-		return len(t.rows) == 0 && t.entry != nil && t.entry.RecordHash == o.OldRecord
+		return len(t.rows) == 0 && t.entry != nil && (saysNo(p) || t.entry.RecordHash == o.OldRecord)
 	}
 	if o.Verb == syncdb.Update && (t.entry == nil || t.entry.RecordHash != o.OldRecord) {
 		return false

@@ -67,6 +67,7 @@ type PlanOp struct {
 	SourceHash Hash
 	OldRecord  Hash // what the ledger had; zero for Create
 	NewRecord  Hash // what would be sent; zero for Delete
+	RecordID   Hash // Delete: stands for the record's id; zero = not known
 }
 
 // PlanFilter narrows Plans. Zero fields do not narrow.

@@ -28,6 +28,7 @@ const (
 	planSource
 	planOldRecord
 	planNewRecord
+	planRecordID
 )
 
 var errSegment = errors.New("plan segment is malformed")
@@ -37,8 +38,10 @@ type flaggedHash struct {
 	hash *Hash
 }
 
-func (o *PlanOp) hashes() [4]flaggedHash {
-	return [...]flaggedHash{{planOldKey, &o.OldKeyHash}, {planSource, &o.SourceHash}, {planOldRecord, &o.OldRecord}, {planNewRecord, &o.NewRecord}}
+func (o *PlanOp) hashes() [5]flaggedHash {
+	return [...]flaggedHash{
+		{planOldKey, &o.OldKeyHash}, {planSource, &o.SourceHash}, {planOldRecord, &o.OldRecord}, {planNewRecord, &o.NewRecord}, {planRecordID, &o.RecordID},
+	}
 }
 
 // appendPlanOps appends an encoded segment to dst.

@@ -122,7 +122,7 @@ func (d *DB) SaveHold(ctx context.Context, l Lease, p Plan, ops iter.Seq2[PlanOp
 var errNothingHeld = errors.New("nothing is held")
 
 // NarrowPlan replaces the ops and counts of a plan somebody has decided about (approved or discarded) by those of them that a scan still asks
-// for: a decision ends for an op whose row came back or changed. p is the plan as it was read, with its new Counts; without ops it becomes
+// for, as it does now: a decision ends for an op whose row came back or changed, and follows a record to another natural key. p is the plan as it was read, with its new Counts; without ops it becomes
 // released. The decision stays with it. It returns a *PlanStateError or a *PlanEditionError when the plan is another one by now, and leaves it
 // as it is then. ops is read as by SaveHold, and may be read from the plan itself. A lost lease (ErrFenced, I7) or an error it yields leaves the
 // ledger as it was.
@@ -250,7 +250,7 @@ type opsDigest [4]uint64
 func (s *opsDigest) add(o *PlanOp) {
 	text := append(make([]byte, 0, 160), o.Resource...)
 	text = append(text, 0, byte(o.Verb))
-	for _, h := range [...]Hash{o.KeyHash, o.OldKeyHash, o.SourceHash, o.OldRecord, o.NewRecord} {
+	for _, h := range [...]Hash{o.KeyHash, o.OldKeyHash, o.SourceHash, o.OldRecord, o.NewRecord, o.RecordID} {
 		text = append(text, h[:]...)
 	}
 	hash := sha256.Sum256(text)

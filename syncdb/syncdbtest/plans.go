@@ -156,7 +156,7 @@ func planOps(t *testing.T, w *world) {
 			case 2:
 				o.Verb, o.OldKeyHash, o.SourceHash, o.OldRecord, o.NewRecord = syncdb.Update, hashN("key", i), hashN("source", i), hashN("old", i), hashN("new", i)
 			case 3:
-				o.Verb, o.OldRecord = syncdb.Delete, hashN("old", i)
+				o.Verb, o.OldRecord, o.RecordID = syncdb.Delete, hashN("old", i), hashN("id", i)
 			}
 			ops[i] = o
 		}
