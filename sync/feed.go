@@ -71,6 +71,11 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 				"target has that one is not known", byHost, nil)
 			return s.saveProblems(500)
 		}
+		if _, waits := s.r.waits[rec.KeyHash]; waits && !rec.Known {
+			s.hold(o, Blocked, "unsettled-below", "another record had its natural key before, and one below that could not be read: whether it "+
+				"still has that key in its own is not known", byHost, nil)
+			return s.saveProblems(500)
+		}
 		if _, dup := s.r.dups[rec.KeyHash]; dup {
 			s.hold(o, Invalid, "duplicate-natural-key", "another row has the same natural key and a different payload: what the target has under that key stays as it is", "mapping", nil)
 			return s.saveProblems(500)

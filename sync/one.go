@@ -40,7 +40,7 @@ type Problem struct {
 // SendOne sends one record now, through the same journal, checks and answers as a run, and nothing else: no other row is read into the plan and
 // nothing is deleted. What a person discarded stays back. So does, as in a run, a row whose natural key other rows have with another payload, and a new
 // one that refers to such a key (F42). A row whose natural key changed is left to a run, which re-keys it or deletes the
-// old record; so is a row that is gone. It takes the connection's lease: a run in progress is *syncdb.BusyError. A name that cannot be one
+// old record; so is a row that is gone, and one whose key a renamed record had before while records below that may not be known by their new keys. It takes the connection's lease: a run in progress is *syncdb.BusyError. A name that cannot be one
 // is *UnknownRecordError. Called again it sends nothing new: the record is unchanged then.
 func (e *Engine) SendOne(ctx context.Context, name RecordName) (*Sent, error) {
 	o := e.options()
@@ -241,10 +241,22 @@ func (e *Engine) planOne(ctx context.Context, o Options, sc *scope, dir *workspa
 		rec.Known = true
 		out.note("compare", "the ledger does not know what the target holds: POST settles it")
 	default:
-		out.note("compare", "the ledger has no entry for it: POST")
 		if err := e.knownIDs(ctx, sc, r); err != nil {
 			return found, at, err
 		}
+		if err := r.fresh.add(rec); err != nil {
+			return found, at, err
+		}
+		if strays, err := e.hasStrays(ctx, o, found); err != nil {
+			return found, at, err
+		} else if strays { // I1: from then on nobody could tell whose records they are
+			r.totals.add(Held, true)
+			out.total, out.Outcome = r.totals, Held.String()
+			out.note("compare", "another record had its natural key before, and records whose keys contained it may have got other keys with that one: a run finds out first")
+			return found, at, nil
+		}
+		out.note("compare", "the ledger has no entry for it: POST")
+		return found, at, nil
 	}
 	return found, at, r.fresh.add(rec)
 }

@@ -27,6 +27,7 @@ type scoped struct {
 	UpdateAt int   // load order of Update; later than CreateAt for people (two phases)
 	after    []int // resources whose records must be there first; indexes into scope.resources, all earlier in load order
 	nested   bool  // its records refer to records of the same resource
+	rekeys   bool  // its records can get another natural key at the target: by PUT, or with a parent
 	wanted   bool  // another resource of the scope refers to it, so its live keys are kept for the run
 }
 
@@ -97,8 +98,10 @@ func newScope(m *schema.Model, bound []*source.Bound, deps []schema.Dependency) 
 // link fills targets and the dependencies between resources.
 func (s *scope) link() {
 	index := map[string]int{}
+	changing := map[string]bool{}
 	for i, r := range s.resources {
 		index[r.Name] = i
+		r.rekeys = rekeys(s.model, r.Resource, changing)
 	}
 	for i, r := range s.resources {
 		need := map[int]bool{}

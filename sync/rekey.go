@@ -201,37 +201,53 @@ func (r *scanned) otherYear(before, after []byte) bool {
 	return false
 }
 
-// cascade tells which parts of a resource's key come from one identifying reference.
-type cascade struct {
-	target uint16
+// lineage tells which parts of a resource's key come from one identifying reference.
+type lineage struct {
+	entity string
 	parts  []int // for each part of the target's key, in its order: the index of the part in our key
 }
 
-type cascades []cascade
-
-// cascades lists the identifying references of a resource whose targets are in the scope.
-func (r *scanned) cascades(s *scope) cascades {
+// lineages lists the identifying references of a resource.
+func lineages(r *schema.Resource) []lineage {
 	partOf := map[string]int{}
 	for i, p := range r.Key {
 		for _, path := range p.Paths {
 			partOf[path] = i
 		}
 	}
-	var out cascades
+	var out []lineage
 	for _, p := range r.Root.Properties {
-		t, ok := s.entity[p.Target]
-		if p.Kind != schema.Reference || !ok {
+		if p.Kind != schema.Reference {
 			continue
 		}
-		c := cascade{target: t}
+		l := lineage{entity: p.Target}
 		identifying := true
 		for _, part := range p.Parts { // sorted by part: the target's key order
 			i, in := partOf[p.Name+"."+part.Leaf]
 			identifying = identifying && in
-			c.parts = append(c.parts, i)
+			l.parts = append(l.parts, i)
 		}
-		if identifying && len(c.parts) > 0 {
-			out = append(out, c)
+		if identifying && len(l.parts) > 0 {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// cascade is an identifying reference to what the scope has.
+type cascade struct {
+	lineage
+	target uint16
+}
+
+type cascades []cascade
+
+// cascades lists the identifying references of a resource whose targets are in the scope.
+func (r *scanned) cascades(s *scope) cascades {
+	var out cascades
+	for _, l := range lineages(r.Resource) {
+		if t, ok := s.entity[l.entity]; ok {
+			out = append(out, cascade{lineage: l, target: t})
 		}
 	}
 	return out
@@ -307,9 +323,9 @@ func joinValues(values []json.RawMessage) []byte {
 }
 
 // key is the canonical key of the reference's target, made of our own key's values.
-func (c cascade) key(values []json.RawMessage) []byte {
-	own := make([]json.RawMessage, len(c.parts))
-	for i, part := range c.parts {
+func (l lineage) key(values []json.RawMessage) []byte {
+	own := make([]json.RawMessage, len(l.parts))
+	for i, part := range l.parts {
 		own[i] = values[part]
 	}
 	return joinValues(own)

@@ -179,8 +179,9 @@ func (e *Engine) scanSettled(ctx context.Context, o Options, k *keeper, sc *scop
 	if err != nil {
 		return nil, nil, err
 	}
-	again := false
+	known := &readings{clear: map[strayID]struct{}{}}
 	for {
+		again := known.done
 		scan := &scanner{
 			e: e, o: o, scope: sc, dir: dir, doubts: doubts, report: p.scanned, sample: sample{salt: uint64(k.current().RunID)},
 			problems: func(ps []syncdb.Problem) error {
@@ -189,21 +190,22 @@ func (e *Engine) scanSettled(ctx context.Context, o Options, k *keeper, sc *scop
 				return e.Ledger.SaveProblems(ctx, k.current(), ps)
 			},
 			settle: func(ctx context.Context, found []*scanned) error {
-				if !again {
-					if corrected, err := e.findStrays(ctx, k, o, sc, found); err != nil {
-						return err
-					} else if corrected {
-						return errScanAgain
-					}
+				f, err := e.family(ctx, o, found)
+				if err != nil {
+					return err
 				}
-				return e.settleLost(ctx, o, k, found)
+				if corrected, err := e.findStrays(ctx, k, o, f, known); err != nil {
+					return err
+				} else if corrected {
+					return errScanAgain
+				}
+				return e.settleLost(ctx, o, k, f)
 			},
 		}
 		found, err := scan.scan(ctx)
 		if again || !errors.Is(err, errScanAgain) {
 			return scan, found, err
 		}
-		again = true
 	}
 }
 

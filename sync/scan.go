@@ -49,6 +49,9 @@ type scanned struct {
 	doubts   map[syncdb.Hash]struct{} // keys of entries somebody said no about while nobody knows what the target has
 	keysStay bool                     // no natural key of the resource is changed in this run
 
+	waits   map[syncdb.Hash]struct{} // natural keys that must not come into being in this run: what was below them before could not be read
+	unknown int64                    // entries of which nobody knows what the target has
+
 	noted syncdb.Scope  // as the ledger has it; its watermark is of the last complete scan
 	scope *syncdb.Scope // to be written before the first entry: the rules the hashes are made under
 
@@ -120,7 +123,6 @@ func (s *scanner) scan(ctx context.Context) ([]*scanned, error) {
 			closeAll(out)
 			return nil, err
 		}
-		waitForLost(s.scope, out)
 	}
 	for _, res := range out {
 		if err := s.collectUsed(ctx, res); err != nil {
@@ -205,6 +207,9 @@ func (s *scanner) load(ctx context.Context, res *scanned) error {
 			flags |= slotLive
 			s.sample.offer(res.index, key)
 		}
+		if state == syncdb.Unknown {
+			res.unknown++
+		}
 		res.table.put(key, record, src, flags)
 		res.entries++
 		return nil
@@ -235,7 +240,7 @@ func (s *scanner) resource(ctx context.Context, snapshot Snapshot, index int, r 
 	if err := res.holdDuplicates(); err != nil {
 		return res, err
 	}
-	if !r.wanted && res.table.unseen() == 0 {
+	if !r.wanted && !res.bears() && res.table.unseen() == 0 {
 		res.table = newTable(0) // nobody asks again; a million slots are worth giving back
 	}
 	return res, nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	gosync "sync"
 	"sync/atomic"
 	"time"
@@ -23,20 +24,25 @@ type fate struct {
 
 // lost is an entry to look up.
 type lost struct {
-	r     *scanned
+	of    *kin
 	entry syncdb.Entry
 	fate
 }
 
 // settleLost looks the records of all entries without id and row up, and keeps the ids it finds, durably, before anything is planned, let
 // alone sent: all such an entry knows of its record is the natural key, and a PUT of this very run that changes the key of a parent would
-// change it too (I1, I3). "Not found" is believed only the second time, after the delay, because a target may show a new record late
+// change it too (I1, I3). For that, entries below such a parent are looked up too when a row has their key, or when nobody asked for rows of theirs.
+// "Not found" is believed only the second time, after the delay, because a target may show a new record late
 // (engine.md §3, F36).
-func (e *Engine) settleLost(ctx context.Context, o Options, k *keeper, found []*scanned) error {
+func (e *Engine) settleLost(ctx context.Context, o Options, k *keeper, f *family) error {
 	var all, open []*lost
-	for _, r := range found {
-		for _, entry := range r.lost {
-			all = append(all, &lost{r: r, entry: entry})
+	for _, of := range f.all {
+		entries, err := e.lostOf(ctx, f, of)
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			all = append(all, &lost{of: of, entry: entry})
 		}
 	}
 	if len(all) == 0 {
@@ -63,30 +69,77 @@ func (e *Engine) settleLost(ctx context.Context, o Options, k *keeper, found []*
 		}
 		open = missing
 	}
-	for _, r := range found {
+	for _, of := range f.all {
 		var put []syncdb.Entry
 		for _, l := range all {
-			if l.r != r {
+			if l.of != of {
 				continue
 			}
-			r.fates[l.entry.KeyHash] = l.fate
-			if l.id == "" {
-				continue
-			}
-			l.entry.EdfiID = l.id
-			put = append(put, l.entry)
-			if len(r.unseenIDs) < maxMoves {
-				r.unseenIDs[l.id] = l.entry.Origin
+			of.settle(l)
+			if l.id != "" {
+				l.entry.EdfiID = l.id
+				put = append(put, l.entry)
 			}
 		}
 		if len(put) == 0 {
 			continue
 		}
-		if err := e.putEntries(ctx, k, r.Path, put); err != nil {
+		if err := e.putEntries(ctx, k, of.Path, put); err != nil {
 			return fmt.Errorf("note the ids of records that were found by key: %w", err)
 		}
 	}
+	waitForLost(f)
 	return nil
+}
+
+// settle notes what a look-up said.
+func (of *kin) settle(l *lost) {
+	if of.in == nil {
+		of.unsettled = of.unsettled || l.err != nil
+		return
+	}
+	of.in.fates[l.entry.KeyHash] = l.fate
+	if l.id != "" && len(of.in.unseenIDs) < maxMoves {
+		of.in.unseenIDs[l.id] = l.entry.Origin
+	}
+}
+
+// lostOf lists the entries of a resource that are to be looked up by natural key.
+func (e *Engine) lostOf(ctx context.Context, f *family, of *kin) ([]syncdb.Entry, error) {
+	var out []syncdb.Entry
+	if of.in != nil {
+		out = of.in.lost
+	}
+	above := false
+	for _, l := range f.linesOf(of.Resource) {
+		above = above || slices.ContainsFunc(f.model.Concrete(l.entity), f.renamesAbove)
+	}
+	if !above {
+		return out, nil
+	}
+	unknown := of.in != nil && of.in.unknown > 0
+	if of.in == nil { // hashes first: they are fast to read, and usually none is unknown
+		err := e.Ledger.Hashes(ctx, e.Connection.ID, of.Path, func(_, _, _ syncdb.Hash, state syncdb.State) error {
+			unknown = unknown || state == syncdb.Unknown
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read entries: %w", err)
+		}
+	}
+	if !unknown {
+		return out, nil
+	}
+	err := e.Ledger.Each(ctx, e.Connection.ID, of.Path, func(entry *syncdb.Entry) error {
+		if entry.EdfiID == "" && (of.in == nil || of.in.inUse(entry)) {
+			out = append(out, own(entry))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read entries: %w", err)
+	}
+	return out, nil
 }
 
 // silence counts calls without a usable answer since the last one with. Safe for concurrent use.
@@ -126,7 +179,7 @@ func lookUp(ctx context.Context, target Target, o Options, entries []*lost) (err
 				l.err = errNotLookedUp
 				return
 			}
-			l.id, l.err = findByKey(ctx, target, l.r.Resource, o.Rules, l.entry.Key)
+			l.id, l.err = findByKey(ctx, target, l.of.Resource, o.Rules, l.entry.Key)
 			quiet.heard(l.err)
 			if edfi.ClassOf(l.err) == edfi.Stop {
 				mu.Lock()
@@ -176,27 +229,12 @@ func (r *scanned) holdsLost() bool {
 	return false
 }
 
-// below reports whether the natural keys of one resource contain those of another one, directly or through a third.
-func (s *scope) below(found []*scanned, resource, above int) bool {
-	for _, c := range found[resource].cascades(s) {
-		for _, j := range s.targets[c.target].Resources {
-			if j == above || j != resource && s.below(found, j, above) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 // waitForLost marks the resources whose natural keys must stay in this run: below them is a record that is known by its key alone, and
 // the target would change that key with them (I1, I3).
-func waitForLost(s *scope, found []*scanned) {
-	for i, r := range found {
-		if !r.holdsLost() {
-			continue
-		}
-		for j, above := range found {
-			above.keysStay = above.keysStay || j != i && s.below(found, i, j)
+func waitForLost(f *family) {
+	for _, of := range f.all {
+		if of.unsettled || of.in != nil && of.in.holdsLost() {
+			f.keepKeysAbove(of.Resource)
 		}
 	}
 }

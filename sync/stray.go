@@ -8,6 +8,7 @@ import (
 	"slices"
 	gosync "sync"
 
+	"github.com/edfisync/edfisync/edfi"
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
@@ -36,116 +37,187 @@ func (s *scope) astray(found []*scanned, cs cascades, key []byte, hasher *schema
 	return false
 }
 
+// readings is what a run has learned of strays, over its scans.
+type readings struct {
+	done  bool                 // they were read: what is not known now stays so in this run
+	clear map[strayID]struct{} // the ledger has the key the target has, or the target has no such record
+}
+
+type strayID struct{ path, id string }
+
 // findStrays reads the records of strays by id, and moves their entries to the keys the records have (I2). Else rows would be compared with keys
-// nobody has (I1), and parents kept, or deleted, for references that are not there (I6). It reports whether it moved any.
-func (e *Engine) findStrays(ctx context.Context, k *keeper, o Options, s *scope, found []*scanned) (moved bool, err error) {
-	hasher := schema.NewHasher(e.Keys.HashMAC())
-	left := map[reference]struct{}{} // keys of strays that were moved: what is below them strays too
-	for i, r := range found {
-		if err := e.straysBelow(ctx, s, r, left, hasher); err != nil {
-			return moved, err
-		}
-		if len(r.strays) == 0 {
-			continue
-		}
-		now, err := keysOf(ctx, e.Target(func() error { return nil }), o, r)
+// nobody has (I1), and parents kept, or deleted, for references that are not there (I6). It reports whether it moved any of the scope.
+//
+// The latest time to do it is before a row brings the key into being that a stray's key contains: from then on the stray would pass for the record
+// of the row that has its key now, whether the rows of its resource are read in this run or not. Such keys wait while a stray below them could not be
+// read (I1, I3).
+func (e *Engine) findStrays(ctx context.Context, k *keeper, o Options, f *family, known *readings) (moved bool, err error) {
+	left := leftKeys{} // keys of strays that were moved, or may have been: what is below them strays too
+	for _, of := range f.all {
+		strays, err := e.straysOf(ctx, f, of, left)
 		if err != nil {
 			return moved, err
 		}
-		var keys []syncdb.Hash
-		for _, text := range now {
-			if len(text) > 0 {
-				keys = append(keys, hasher.Sum(text))
+		if !known.done {
+			drop, err := e.moveStrays(ctx, k, o, f, of.Path, known.open(of, strays), known)
+			if err != nil {
+				return moved, err
+			}
+			for _, key := range drop {
+				left.add(of.Path, key)
+			}
+			moved = moved || of.in != nil && len(drop) > 0
+		}
+		for _, entry := range known.open(of, strays) {
+			left.add(of.Path, entry.KeyHash)
+			for _, a := range f.awaits(of.Resource, entry.Key) {
+				a.in.wait(a.key)
+			}
+			if of.in != nil && len(of.in.unseenIDs) < maxMoves {
+				of.in.unseenIDs[entry.EdfiID] = entry.Origin // whatever key it has, it stays what it was
 			}
 		}
-		known, err := e.Ledger.Lookup(ctx, e.Connection.ID, r.Path, keys)
-		if err != nil {
-			return moved, fmt.Errorf("look up entries: %w", err)
-		}
-		var put []syncdb.Entry
-		var drop []syncdb.Hash
-		for n, entry := range r.strays {
-			key := hasher.Sum(now[n])
-			other, taken := known[key]
-			if len(now[n]) == 0 || key == entry.KeyHash || taken && other.EdfiID != entry.EdfiID {
-				continue
-			}
-			drop = append(drop, entry.KeyHash)
-			if !taken { // else an earlier run came no further than half of this
-				entry.KeyHash, entry.Key = key, now[n]
-				put = append(put, entry)
-			}
-		}
-		if len(drop) == 0 {
-			continue
-		}
-		// New keys before old ones go: a crash in between leaves one id under two keys, never a record nobody knows.
-		if len(put) > 0 {
-			if err := e.putEntries(ctx, k, r.Path, put); err != nil {
-				return moved, fmt.Errorf("note natural keys that changed with those of parents: %w", err)
-			}
-		}
-		if err := e.dropEntries(ctx, k, r.Path, drop); err != nil {
-			return moved, fmt.Errorf("drop natural keys that changed with those of parents: %w", err)
-		}
-		moved = true
-		for t, target := range s.targets {
-			if slices.Contains(target.Resources, i) {
-				for _, key := range drop {
-					left[reference{Target: uint16(t), Hash: key}] = struct{}{}
-				}
-			}
-		}
-		e.logger().Info("records had got other natural keys with their parents; the ledger has them now", slog.String("resource", r.Path), slog.Int("records", len(drop)))
 	}
+	known.done = true
 	return moved, nil
 }
 
-// straysBelow adds the entries to a resource's strays that no row has the key of and that are below a key left behind.
-func (e *Engine) straysBelow(ctx context.Context, s *scope, r *scanned, left map[reference]struct{}, hasher *schema.Hasher) error {
-	cs := r.cascades(s)
-	if len(left) == 0 || !slices.ContainsFunc(cs, func(c cascade) bool { return s.leads(c.target, left) }) || r.table.unseen() == 0 {
-		return nil
+// open returns the strays of which nobody knows what key they have.
+func (known *readings) open(of *kin, strays []syncdb.Entry) []syncdb.Entry {
+	return slices.DeleteFunc(slices.Clone(strays), func(entry syncdb.Entry) bool {
+		_, is := known.clear[strayID{of.Path, entry.EdfiID}]
+		return is
+	})
+}
+
+// wait keeps a natural key from coming into being in this run.
+func (r *scanned) wait(key syncdb.Hash) {
+	if r.waits == nil {
+		r.waits = map[syncdb.Hash]struct{}{}
 	}
+	r.waits[key] = struct{}{}
+}
+
+// straysOf lists the strays of a resource: entries without a row below a parent the ledger does not know, and those below a key that was left behind or
+// that a row brings into being; at most maxStrays.
+func (e *Engine) straysOf(ctx context.Context, f *family, of *kin, left leftKeys) ([]syncdb.Entry, error) {
+	var out []syncdb.Entry
 	had := map[syncdb.Hash]struct{}{}
-	for _, entry := range r.strays {
+	if of.in != nil {
+		out = of.in.strays
+	}
+	for _, entry := range out {
 		had[entry.KeyHash] = struct{}{}
 	}
-	err := e.Ledger.Each(ctx, e.Connection.ID, r.Path, func(entry *syncdb.Entry) error {
-		if _, twice := had[entry.KeyHash]; twice || entry.EdfiID == "" || r.inUse(entry) || len(r.strays) >= maxStrays {
+	waiting, below := false, false
+	for _, l := range f.linesOf(of.Resource) {
+		for _, c := range f.model.Concrete(l.entity) {
+			waiting, below = waiting || f.bearsAbove(c), below || len(left[c.Path]) > 0
+		}
+	}
+	if !waiting && !below {
+		return out, nil
+	}
+	err := e.Ledger.Each(ctx, e.Connection.ID, of.Path, func(entry *syncdb.Entry) error {
+		if _, twice := had[entry.KeyHash]; twice || entry.EdfiID == "" || len(out) >= maxStrays {
 			return nil
 		}
-		if slices.ContainsFunc(cs.identifying(hasher, entry.Key), func(ref reference) bool { _, ok := left[ref]; return ok }) {
-			r.strays = append(r.strays, own(entry))
+		if below && f.refersTo(of.Resource, entry.Key, left) || waiting && len(f.awaits(of.Resource, entry.Key)) > 0 {
+			out = append(out, own(entry))
 		}
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("read entries: %w", err)
+		return nil, fmt.Errorf("read entries: %w", err)
 	}
-	return nil
+	return out, nil
 }
 
-// leads reports whether one of the keys is of a target.
-func (s *scope) leads(target uint16, keys map[reference]struct{}) bool {
-	for ref := range keys {
-		if ref.Target == target {
-			return true
+// hasStrays reports whether an entry would have to be read before the rows of the scan are sent.
+func (e *Engine) hasStrays(ctx context.Context, o Options, found []*scanned) (bool, error) {
+	f, err := e.family(ctx, o, found)
+	if err != nil {
+		return false, err
+	}
+	for _, of := range f.all {
+		strays, err := e.straysOf(ctx, f, of, nil)
+		if err != nil || len(strays) > 0 {
+			return err == nil, err
 		}
 	}
-	return false
+	return false, nil
 }
 
-// keysOf reads the natural keys the strays of a resource have at the target, several at a time; none for a record it does not have or show. When many
-// in a row have no answer, the rest is left for the next run (I20).
-func keysOf(ctx context.Context, target Target, o Options, r *scanned) ([][]byte, error) {
+// moveStrays reads records by id and moves their entries to the keys the records have. It returns the keys they are not under any more, and notes
+// what is clear now.
+func (e *Engine) moveStrays(ctx context.Context, k *keeper, o Options, f *family, path string, strays []syncdb.Entry, known *readings) ([]syncdb.Hash, error) {
+	if len(strays) == 0 {
+		return nil, nil
+	}
+	now, err := keysOf(ctx, e.Target(func() error { return nil }), o, f.byPath[path].Resource, strays)
+	if err != nil {
+		return nil, err
+	}
+	var keys []syncdb.Hash
+	for _, read := range now {
+		if len(read.key) > 0 {
+			keys = append(keys, f.hasher.Sum(read.key))
+		}
+	}
+	entries, err := e.Ledger.Lookup(ctx, e.Connection.ID, path, keys)
+	if err != nil {
+		return nil, fmt.Errorf("look up entries: %w", err)
+	}
+	var put []syncdb.Entry
+	var drop []syncdb.Hash
+	for n, entry := range strays {
+		key := f.hasher.Sum(now[n].key)
+		other, taken := entries[key]
+		gone, same := len(now[n].key) == 0, key == entry.KeyHash
+		if !now[n].answered || !gone && !same && taken && other.EdfiID != entry.EdfiID {
+			continue
+		}
+		known.clear[strayID{path, entry.EdfiID}] = struct{}{}
+		if gone || same {
+			continue
+		}
+		drop = append(drop, entry.KeyHash)
+		if !taken { // else an earlier run came no further than half of this
+			entry.KeyHash, entry.Key = key, now[n].key
+			put = append(put, entry)
+		}
+	}
+	if len(drop) == 0 {
+		return nil, nil
+	}
+	// New keys before old ones go: a crash in between leaves one id under two keys, never a record nobody knows.
+	if len(put) > 0 {
+		if err := e.putEntries(ctx, k, path, put); err != nil {
+			return nil, fmt.Errorf("note natural keys that changed with those of parents: %w", err)
+		}
+	}
+	if err := e.dropEntries(ctx, k, path, drop); err != nil {
+		return nil, fmt.Errorf("drop natural keys that changed with those of parents: %w", err)
+	}
+	e.logger().Info("records had got other natural keys with their parents; the ledger has them now", slog.String("resource", path), slog.Int("records", len(drop)))
+	return drop, nil
+}
+
+// keyRead is what reading a stray said.
+type keyRead struct {
+	key      []byte // the natural key it has; none when the target does not have the record
+	answered bool   // false: nobody knows
+}
+
+// keysOf reads the natural keys strays have at the target, several at a time. When many in a row have no answer, the rest is left for the next run (I20).
+func keysOf(ctx context.Context, target Target, o Options, r *schema.Resource, strays []syncdb.Entry) ([]keyRead, error) {
 	var (
 		wg    gosync.WaitGroup
-		out   = make([][]byte, len(r.strays))
+		out   = make([]keyRead, len(strays))
 		quiet = silence{most: o.silence()}
 		slots = make(chan struct{}, max(1, target.Concurrency()))
 	)
-	for i, entry := range r.strays {
+	for i, entry := range strays {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
@@ -155,10 +227,11 @@ func keysOf(ctx context.Context, target Target, o Options, r *scanned) ([][]byte
 			body, _, err := target.Get(ctx, r.Path, entry.EdfiID)
 			quiet.heard(err)
 			if err != nil {
+				out[i].answered = edfi.ClassOf(err) == edfi.NotFound
 				return
 			}
 			if key, err := r.CanonicalKey(nil, body, o.Rules); err == nil {
-				out[i] = key
+				out[i] = keyRead{key: key, answered: true}
 			}
 		})
 	}
