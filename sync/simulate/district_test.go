@@ -17,6 +17,7 @@ type row struct {
 	hurt    int      // column that was made invalid, -1 = none
 	healed  string   // what it was
 	empties bool     // gone because its whole table is
+	again   []int    // ids it had before it was made again
 
 	seen   *rec // what it is read as, at version seenAt of the district
 	seenAt int

@@ -105,6 +105,7 @@ func (d *district) apply(e edit, rng *rand.Rand) string {
 		}
 		again := *r
 		d.next++
+		again.again = append(slices.Clone(r.again), r.id)
 		again.id, again.own, again.before, again.parents = d.next, slices.Clone(r.own), slices.Clone(r.before), slices.Clone(r.parents)
 		r.gone = true
 		d.rows[r.kind] = append(d.rows[r.kind], &again)
