@@ -118,25 +118,51 @@ func newExecutor(ctx context.Context, e *Engine, o Options, s *scope, found []*s
 // run executes every step as soon as all it depends on are done; independent steps run side by side. It returns the reason when the run
 // had to end early.
 func (x *executor) run(steps []step) error {
-	done := make([]chan struct{}, len(steps))
-	for i := range done {
-		done[i] = make(chan struct{})
+	var mu gosync.Mutex
+	left := make([]int, len(steps))     // how many steps each waits for
+	next := make([][]int, len(steps))   // which ones wait for it
+	ready := make([]int, 0, len(steps)) // wait for none
+	for i, st := range steps {
+		if left[i] = len(st.After); left[i] == 0 {
+			ready = append(ready, i)
+		}
+		for _, after := range st.After {
+			next[after] = append(next[after], i)
+		}
 	}
 	var wg gosync.WaitGroup
-	for i, st := range steps {
-		wg.Go(func() {
-			defer close(done[i])
-			for _, after := range st.After {
-				<-done[after]
+	var begin func()
+	done := func(i int) {
+		for _, j := range next[i] {
+			if left[j]--; left[j] == 0 {
+				ready = append(ready, j)
 			}
-			if x.ctx.Err() != nil {
-				return
-			}
-			if err := x.step(st); err != nil {
-				x.stop(err)
-			}
-		})
+		}
 	}
+	begin = func() { // with mu held
+		for len(ready) > 0 {
+			i := ready[len(ready)-1]
+			ready = ready[:len(ready)-1]
+			if x.idle(steps[i]) { // most steps of most runs
+				done(i)
+				continue
+			}
+			wg.Go(func() {
+				if x.ctx.Err() == nil {
+					if err := x.step(steps[i]); err != nil {
+						x.stop(err)
+					}
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				done(i)
+				begin()
+			})
+		}
+	}
+	mu.Lock()
+	begin()
+	mu.Unlock()
 	wg.Wait()
 	if x.ctx.Err() != nil {
 		return context.Cause(x.ctx)
@@ -148,10 +174,6 @@ func (x *executor) run(steps []step) error {
 func (x *executor) step(st step) error {
 	r := x.found[st.Resource]
 	s := &stepRun{x: x, st: st, r: r, gate: x.plan.gates[st.Resource], attempts: x.newAttempts()}
-	feeds := s.feeds()
-	if len(feeds) == 0 {
-		return nil
-	}
 	if r.scope != nil {
 		failpoint.Reach(failpoint.ScopeBefore, r.Path, "")
 		if err := x.e.Ledger.SetScope(x.ctx, x.keeper.current(), *r.scope); err != nil {
@@ -163,7 +185,7 @@ func (x *executor) step(st step) error {
 	x.active.Add(1)
 	defer x.active.Add(-1)
 	begun := time.Now()
-	failure := s.run(feeds)
+	failure := s.run(s.feeds())
 	r.mu.Lock()
 	r.totals.merge(s.totals)
 	r.mu.Unlock()

@@ -36,6 +36,19 @@ func (s *stepRun) feeds() []func() error {
 	return out
 }
 
+// idle reports whether a step has nothing to feed, now that all it waits for are done.
+func (x *executor) idle(st step) bool {
+	r := x.found[st.Resource]
+	switch st.Verb {
+	case syncdb.Create:
+		return r.claims.count == 0 && r.fresh.count == 0 && (r.twoPhase() || r.changed.count == 0)
+	case syncdb.Update:
+		return r.changed.count == 0 && x.deferred[st.Resource].count == 0
+	default:
+		return r.gone.count == 0
+	}
+}
+
 // feedRecords hands out the creates or updates of a spool. Rows that cannot be sent get their outcome here: no call is made for them.
 func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 	if s.rejected == nil && !s.x.o.RetryRejected {
