@@ -91,6 +91,7 @@ func (l *ledger) StartRun(ctx context.Context, conn int64, holder string, ttl ti
 		run, lease, err = l.Ledger.StartRun(ctx, conn, holder, ttl)
 		if err == nil {
 			l.p.w.hold(l.p)
+			err = l.p.seeHolds(ctx)
 		}
 		return
 	})

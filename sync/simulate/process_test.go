@@ -10,6 +10,7 @@ import (
 
 	"github.com/edfisync/edfisync/edfi"
 	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
 )
 
 // process is one life of a program that syncs one connection: it has its own client, its own way to the ledger, and it may die.
@@ -28,13 +29,14 @@ type process struct {
 	ops      int // calls and transactions so far
 	dead     bool
 	attempts map[[3]string]int
-	intents  map[string]int    // durable and without a result, by what they announce
-	byOp     map[uint64]string // the same by op
-	met      map[string]*known // what creates met, by what announced them; under world.mu
-	scan     *scan             // snapshot of the run
-	broken   bool              // its scan broke
-	stopAt   time.Time         // when somebody asked for the end of the run
-	writes   int               // that arrived at the target
+	intents  map[string]int         // durable and without a result, by what they announce
+	byOp     map[uint64]string      // the same by op
+	met      map[string]*known      // what creates met, by what announced them; under world.mu
+	held     map[string]syncdb.Hash // ids of records whose deletes wait in an open hold when the run begins → their keys
+	scan     *scan                  // snapshot of the run
+	broken   bool                   // its scan broke
+	stopAt   time.Time              // when somebody asked for the end of the run
+	writes   int                    // that arrived at the target
 	tokens   int
 	troubled bool // something was done to it
 	ends     bool // somebody told the program to end, not only the run
@@ -192,6 +194,41 @@ func (p *process) connect(ctx context.Context) (*edfi.Client, error) {
 		p.conn.line = l
 	}
 	return l.client, err
+}
+
+// seeHolds notes what a safeguard held and nobody has decided about.
+func (p *process) seeHolds(ctx context.Context) error {
+	p.held = nil
+	db, conn := p.w.ledger, p.conn.ID
+	holds, err := db.Plans(ctx, conn, syncdb.PlanFilter{Kind: syncdb.PlanHold, States: []syncdb.PlanState{syncdb.PlanOpen}})
+	if err != nil || len(holds) == 0 {
+		return err
+	}
+	waiting := map[string][]syncdb.PlanOp{}
+	for _, h := range holds {
+		err := db.PlanOps(ctx, conn, h.ID, func(o syncdb.PlanOp) error {
+			if o.Verb == syncdb.Delete {
+				waiting[o.Resource] = append(waiting[o.Resource], o)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	p.held = map[string]syncdb.Hash{}
+	for resource, ops := range waiting {
+		for _, o := range ops {
+			found, err := db.Lookup(ctx, conn, resource, []syncdb.Hash{o.KeyHash})
+			if err != nil {
+				return err
+			}
+			if e := found[o.KeyHash]; e.EdfiID != "" && e.RecordHash == o.OldRecord && e.SourceHash == o.SourceHash {
+				p.held[e.EdfiID] = o.KeyHash
+			}
+		}
+	}
+	return nil
 }
 
 // check compares what a run says with what it did.

@@ -287,6 +287,12 @@ func (w *world) judgeDelete(p *process, c *callInfo, s *scan) {
 	if rows := s.keys[c.kind][h.key]; len(rows) > 0 && w.entryHas(p.conn, k, h) {
 		w.violate("I5", "%s deletes %s, and %s has its key %s", p.name, c.label, p.conn.d.label(rows[0].row), h.key)
 	}
+	if key, waits := p.held[c.id]; waits && !p.approved {
+		found, err := w.ledger.Lookup(context.Background(), p.conn.ID, k.path, []syncdb.Hash{key})
+		if err == nil && found[key].EdfiID == c.id {
+			w.violate("I5", "%s deletes %s, which a safeguard held, and nobody has decided", p.name, c.label)
+		}
+	}
 	if len(s.records[c.kind]) == 0 && !p.approved {
 		w.violate("I5", "%s deletes %s, and the source has no row at all (F38)", p.name, c.label)
 	}
