@@ -9,7 +9,24 @@ import (
 // CanonicalKey appends the natural key of a payload to dst: a JSON array of the values of Resource.Key, in its order. It fails when a
 // part is absent or does not read as the model says; the error names the part, never a value (I14).
 func (r *Resource) CanonicalKey(dst, payload []byte, rules Rules) ([]byte, error) {
-	c, err := r.canonicalise(payload, rules)
+	return r.key(dst, payload, func(c *canonicaliser, e *element, s scalar) { c.out = e.appendCanonical(c.out, s, rules) })
+}
+
+// SentKey appends the natural key of a payload as the payload spells it: what CanonicalKey gives, but with strings neither composed nor folded. A
+// target that compares the bytes of keys finds the record by KeyQuery of this one only.
+func (r *Resource) SentKey(dst, payload []byte) ([]byte, error) {
+	return r.key(dst, payload, func(c *canonicaliser, e *element, s scalar) {
+		if s.kind == stringToken {
+			c.out = appendQuoted(c.out, s.text)
+			return
+		}
+		c.out = e.appendCanonical(c.out, s, c.rules)
+	})
+}
+
+// key appends the values of a payload's natural key as write writes them.
+func (r *Resource) key(dst, payload []byte, write func(*canonicaliser, *element, scalar)) ([]byte, error) {
+	c, err := r.canonicalise(payload, Rules{Version: CanonicalVersion})
 	if err != nil {
 		return dst, err
 	}
@@ -20,7 +37,7 @@ func (r *Resource) CanonicalKey(dst, payload []byte, rules Rules) ([]byte, error
 		if i > 0 {
 			c.out = append(c.out, ',')
 		}
-		if err := c.keyPart(r.Key[i].Name, paths); err != nil {
+		if err := c.keyPart(r.Key[i].Name, paths, write); err != nil {
 			return c.out[:begin], err
 		}
 	}
@@ -28,7 +45,7 @@ func (r *Resource) CanonicalKey(dst, payload []byte, rules Rules) ([]byte, error
 }
 
 // keyPart appends the first value present.
-func (c *canonicaliser) keyPart(name string, paths []*element) error {
+func (c *canonicaliser) keyPart(name string, paths []*element, write func(*canonicaliser, *element, scalar)) error {
 	for _, e := range paths {
 		n := c.find(c.top, e)
 		if n == 0 || c.nodes[n].kind == nullToken {
@@ -41,7 +58,7 @@ func (c *canonicaliser) keyPart(name string, paths []*element) error {
 		if len(s.text) == 0 {
 			continue
 		}
-		c.out = e.appendCanonical(c.out, s, c.rules)
+		write(c, e, s)
 		return nil
 	}
 	return fmt.Errorf("key part %s: absent", name)
@@ -73,11 +90,11 @@ func (r *Resource) KeyFromParts(dst []byte, parts map[string]string, rules Rules
 
 var errNotKey = errors.New("not a canonical key of this resource")
 
-// KeyQuery returns the query parameters that make GET on the collection find the record with a canonical key, folded or not: a target
-// that folds keys compares parameters the same way, and descriptors are compared without case everywhere.
-func (r *Resource) KeyQuery(canonicalKey []byte) (url.Values, error) {
+// KeyQuery returns the query parameters that make GET on the collection find the record with a key, as it was sent or canonical, folded or not: a
+// target that folds keys compares parameters the same way, and descriptors are compared without case everywhere.
+func (r *Resource) KeyQuery(key []byte) (url.Values, error) {
 	var d document
-	top, err := d.parse(canonicalKey)
+	top, err := d.parse(key)
 	if err != nil || d.nodes[top].kind != arrayToken {
 		return nil, errNotKey
 	}

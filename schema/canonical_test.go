@@ -181,6 +181,32 @@ func TestCanonicalKey(t *testing.T) {
 	}
 }
 
+func TestSentKeySpellsStringsAsThePayloadDoes(t *testing.T) {
+	t.Parallel()
+	_, visit := testModel(t)
+	const visited = `,"schoolReference":{"schoolId":"007"},"visitDate":"2024-02-29T00:00:00Z","visitTypeDescriptor":"uri://x/D#Open"}`
+	for _, tt := range []struct{ name, payload, want string }{
+		{"a decomposed letter stays decomposed", `{"roomReference":{"roomCode":"Re` + "\u0301" + `"}` + visited, `["Re` + "\u0301" + `",7,"2024-02-29","uri://x/D#Open"]`},
+		{"and so does one that JSON escapes", `{"roomReference":{"roomCode":"Re\u0301"}` + visited, `["Re` + "\u0301" + `",7,"2024-02-29","uri://x/D#Open"]`},
+		{"case and spaces stay", `{"roomReference":{"roomCode":"B  "}` + visited, `["B  ",7,"2024-02-29","uri://x/D#Open"]`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := visit.SentKey(nil, []byte(tt.payload))
+			if err != nil || string(got) != tt.want {
+				t.Errorf("SentKey = %s, %v; want %s", got, err, tt.want)
+			}
+			query, err := visit.KeyQuery(got)
+			if err != nil || len(query) != 4 {
+				t.Errorf("KeyQuery = %v, %v; want a value for each part", query, err)
+			}
+		})
+	}
+	if _, err := visit.SentKey(nil, []byte(`{}`)); err == nil || err.Error() != "key part roomCode: absent" {
+		t.Errorf("SentKey of a payload without a key: %v", err)
+	}
+}
+
 func cmpErr(text string) string {
 	if text == "" {
 		return "<nil>"

@@ -94,10 +94,14 @@ func (s *stepRun) commit() error {
 	}
 	intents := make([]syncdb.Intent, 0, len(b.ops))
 	for _, o := range b.ops {
-		intents = append(intents, syncdb.Intent{
+		in := syncdb.Intent{
 			Op: o.id, Verb: o.verb, Resource: s.r.Path, KeyHash: o.key, RecordHash: o.record, SourceHash: o.source,
 			PersonHash: o.person, EdfiID: o.edfiID, Key: o.keyText, OldKeyHash: o.oldKey,
-		})
+		}
+		if o.verb == syncdb.Create {
+			in.SentKey = sentKey(s.r.Resource, o.keyText, o.payload)
+		}
+		intents = append(intents, in)
 	}
 	failpoint.Reach(failpoint.IntentBefore, s.r.Path, method(s.st.Verb))
 	if err := s.x.e.Ledger.Append(s.x.ctx, s.x.keeper.current(), s.st.Position, intents, results); err != nil {

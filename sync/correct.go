@@ -139,7 +139,7 @@ func (s *sighting) seen(resource string, had *syncdb.Entry) syncdb.Entry {
 		e = *had
 	}
 	e.Resource, e.KeyHash, e.RecordHash, e.PersonHash = resource, s.KeyHash, s.Record, s.Person
-	e.EdfiID, e.Key, e.State = s.ID, s.Key, syncdb.Live
+	e.EdfiID, e.Key, e.SentKey, e.State = s.ID, s.Key, nil, syncdb.Live
 	return e
 }
 

@@ -179,7 +179,7 @@ func (e *Engine) lookAt(ctx context.Context, o Options, all []*doubt) error {
 func (d *doubt) look(ctx context.Context, target Target, rd *reading, h *schema.Hasher) (there bool, err error) {
 	id := d.entry.EdfiID
 	if id == "" {
-		if id, err = findByKey(ctx, target, d.r.Resource, rd.rules, d.entry.Key); err != nil || id == "" {
+		if id, err = findByKey(ctx, target, d.r.Resource, rd.rules, d.entry.Key, d.entry.SentKey); err != nil || id == "" {
 			return false, err
 		}
 	}

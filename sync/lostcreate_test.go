@@ -85,6 +85,57 @@ func TestLostCreateIsFoundThoughItsParentIsRenamedInTheSameRun(t *testing.T) {
 	}
 }
 
+// I1, I3: the ledger has a key in the form all its spellings share. A target that compares bytes has it as it was sent, and is asked for it so.
+func TestLostCreateIsFoundByItsKeyAsItWasSent(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		key  string
+		fold bool
+	}{
+		"decomposed":                            {"Pe\u0301riode", false},
+		"decomposed, keys are folded":           {"Wide Pe\u0301riode", true},
+		"folded":                                {"Wide Name", true},
+		"of letters with another form in ASCII": {"\u212a1", false},
+		"composed":                              {"P\u00e9riode", false},
+	} {
+		for how, then := range map[string][]string{
+			"the row is gone":               {`delete from period where id = 9`},
+			"the row is invalid, then gone": {`update period set school = null where id = 9`, `delete from period where id = 9`},
+			"the row has another key":       {`update period set name = 'P9' where id = 9`, `delete from period where id = 9`},
+			"the row stays as it is":        {``, `delete from period where id = 9`},
+		} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				if c.fold {
+					w.foldingTarget()
+					w.foldKeys = true
+				}
+				w.fill(3)
+				w.options.Safeguards = lenient()
+				w.mustRun()
+				w.exec(`insert into period values (9, ?, 10)`, c.key)
+				w.loseAnswers(http.MethodPost, "classPeriods")
+				w.mustRun()
+				w.front.intercept(nil)
+				if w.count("ed-fi/classPeriods") != 3 {
+					t.Fatal("the target does not have the record: the test shows nothing")
+				}
+				for _, edit := range then {
+					w.exec(edit)
+					if s, _ := w.mustRun(); s.Totals.Met > 0 || s.Failed > 0 {
+						t.Errorf("got totals %+v, want no record met and nothing failed: the lost one is ours", s.Totals)
+					}
+					w.converged()
+				}
+				if got := w.count("ed-fi/classPeriods"); got != 2 {
+					t.Errorf("got %d class periods in the end, want 2: what we created we delete", got)
+				}
+			})
+		}
+	}
+}
+
 // I3, I9: a record whose key changes is gone at the target, and the create in its place is never answered. It is looked for under the new key, stays ours,
 // and is deleted when its row goes, whenever that is.
 func TestLostCreateInThePlaceOfARecordThatIsGoneIsFoundByItsNewKey(t *testing.T) {

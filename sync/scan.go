@@ -383,7 +383,7 @@ func (r *scanned) keep(cs cascades, hasher *schema.Hasher, key []byte) {
 // own is a copy of an entry that outlives the reading of the ledger.
 func own(e *syncdb.Entry) syncdb.Entry {
 	c := *e
-	c.Key = clone(e.Key)
+	c.Key, c.SentKey = clone(e.Key), clone(e.SentKey)
 	return c
 }
 

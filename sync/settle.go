@@ -9,6 +9,7 @@ import (
 	gosync "sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"github.com/edfisync/edfisync/edfi"
 	"github.com/edfisync/edfisync/schema"
@@ -77,7 +78,7 @@ func (e *Engine) settleLost(ctx context.Context, o Options, k *keeper, f *family
 			}
 			of.settle(l)
 			if l.id != "" {
-				l.entry.EdfiID = l.id
+				l.entry.EdfiID, l.entry.SentKey = l.id, nil
 				put = append(put, l.entry)
 			}
 		}
@@ -179,7 +180,7 @@ func lookUp(ctx context.Context, target Target, o Options, entries []*lost) (err
 				l.err = errNotLookedUp
 				return
 			}
-			l.id, l.err = findByKey(ctx, target, l.of.Resource, o.Rules, l.entry.Key)
+			l.id, l.err = findByKey(ctx, target, l.of.Resource, o.Rules, l.entry.Key, l.entry.SentKey)
 			quiet.heard(l.err)
 			if edfi.ClassOf(l.err) == edfi.Stop {
 				mu.Lock()
@@ -199,9 +200,12 @@ func lookUp(ctx context.Context, target Target, o Options, entries []*lost) (err
 var errOtherRecord = errors.New("the target answered a look-up by natural key with a record of another key")
 
 // findByKey returns the id of the record with a natural key, "" when the target has none. The key of what is found is compared: a record
-// that only looks like it is not ours to delete (I5a, I9).
-func findByKey(ctx context.Context, target Target, r *schema.Resource, rules schema.Rules, keyText []byte) (string, error) {
-	query, err := r.KeyQuery(keyText)
+// that only looks like it is not ours to delete (I5a, I9). sent is the key as it was sent; nil = as keyText has it.
+func findByKey(ctx context.Context, target Target, r *schema.Resource, rules schema.Rules, keyText, sent []byte) (string, error) {
+	if len(sent) == 0 {
+		sent = keyText
+	}
+	query, err := r.KeyQuery(sent)
 	if err != nil {
 		return "", fmt.Errorf("make the query: %w", err)
 	}
@@ -217,6 +221,20 @@ func findByKey(ctx context.Context, target Target, r *schema.Resource, rules sch
 		return "", errOtherRecord
 	}
 	return id, nil
+}
+
+// sentKey is a record's natural key as its payload spells it; nil when that cannot differ from the canonical key but in what a target that folds keys
+// folds too. Composed and decomposed forms are two names to a target that compares bytes, so a record nobody answered for is looked for by this
+// one (I1, I3).
+func sentKey(r *schema.Resource, keyText, payload []byte) []byte {
+	if !bytes.ContainsFunc(payload, func(c rune) bool { return c >= utf8.RuneSelf }) && !bytes.Contains(payload, []byte(`\u`)) {
+		return nil
+	}
+	sent, err := r.SentKey(nil, payload)
+	if err != nil || bytes.Equal(sent, keyText) {
+		return nil
+	}
+	return sent
 }
 
 // holdsLost reports whether the look-up of a record failed that is known by its natural key alone.

@@ -52,7 +52,7 @@ func (d *DB) Resources(ctx context.Context, connID int64) ([]string, error) {
 	return names, nil
 }
 
-// Each calls fn with every entry of the resource, in key order. The entry and its Key are fn's to keep. An error of fn ends it and is
+// Each calls fn with every entry of the resource, in key order. The entry and its keys are fn's to keep. An error of fn ends it and is
 // returned. fn may call the ledger.
 func (d *DB) Each(ctx context.Context, connID int64, resource string, fn func(*Entry) error) error {
 	id, err := d.resourceID(ctx, resource)
@@ -174,6 +174,21 @@ func (c connection) entryAAD(resourceID int64, key *Hash) []byte {
 	return c.aad("entry", place[:]...)
 }
 
+// sealKeys appends the sealed natural key of an entry.
+func (c connection) sealKeys(dst []byte, resourceID int64, e *Entry) []byte {
+	return c.ring.Seal(dst, joinKeys(e.Key, e.SentKey), c.entryAAD(resourceID, &e.KeyHash))
+}
+
+// openKeys opens it. KeyHash is there already.
+func (c connection) openKeys(e *Entry, resourceID int64, sealed []byte) error {
+	text, err := c.ring.Open(nil, sealed, c.entryAAD(resourceID, &e.KeyHash))
+	if err != nil {
+		return fmt.Errorf("open natural key: %w", err)
+	}
+	e.Key, e.SentKey = splitKeys(text)
+	return nil
+}
+
 // scanEntries reads rows of entryColumns and closes them.
 func scanEntries(rows *sql.Rows, c connection, resource string, resourceID int64, fn func(*Entry) error) error {
 	defer rows.Close()
@@ -185,9 +200,8 @@ func scanEntries(rows *sql.Rows, c connection, resource string, resourceID int64
 			return err
 		}
 		e.KeyHash, e.RecordHash, e.SourceHash, e.PersonHash, e.EdfiID = hashOf(key), hashOf(record), hashOf(source), hashOf(person), id.String
-		var err error
-		if e.Key, err = c.ring.Open(nil, sealed, c.entryAAD(resourceID, &e.KeyHash)); err != nil {
-			return fmt.Errorf("open natural key: %w", err)
+		if err := c.openKeys(e, resourceID, sealed); err != nil {
+			return err
 		}
 		if err := fn(e); err != nil {
 			return err

@@ -1,16 +1,18 @@
 package syncdb
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // A frame is what one Append writes, before it is sealed:
 //
 //	version     1 byte, 1
 //	resources   count, then length and name of each
-//	intents     count, then each: op, verb and flags, resource, key hash, the hashes the flags name, id, key
+//	intents     count, then each: op, verb and flags, resource, key hash, the hashes the flags name, id, key as joinKeys has it
 //	results     count, then each: op, effect, origin, id
 //
 // Numbers are uvarints but for the single bytes. Intents come first: a result may close an intent of its own frame.
@@ -77,7 +79,24 @@ func appendIntent(dst []byte, in *Intent, resource int) []byte {
 		}
 	}
 	dst = appendBytes(dst, in.EdfiID)
-	return appendBytes(dst, in.Key)
+	return appendBytes(dst, joinKeys(in.Key, in.SentKey))
+}
+
+// joinKeys puts a natural key and the way it was sent into one text, with a zero byte between them, which JSON does not have. Without the second the
+// text is the key, as it was before there was a second one: neither frames nor entries of older ledgers need to be changed.
+func joinKeys(key, sent []byte) []byte {
+	if len(sent) == 0 {
+		return key
+	}
+	return slices.Concat(key, []byte{0}, sent)
+}
+
+// splitKeys takes apart what joinKeys put together. Both alias the text.
+func splitKeys(text []byte) (key, sent []byte) {
+	if i := bytes.IndexByte(text, 0); i >= 0 {
+		return text[:i:i], text[i+1:]
+	}
+	return text, nil
 }
 
 func appendBytes[T string | []byte](dst []byte, b T) []byte {
@@ -105,7 +124,7 @@ func newFrameReader(b []byte, intern func([]byte) string) (*frameReader, error) 
 	return f, f.err
 }
 
-// intent reads the intent at the current place. Its Key aliases the frame.
+// intent reads the intent at the current place. Its Key and SentKey alias the frame.
 func (f *frameReader) intent(in *Intent) {
 	*in = Intent{Op: f.uvarint()}
 	flags := f.byte()
@@ -125,7 +144,7 @@ func (f *frameReader) intent(in *Intent) {
 		}
 	}
 	in.EdfiID = string(f.bytes())
-	in.Key = f.bytes()
+	in.Key, in.SentKey = splitKeys(f.bytes())
 }
 
 // result reads the result at the current place, but for its id, which starts at idAt.

@@ -15,6 +15,7 @@ func frame() ([]syncdb.Intent, []syncdb.Result) {
 			{Op: 1, Verb: syncdb.Create, Resource: "ed-fi/students", KeyHash: mixed(1), RecordHash: mixed(2), SourceHash: mixed(3), Key: []byte(`["1"]`)},
 			{Op: 1 << 40, Verb: syncdb.Delete, Resource: "ed-fi/schools", KeyHash: mixed(4), PersonHash: mixed(5), EdfiID: "id"},
 			{Op: 3, Verb: syncdb.Update, Resource: "ed-fi/students", KeyHash: mixed(6), OldKeyHash: mixed(7), EdfiID: "other", Key: []byte(`["2"]`)},
+			{Op: 4, Verb: syncdb.Create, Resource: "ed-fi/students", KeyHash: mixed(8), RecordHash: mixed(2), Key: []byte("[\"\u00e9\"]"), SentKey: []byte("[\"e\u0301\"]")},
 		}, []syncdb.Result{
 			{Op: 1, Effect: syncdb.EffectLive, EdfiID: "made", Origin: syncdb.Met}, {Op: 7, Effect: syncdb.EffectMissing},
 		}

@@ -166,8 +166,8 @@ func (b *postgresBulkTx) load(ctx context.Context, resource foldResource, hashes
 			return nil, err
 		}
 		e.KeyHash, e.RecordHash, e.SourceHash, e.PersonHash, e.EdfiID = hashOf(key), hashOf(record), hashOf(source), hashOf(person), id.String
-		if e.Key, err = b.c.ring.Open(nil, sealed, b.c.entryAAD(resource.id, &e.KeyHash)); err != nil {
-			return nil, fmt.Errorf("open natural key: %w", err)
+		if err := b.c.openKeys(e, resource.id, sealed); err != nil {
+			return nil, err
 		}
 		found[e.KeyHash] = e
 	}
@@ -190,7 +190,7 @@ func (b *postgresBulkTx) insert(ctx context.Context, resource foldResource, entr
 	id, state, origin, run := make([]*string, n), make([]int16, n), make([]int16, n), make([]int64, n)
 	for i, e := range entries {
 		key[i], record[i], source[i], person[i] = e.KeyHash[:], nullBytes(&e.RecordHash), nullBytes(&e.SourceHash), nullBytes(&e.PersonHash)
-		sealed[i] = b.c.ring.Seal(nil, e.Key, b.c.entryAAD(resource.id, &e.KeyHash))
+		sealed[i] = b.c.sealKeys(nil, resource.id, e)
 		if e.EdfiID != "" {
 			id[i] = &e.EdfiID
 		}

@@ -89,6 +89,9 @@ func (in *Intent) live(r Result, runID int64, was *Entry) *Entry {
 	if e.EdfiID == "" || e.RecordHash.IsZero() { // we cannot name it, or do not know what it holds: not Live
 		e.State, e.RecordHash = Unknown, Hash{}
 	}
+	if e.EdfiID == "" {
+		e.SentKey = in.SentKey
+	}
 	return e
 }
 
@@ -96,7 +99,7 @@ func (in *Intent) live(r Result, runID int64, was *Entry) *Entry {
 func (in *Intent) unknown(runID int64) *Entry {
 	e := &Entry{
 		Resource: in.Resource, KeyHash: in.KeyHash, SourceHash: in.SourceHash, PersonHash: in.PersonHash, EdfiID: in.EdfiID, Key: in.Key,
-		State: Unknown, Origin: Met, RunID: runID,
+		SentKey: in.SentKey, State: Unknown, Origin: Met, RunID: runID,
 	}
 	if in.Verb == Create {
 		e.Origin = Created
@@ -111,7 +114,7 @@ func demote(in *Intent, to State, runID int64, subject, at, old *Entry) (newAt, 
 	e := *subject
 	e.State, e.RecordHash, e.RunID = to, Hash{}, runID
 	if in.Verb == Create {
-		e.EdfiID = "" // the record may have been made anew: only its key finds it for sure (I1, I4)
+		e.EdfiID, e.SentKey = "", in.SentKey // the record may have been made anew: only its key finds it for sure (I1, I4)
 	}
 	if e.SourceHash.IsZero() {
 		e.SourceHash = in.SourceHash

@@ -240,7 +240,7 @@ func (b *sqliteBulk) insert(ctx context.Context, resource foldResource, entries 
 	b.buf = b.buf[:0]
 	for _, e := range entries {
 		from := len(b.buf)
-		b.buf = b.c.ring.Seal(b.buf, e.Key, b.c.entryAAD(resource.id, &e.KeyHash))
+		b.buf = b.c.sealKeys(b.buf, resource.id, e)
 		b.args = append(b.args, e.KeyHash[:], nullHash(&e.RecordHash), nullHash(&e.SourceHash), nullHash(&e.PersonHash), nullText(e.EdfiID),
 			b.buf[from:len(b.buf):len(b.buf)], int64(e.State), int64(e.Origin), e.RunID)
 	}

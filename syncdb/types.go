@@ -44,6 +44,7 @@ type Entry struct {
 	PersonHash Hash // the student, staff or contact it is authorised through; zero = none
 	EdfiID     string
 	Key        []byte // natural key as canonical JSON; at rest only sealed
+	SentKey    []byte // without EdfiID: the natural key as it was sent, when Key spells it differently; sealed with Key
 	State      State
 	Origin     Origin
 	RunID      int64 // run that wrote it last
@@ -102,6 +103,7 @@ type Intent struct {
 	PersonHash Hash
 	EdfiID     string // "" for Create
 	Key        []byte // natural key as canonical JSON
+	SentKey    []byte // Create: the natural key as it is sent, when Key spells it differently: only so a target that compares bytes finds it
 	// OldKeyHash is the key the entry has now when an Update changes the natural key; zero otherwise. Folding moves the entry.
 	OldKeyHash Hash
 }

@@ -68,7 +68,7 @@ func (d *DB) Lookup(ctx context.Context, connID int64, resource string, hashes [
 		for _, h := range hashes {
 			if e := s.entries[h]; e != nil {
 				c := *e
-				c.Key = slices.Clone(e.Key)
+				c.Key, c.SentKey = slices.Clone(e.Key), slices.Clone(e.SentKey)
 				found[h] = c
 			}
 		}

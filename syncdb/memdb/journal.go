@@ -33,7 +33,7 @@ func (d *DB) Append(ctx context.Context, l syncdb.Lease, step int, intents []syn
 	}
 	f := frame{run: l.RunID, step: step, intents: slices.Clone(intents), results: slices.Clone(results)}
 	for i := range f.intents {
-		f.intents[i].Key = slices.Clone(f.intents[i].Key)
+		f.intents[i].Key, f.intents[i].SentKey = slices.Clone(f.intents[i].Key), slices.Clone(f.intents[i].SentKey)
 	}
 	c.journal = append(c.journal, f)
 	return nil

@@ -148,6 +148,6 @@ func clone(e *syncdb.Entry) *syncdb.Entry {
 		return nil
 	}
 	c := *e
-	c.Key = slices.Clone(e.Key)
+	c.Key, c.SentKey = slices.Clone(e.Key), slices.Clone(e.SentKey)
 	return &c
 }

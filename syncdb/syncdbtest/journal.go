@@ -20,6 +20,14 @@ func effects(t *testing.T, w *world) {
 	met.Result.Origin = syncdb.Met
 	nameless := create(1, was)
 	nameless.Result.EdfiID = ""
+	spelled := with(bare, func(e *syncdb.Entry) { e.SentKey = []byte(`["A"]`) })
+	sent := func(effect syncdb.Effect) op {
+		o := call(1, syncdb.Create, effect, was)
+		o.Intent.SentKey = spelled.SentKey
+		return o
+	}
+	namelessSent := sent(syncdb.EffectLive)
+	namelessSent.Result.EdfiID, namelessSent.Result.Origin = "", syncdb.Created
 	otherID := with(was, func(e *syncdb.Entry) { e.EdfiID = "another-id" })
 	const first = "entry exists: "
 	for name, c := range map[string]struct {
@@ -32,6 +40,12 @@ func effects(t *testing.T, w *world) {
 		"create answered without a Location":      {op: nameless, want: []syncdb.Entry{bare}},
 		"create rejected":                         {op: call(1, syncdb.Create, syncdb.EffectNone, was)},
 		"create lost":                             {op: call(1, syncdb.Create, syncdb.EffectUnknown, was), want: []syncdb.Entry{bare}},
+		"create lost keeps the key as sent":       {op: sent(syncdb.EffectUnknown), want: []syncdb.Entry{spelled}},
+		"create without a Location does, too":     {op: namelessSent, want: []syncdb.Entry{spelled}},
+		"create answered needs no key as sent":    {op: sent(syncdb.EffectLive), want: []syncdb.Entry{was}},
+		first + "create lost is as sent last":     {had: []syncdb.Entry{spelled}, op: call(1, syncdb.Create, syncdb.EffectUnknown, was), want: []syncdb.Entry{bare}},
+		first + "create lost after an answer":     {had: []syncdb.Entry{was}, op: sent(syncdb.EffectUnknown), want: []syncdb.Entry{spelled}},
+		first + "refused keeps the key as sent":   {had: []syncdb.Entry{spelled}, op: call(1, syncdb.Create, syncdb.EffectNone, was), want: []syncdb.Entry{spelled}},
 		first + "create rejected":                 {had: []syncdb.Entry{was}, op: call(1, syncdb.Create, syncdb.EffectNone, changed), want: []syncdb.Entry{was}},
 		first + "create lost forgets the id":      {had: []syncdb.Entry{was}, op: call(1, syncdb.Create, syncdb.EffectUnknown, was), want: []syncdb.Entry{bare}},
 		first + "create again keeps the origin":   {had: []syncdb.Entry{adopted}, op: call(1, syncdb.Create, syncdb.EffectLive, changed), want: []syncdb.Entry{with(changed, func(e *syncdb.Entry) { e.Origin = syncdb.Adopted })}},

@@ -300,7 +300,7 @@ func unknown(e syncdb.Entry) syncdb.Entry {
 func intent(n uint64, verb syncdb.Verb, e syncdb.Entry) syncdb.Intent {
 	in := syncdb.Intent{
 		Op: n, Verb: verb, Resource: e.Resource, KeyHash: e.KeyHash, RecordHash: e.RecordHash, SourceHash: e.SourceHash,
-		PersonHash: e.PersonHash, EdfiID: e.EdfiID, Key: e.Key,
+		PersonHash: e.PersonHash, EdfiID: e.EdfiID, Key: e.Key, SentKey: e.SentKey,
 	}
 	switch verb {
 	case syncdb.Create:
