@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	gosync "sync"
 	"time"
@@ -14,22 +13,8 @@ import (
 	"github.com/edfisync/edfisync/syncdb"
 )
 
-// doubts are the entries of each resource of a scope that somebody has said no about while nobody knows what the target has of them: a call had no
-// answer, most likely one of the undo itself. A run usually settles such an entry by an idempotent repeat of what its row says now, and that is just
-// what must not be made here.
-type doubts [][]syncdb.Entry
-
-// in are the natural keys in doubt of one resource.
-func (d doubts) in(resource int) map[syncdb.Hash]struct{} {
-	if resource >= len(d) || len(d[resource]) == 0 {
-		return nil
-	}
-	out := map[syncdb.Hash]struct{}{}
-	for _, entry := range d[resource] {
-		out[entry.KeyHash] = struct{}{}
-	}
-	return out
-}
+// A record is in doubt when somebody has said no about it while nobody knows what the target has: a call had no answer, most likely one of the undo
+// itself. A run usually settles such an entry by an idempotent repeat of what its row says now, and that is just what must not be made here.
 
 // refusals are the plans that keep their ops back: discarded holds, and what was undone.
 func (e *Engine) refusals(ctx context.Context) ([]syncdb.Plan, error) {
@@ -44,22 +29,29 @@ func (e *Engine) refusals(ctx context.Context) ([]syncdb.Plan, error) {
 	return out, nil
 }
 
-// doubts finds them in the ledger. It reads nothing else.
-func (e *Engine) doubts(ctx context.Context, sc *scope) (doubts, error) {
-	plans, err := e.refusals(ctx)
-	if err != nil || len(plans) == 0 {
-		return nil, err
+// doubts finds the entries in doubt among those the ledger calls unknown, by resource. It reads nothing else.
+func (e *Engine) doubts(ctx context.Context, found []*scanned) (map[string][]syncdb.Entry, error) {
+	unknown := map[string]map[syncdb.Hash]bool{} // by resource: whether somebody said no about the key
+	for _, r := range found {
+		for _, key := range r.unknown {
+			if unknown[r.Path] == nil {
+				unknown[r.Path] = map[syncdb.Hash]bool{}
+			}
+			unknown[r.Path][key] = false
+		}
 	}
-	keys := map[string]map[syncdb.Hash]struct{}{}
-	for _, r := range sc.resources {
-		keys[r.Path] = map[syncdb.Hash]struct{}{}
+	if len(unknown) == 0 {
+		return nil, nil
+	}
+	plans, err := e.refusals(ctx)
+	if err != nil {
+		return nil, err
 	}
 	for _, p := range plans {
 		err := e.Ledger.PlanOps(ctx, e.Connection.ID, p.ID, func(o syncdb.PlanOp) error {
-			if of, ok := keys[o.Resource]; ok {
-				of[o.KeyHash] = struct{}{}
-				if !o.OldKeyHash.IsZero() {
-					of[o.OldKeyHash] = struct{}{}
+			for _, key := range [...]syncdb.Hash{o.KeyHash, o.OldKeyHash} {
+				if _, ok := unknown[o.Resource][key]; ok {
+					unknown[o.Resource][key] = true
 				}
 			}
 			return nil
@@ -68,21 +60,39 @@ func (e *Engine) doubts(ctx context.Context, sc *scope) (doubts, error) {
 			return nil, fmt.Errorf("read what was discarded and undone: %w", err)
 		}
 	}
-	out := make(doubts, len(sc.resources))
-	for i, r := range sc.resources {
-		for part := range slices.Chunk(slices.SortedFunc(maps.Keys(keys[r.Path]), compareHashes), 1000) {
-			entries, err := e.Ledger.Lookup(ctx, e.Connection.ID, r.Path, part)
-			if err != nil {
-				return nil, fmt.Errorf("look up entries of %s: %w", r.Path, err)
-			}
-			for _, key := range part {
-				if entry, ok := entries[key]; ok && entry.State == syncdb.Unknown {
-					out[i] = append(out[i], entry)
-				}
+	out := map[string][]syncdb.Entry{}
+	for _, r := range found {
+		keys := slices.DeleteFunc(slices.Clone(r.unknown), func(key syncdb.Hash) bool { return !unknown[r.Path][key] })
+		slices.SortFunc(keys, compareHashes)
+		entries, err := e.Ledger.Lookup(ctx, e.Connection.ID, r.Path, keys)
+		if err != nil {
+			return nil, fmt.Errorf("look up entries of %s: %w", r.Path, err)
+		}
+		for _, key := range keys {
+			if entry, ok := entries[key]; ok && entry.State == syncdb.Unknown {
+				out[r.Path] = append(out[r.Path], entry)
 			}
 		}
 	}
 	return out, nil
+}
+
+// markDoubts notes what is in doubt: nothing is made of it in this run.
+func (e *Engine) markDoubts(ctx context.Context, found []*scanned) error {
+	in, err := e.doubts(ctx, found)
+	if err != nil {
+		return err
+	}
+	for _, r := range found {
+		r.doubts = map[syncdb.Hash]struct{}{}
+		for _, entry := range in[r.Path] {
+			r.doubts[entry.KeyHash] = struct{}{}
+		}
+		if n := len(r.doubts); n > 0 {
+			e.logger().Warn("it is not known what records are that somebody decided about, so nothing is made of them", slog.String("resource", r.Path), slog.Int("records", n))
+		}
+	}
+	return nil
 }
 
 // doubt is one of them while it is looked at.
@@ -95,51 +105,53 @@ type doubt struct {
 }
 
 // settleDoubts reads the records in doubt from the target, by id or, where a create was never answered, by natural key, and makes the ledger say what
-// they are (I2), before any row is compared with it: then the call that somebody said no about is asked for as it was, or not at all. What could not
-// be read stays in doubt, and is returned: nothing is made of it in this run.
-func (e *Engine) settleDoubts(ctx context.Context, o Options, k *keeper, sc *scope) (doubts, error) {
-	found, err := e.doubts(ctx, sc)
+// they are (I2). Rows that are compared with that ask for the call somebody said no about as it was, or not at all. It reports whether the ledger says
+// something else than before; what could not be read stays in doubt.
+func (e *Engine) settleDoubts(ctx context.Context, o Options, k *keeper, found []*scanned) (settled bool, err error) {
+	in, err := e.doubts(ctx, found)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	var all []*doubt
-	for i, entries := range found {
-		for _, entry := range entries {
-			all = append(all, &doubt{r: sc.resources[i], entry: entry})
+	for _, r := range found {
+		for _, entry := range in[r.Path] {
+			all = append(all, &doubt{r: r.scoped, entry: entry})
 		}
 	}
 	if len(all) == 0 {
-		return nil, nil
+		return false, nil
 	}
 	if t, err := e.Ledger.Target(ctx, e.Connection.ID); err != nil {
-		return nil, fmt.Errorf("read what is known of the target: %w", err)
+		return false, fmt.Errorf("read what is known of the target: %w", err)
 	} else if t.Alarm != "" {
-		return found, nil // it is not what it was
+		return false, nil // it is not what it was
 	}
 	open := all
 	for try := 0; try < 2 && len(open) > 0; try++ {
 		if try == 1 { // "not found" is believed only the second time (F36)
 			select {
 			case <-ctx.Done():
-				return nil, context.Cause(ctx)
+				return false, context.Cause(ctx)
 			case <-time.After(o.SettleDelay):
 			}
 		}
 		if err := e.lookAt(ctx, o, open); err != nil {
-			return nil, err
+			return false, err
 		}
 		open = slices.DeleteFunc(slices.Clone(open), func(d *doubt) bool { return d.there || d.err != nil })
 	}
-	for i, r := range sc.resources {
-		if len(found[i]) == 0 {
+	for _, r := range found {
+		if len(in[r.Path]) == 0 {
 			continue
 		}
-		of := slices.DeleteFunc(slices.Clone(all), func(d *doubt) bool { return d.r != r })
-		if found[i], err = e.noteSeen(ctx, k, r, of); err != nil {
-			return nil, err
+		of := slices.DeleteFunc(slices.Clone(all), func(d *doubt) bool { return d.r != r.scoped })
+		wrote, err := e.noteSeen(ctx, k, r.Path, of)
+		if err != nil {
+			return settled, err
 		}
+		settled = settled || wrote
 	}
-	return found, nil
+	return settled, nil
 }
 
 // lookAt reads the records, several at a time. An error means that nothing more can succeed.
@@ -193,18 +205,17 @@ func (d *doubt) look(ctx context.Context, target Target, rd *reading, h *schema.
 	return err == nil, err
 }
 
-// noteSeen writes what was seen of one resource's records and returns the entries that stay in doubt. An entry without an id whose record was not found
-// stays as it is too, and not in doubt: the scan looks it up once more when no row has its key, and drops it.
-func (e *Engine) noteSeen(ctx context.Context, k *keeper, r *scoped, all []*doubt) (left []syncdb.Entry, err error) {
+// noteSeen writes what was seen of one resource's records, and reports whether it wrote any.
+func (e *Engine) noteSeen(ctx context.Context, k *keeper, resource string, all []*doubt) (wrote bool, err error) {
 	var moved []syncdb.Hash
 	for _, d := range all {
 		if d.there && d.KeyHash != d.entry.KeyHash {
 			moved = append(moved, d.KeyHash)
 		}
 	}
-	known, err := e.Ledger.Lookup(ctx, e.Connection.ID, r.Path, moved)
+	known, err := e.Ledger.Lookup(ctx, e.Connection.ID, resource, moved)
 	if err != nil {
-		return nil, fmt.Errorf("look up entries of %s: %w", r.Path, err)
+		return false, fmt.Errorf("look up entries of %s: %w", resource, err)
 	}
 	var put []syncdb.Entry
 	var drop []syncdb.Hash
@@ -212,13 +223,12 @@ func (e *Engine) noteSeen(ctx context.Context, k *keeper, r *scoped, all []*doub
 		other, taken := known[d.KeyHash]
 		switch {
 		case d.err != nil, d.there && taken && other.EdfiID != d.ID:
-			left = append(left, d.entry)
 		case !d.there:
-			if gone := missing(&d.entry); gone.put != nil {
-				put = append(put, *gone.put)
-			}
+			gone := d.entry
+			gone.State, gone.RecordHash = syncdb.Missing, syncdb.Hash{}
+			put = append(put, gone)
 		default:
-			put = append(put, d.seen(r.Path, &d.entry))
+			put = append(put, d.seen(resource, &d.entry))
 			if d.KeyHash != d.entry.KeyHash {
 				drop = append(drop, d.entry.KeyHash)
 			}
@@ -226,18 +236,15 @@ func (e *Engine) noteSeen(ctx context.Context, k *keeper, r *scoped, all []*doub
 	}
 	// New keys before old ones go: a crash in between leaves one id under two keys, never a record nobody knows.
 	if len(put) > 0 {
-		err = e.putEntries(ctx, k, r.Path, put)
+		err = e.putEntries(ctx, k, resource, put)
 	}
 	if err == nil && len(drop) > 0 {
-		err = e.dropEntries(ctx, k, r.Path, drop)
+		err = e.dropEntries(ctx, k, resource, drop)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("note what records are that somebody decided about: %w", err)
+		return false, fmt.Errorf("note what records are that somebody decided about: %w", err)
 	}
-	if len(left) > 0 {
-		e.logger().Warn("records somebody decided about could not be read, so nothing is made of them", slog.String("resource", r.Path), slog.Int("records", len(left)))
-	}
-	return left, nil
+	return len(put) > 0, nil
 }
 
 // inDoubt returns the natural key of an op under which nobody knows what the target has.

@@ -119,11 +119,7 @@ func (e *Engine) sendOne(ctx context.Context, o Options, k *keeper, row *pickedR
 		return err
 	}
 	defer dir.remove()
-	doubts, err := e.settleDoubts(ctx, o, k, sc)
-	if err != nil {
-		return err
-	}
-	found, at, err := e.planOne(ctx, o, sc, dir, row, doubts, out)
+	found, at, err := e.planOne(ctx, o, k, sc, dir, row, out)
 	defer closeAll(found)
 	if err != nil || out.Outcome != "" {
 		return err
@@ -157,29 +153,25 @@ func (e *Engine) sendOne(ctx context.Context, o Options, k *keeper, row *pickedR
 
 // planOne compares the row with the ledger. Of other resources only what the row may refer to is loaded; other rows are read only for whether they share
 // a natural key with it or with what it refers to.
-func (e *Engine) planOne(ctx context.Context, o Options, sc *scope, dir *workspace, row *pickedRow, doubts doubts, out *Sent) (found []*scanned, at int, err error) {
+func (e *Engine) planOne(ctx context.Context, o Options, k *keeper, sc *scope, dir *workspace, row *pickedRow, out *Sent) (found []*scanned, at int, err error) {
 	for i, r := range sc.resources {
 		if r.Path == out.Resource {
 			at = i
 		}
 	}
-	needed := map[int]bool{at: true}
-	for _, j := range sc.resources[at].after {
-		needed[j] = true
+	if found, err = e.loadOne(ctx, o, sc, dir, at); err != nil {
+		return found, at, err
 	}
-	s := &scanner{e: e, o: o, scope: sc, dir: dir}
-	for i, r := range sc.resources {
-		bare := *r
-		bare.Queries = nil
-		res := newScanned(&bare, i, dir, e.Keys)
-		res.doubts = doubts.in(i)
-		found = append(found, res)
-		if !needed[i] {
-			continue
+	if settled, err := e.settleDoubts(ctx, o, k, found); err != nil {
+		return found, at, err
+	} else if settled {
+		closeAll(found)
+		if found, err = e.loadOne(ctx, o, sc, dir, at); err != nil {
+			return found, at, err
 		}
-		if err := s.load(ctx, res); err != nil {
-			return found, at, fmt.Errorf("read the ledger's %s: %w", r.Path, err)
-		}
+	}
+	if err := e.markDoubts(ctx, found); err != nil {
+		return found, at, err
 	}
 	r := found[at]
 	rec := &record{KeyHash: row.keyHash, RecordHash: row.record, SourceHash: row.source, SourceKey: row.sourceKey, Key: row.key, Payload: row.payload}
@@ -259,6 +251,28 @@ func (e *Engine) planOne(ctx context.Context, o Options, sc *scope, dir *workspa
 		return found, at, nil
 	}
 	return found, at, r.fresh.add(rec)
+}
+
+// loadOne opens the resources of the scope with what the ledger has of one of them, and of those it may refer to.
+func (e *Engine) loadOne(ctx context.Context, o Options, sc *scope, dir *workspace, at int) (found []*scanned, err error) {
+	needed := map[int]bool{at: true}
+	for _, j := range sc.resources[at].after {
+		needed[j] = true
+	}
+	s := &scanner{e: e, o: o, scope: sc, dir: dir}
+	for i, r := range sc.resources {
+		bare := *r
+		bare.Queries = nil
+		res := newScanned(&bare, i, dir, e.Keys)
+		found = append(found, res)
+		if !needed[i] {
+			continue
+		}
+		if err := s.load(ctx, res); err != nil {
+			return found, fmt.Errorf("read the ledger's %s: %w", r.Path, err)
+		}
+	}
+	return found, nil
 }
 
 // keysThatCount are the natural keys, by resource, that decide about a row when other rows have them too: its own, and those a new row refers to.

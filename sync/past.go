@@ -106,7 +106,7 @@ func (r *past) inverse() (verb syncdb.Verb, ok bool) {
 // changedSince reports whether the ledger no longer says of the record what the run made of it. entry is that of the key after the run.
 func (r *past) changedSince(entry syncdb.Entry, there bool) bool {
 	if !r.exists {
-		return there
+		return there && entry.State != syncdb.Missing
 	}
 	return !there || entry.State != syncdb.Live || entry.EdfiID != r.id || entry.RecordHash != r.record
 }

@@ -172,32 +172,39 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	return e.purgeHistory(ctx, o)
 }
 
-// scanSettled scans, after the ledger has learned what it did not know for sure. When that are keys, the rows are compared with them in a second scan.
+// scanSettled scans, after the ledger has learned what it did not know for sure. When that are keys, or what a record is that somebody decided about, the
+// rows are compared with it in a second scan.
 func (e *Engine) scanSettled(ctx context.Context, o Options, k *keeper, sc *scope, dir *workspace, p *progress) (*scanner, []*scanned, error) {
 	var saving gosync.Mutex
-	doubts, err := e.settleDoubts(ctx, o, k, sc)
-	if err != nil {
-		return nil, nil, err
-	}
 	known := &readings{clear: map[strayID]struct{}{}}
 	for {
 		again := known.done
 		scan := &scanner{
-			e: e, o: o, scope: sc, dir: dir, doubts: doubts, report: p.scanned, sample: sample{salt: uint64(k.current().RunID)},
+			e: e, o: o, scope: sc, dir: dir, report: p.scanned, sample: sample{salt: uint64(k.current().RunID)},
 			problems: func(ps []syncdb.Problem) error {
 				saving.Lock()
 				defer saving.Unlock()
 				return e.Ledger.SaveProblems(ctx, k.current(), ps)
 			},
 			settle: func(ctx context.Context, found []*scanned) error {
+				settled := false
+				if !again {
+					var err error
+					if settled, err = e.settleDoubts(ctx, o, k, found); err != nil {
+						return err
+					}
+				}
 				f, err := e.family(ctx, o, found)
 				if err != nil {
 					return err
 				}
 				if corrected, err := e.findStrays(ctx, k, o, f, known); err != nil {
 					return err
-				} else if corrected {
+				} else if corrected || settled {
 					return errScanAgain
+				}
+				if err := e.markDoubts(ctx, found); err != nil {
+					return err
 				}
 				return e.settleLost(ctx, o, k, f)
 			},
@@ -312,16 +319,15 @@ func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []
 	defer dir.remove()
 	p.phase("scan", "")
 	d := &describer{e: e, limit: details}
-	doubts, err := e.doubts(ctx, sc)
-	if err != nil {
-		return nil, err
-	}
-	scan := &scanner{e: e, o: o, scope: sc, dir: dir, doubts: doubts, report: p.scanned, problems: d.invalid}
+	scan := &scanner{e: e, o: o, scope: sc, dir: dir, report: p.scanned, problems: d.invalid}
 	found, err := scan.scan(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer closeAll(found)
+	if err := e.markDoubts(ctx, found); err != nil {
+		return nil, err
+	}
 	state, err := e.look(ctx, o, &scan.sample, found)
 	if err != nil {
 		return nil, err

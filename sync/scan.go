@@ -46,11 +46,11 @@ type scanned struct {
 	lost     []syncdb.Entry           // entries without an id that no row has the key of
 	fates    map[syncdb.Hash]fate     // what looking them up said, by key
 	strays   []syncdb.Entry           // entries no row has the key of, below a parent the ledger does not know; at most maxStrays
-	doubts   map[syncdb.Hash]struct{} // keys of entries somebody said no about while nobody knows what the target has
+	unknown  []syncdb.Hash            // keys of entries that an earlier call left unknown
+	doubts   map[syncdb.Hash]struct{} // of these: those somebody said no about
 	keysStay bool                     // no natural key of the resource is changed in this run
 
-	waits   map[syncdb.Hash]struct{} // natural keys that must not come into being in this run: what was below them before could not be read
-	unknown int64                    // entries of which nobody knows what the target has
+	waits map[syncdb.Hash]struct{} // natural keys that must not come into being in this run: what was below them before could not be read
 
 	noted syncdb.Scope  // as the ledger has it; its watermark is of the last complete scan
 	scope *syncdb.Scope // to be written before the first entry: the rules the hashes are made under
@@ -82,7 +82,6 @@ type scanner struct {
 	batches  []*source.Batch // for the queries, one after the other
 	mappers  []*mapper
 	report   func(resource string, done, total int64)
-	doubts   doubts
 	settle   func(context.Context, []*scanned) error // what the ledger does not know for sure; nil in plans, which write nothing
 }
 
@@ -208,7 +207,7 @@ func (s *scanner) load(ctx context.Context, res *scanned) error {
 			s.sample.offer(res.index, key)
 		}
 		if state == syncdb.Unknown {
-			res.unknown++
+			res.unknown = append(res.unknown, key)
 		}
 		res.table.put(key, record, src, flags)
 		res.entries++
@@ -223,7 +222,6 @@ func (s *scanner) load(ctx context.Context, res *scanned) error {
 // entries opens a resource with what the ledger has of it, and no row yet.
 func (s *scanner) entries(ctx context.Context, index int, r *scoped) (*scanned, error) {
 	res := newScanned(r, index, s.dir, s.e.Keys)
-	res.doubts = s.doubts.in(index)
 	return res, s.load(ctx, res)
 }
 

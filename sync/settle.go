@@ -118,7 +118,7 @@ func (e *Engine) lostOf(ctx context.Context, f *family, of *kin) ([]syncdb.Entry
 	if !above {
 		return out, nil
 	}
-	unknown := of.in != nil && of.in.unknown > 0
+	unknown := of.in != nil && len(of.in.unknown) > 0
 	if of.in == nil { // hashes first: they are fast to read, and usually none is unknown
 		err := e.Ledger.Hashes(ctx, e.Connection.ID, of.Path, func(_, _, _ syncdb.Hash, state syncdb.State) error {
 			unknown = unknown || state == syncdb.Unknown

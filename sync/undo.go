@@ -202,18 +202,37 @@ func (u *undoing) plan(ctx context.Context, k *keeper) error {
 	return nil
 }
 
-// look reads what the ledger has of the scope, and looks at the target as a run does: of one that was wiped or restored behind our back the ledger says
-// nothing true, and nothing is written to it (F29, F30). The alarm is raised when the undo may write.
-func (u *undoing) look(ctx context.Context, k *keeper) error {
+// load reads what the ledger has of the scope.
+func (u *undoing) load(ctx context.Context) (*scanner, error) {
 	s := &scanner{e: u.e, o: u.o, scope: u.scope, dir: u.dir, sample: sample{salt: uint64(u.uo.Run)}}
+	u.found = nil
 	for i, r := range u.scope.resources {
 		f, err := s.entries(ctx, i, r)
 		u.found = append(u.found, f)
 		if err != nil {
-			return fmt.Errorf("read the ledger's %s: %w", r.Path, err)
+			return nil, fmt.Errorf("read the ledger's %s: %w", r.Path, err)
 		}
 	}
-	var err error
+	return s, nil
+}
+
+// look reads what the ledger has of the scope, and looks at the target as a run does: of one that was wiped or restored behind our back the ledger says
+// nothing true, and nothing is written to it (F29, F30). The alarm is raised when the undo may write.
+func (u *undoing) look(ctx context.Context, k *keeper) error {
+	s, err := u.load(ctx)
+	if err != nil {
+		return err
+	}
+	if k != nil { // what an undo before this one was never told of
+		if settled, err := u.e.settleDoubts(ctx, u.o, k, u.found); err != nil {
+			return err
+		} else if settled {
+			closeAll(u.found)
+			if s, err = u.load(ctx); err != nil {
+				return err
+			}
+		}
+	}
 	if u.seen, err = u.e.look(ctx, u.o, &s.sample, u.found); err != nil || u.seen.alarm == "" {
 		return err
 	}

@@ -526,6 +526,40 @@ func TestNothingIsPlannedOrSentForARecordWhoseUndoHadNoAnswer(t *testing.T) {
 	}
 }
 
+// Somebody who sees that an undo had no answers does it again: what arrived of the first one is found, and the rest is made now.
+func TestAnUndoWithoutAnswersCanBeDoneAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorldWithHistory(t, 3)
+	before := w.everything()
+	w.exec(`update demographic set login = 'wrong'`)
+	w.exec(`delete from period where id = 1`)
+	s, _ := w.mustRun()
+	calls := 0
+	w.front.intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodGet || !strings.Contains(r.URL.Path, "/ed-fi/") {
+			return false
+		}
+		w.front.mu.Lock()
+		calls++
+		arrives := calls%2 == 0
+		w.front.mu.Unlock()
+		if arrives {
+			w.front.next.ServeHTTP(httptest.NewRecorder(), r)
+		}
+		panic(http.ErrAbortHandler)
+	})
+	w.undo(sync.UndoOptions{Run: s.RunID, Who: "ada", Why: "wrong"})
+	w.front.intercept(nil)
+	w.undo(sync.UndoOptions{Run: s.RunID, Who: "ada", Why: "wrong"})
+	if diff := cmp.Diff(w.everything(), before); diff != "" {
+		t.Errorf("the target after the second undo (-got +before):\n%s", diff)
+	}
+	w.converged()
+	if diff := cmp.Diff(w.everything(), before); diff != "" {
+		t.Errorf("the target after the run (-got +before):\n%s", diff)
+	}
+}
+
 // loseReads answers reads of resources with 500.
 func (w *world) loseReads(resources ...string) {
 	w.front.intercept(func(rw http.ResponseWriter, r *http.Request) bool {
