@@ -191,6 +191,8 @@ type Engine struct {
 	Config  string
 	Options Options
 	Logger  *slog.Logger
+	// Begun, when set, is called when a run has its lease, before anything is sent: the ledger's generation is a new one, for a witness to note (F54).
+	Begun func(ctx context.Context)
 	// Progress, when set, is called from one goroutine at a time, a few times a second.
 	Progress func(Event)
 }

@@ -128,6 +128,9 @@ func (e *Engine) begin(ctx context.Context, o Options) (*tenure, error) {
 	var renewing gosync.WaitGroup
 	renewCtx, stopRenewing := context.WithCancel(context.WithoutCancel(ctx))
 	renewing.Go(func() { k.run(renewCtx, o.RenewEvery, stop) })
+	if e.Begun != nil {
+		e.Begun(ctx)
+	}
 	return &tenure{run: run, keeper: k, ctx: ctx, release: func() {
 		stopRenewing()
 		renewing.Wait()

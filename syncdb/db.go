@@ -118,7 +118,7 @@ func (d *DB) prepare(ctx context.Context) error {
 // Close closes the ledger. Calls in progress end with an error. It may be called twice.
 func (d *DB) Close() error { return d.store.close() }
 
-// Identity returns the ledger's own id and its generation, which grows by one with every finished run. A copy of both kept elsewhere
+// Identity returns the ledger's own id and its generation, which grows by one when a run starts and when it ends. A copy of both kept elsewhere
 // shows when an older backup was restored (F54).
 func (d *DB) Identity(ctx context.Context) (ledger string, generation int64, err error) {
 	if err := d.store.reads().GetContext(ctx, &generation, `SELECT generation FROM meta`); err != nil {

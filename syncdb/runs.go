@@ -102,6 +102,9 @@ func (d *DB) StartRun(ctx context.Context, connID int64, holder string, ttl time
 			return err
 		}
 		lease.RunID = row.ID
+		if err := d.advance(ctx, tx); err != nil {
+			return err
+		}
 		return tx.GetContext(ctx, &lease.Token, d.bind(`UPDATE lease
 			SET token = token + 1, run_id = ?, holder = ?, cancel = 0, expires_at = `+now+` + ? WHERE connection_id = ? RETURNING token`),
 			row.ID, holder, d.now(), ttl.Milliseconds(), connID)
@@ -147,6 +150,12 @@ func (d *DB) retire(ctx context.Context, tx *sqlx.Tx, connID int64) error {
 func (d *DB) release(ctx context.Context, tx *sqlx.Tx, connID int64) error {
 	_, err := d.exec(ctx, tx, `UPDATE lease SET token = token + 1, run_id = 0, holder = '', expires_at = 0, cancel = 0
 		WHERE connection_id = ?`, connID)
+	return err
+}
+
+// advance makes the ledger's generation a later one than any copy of the ledger has.
+func (d *DB) advance(ctx context.Context, tx *sqlx.Tx) error {
+	_, err := d.exec(ctx, tx, `UPDATE meta SET generation = generation + 1`)
 	return err
 }
 
@@ -209,7 +218,7 @@ func (d *DB) FinishRun(ctx context.Context, l Lease, state RunState, totals json
 			string(state), nullable(totals), errText, d.now(), l.RunID); err != nil {
 			return err
 		}
-		if _, err := d.exec(ctx, tx, `UPDATE meta SET generation = generation + 1`); err != nil {
+		if err := d.advance(ctx, tx); err != nil {
 			return err
 		}
 		return d.release(ctx, tx, l.ConnectionID)

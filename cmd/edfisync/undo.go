@@ -68,7 +68,7 @@ func (c *undoCmd) Run(ctx context.Context, a *app) error {
 		_, err := existingLedger(ctx, cfg)
 		return err
 	}
-	o, err := a.open(ctx, cfg, conn)
+	o, err := a.openKnown(ctx, cfg, conn, false)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ import (
 // runs sent, and a person has to say that this is meant (F54).
 type witness struct {
 	Ledger     string `json:"ledger"`
-	Generation int64  `json:"generation"` // grows with every finished run
+	Generation int64  `json:"generation"` // grows when a run starts, and when it ends
 }
 
 // witnesses are the places of the witness, in the order they are tried. The second is written when the first cannot be, and taken away when the
@@ -95,7 +95,7 @@ func (w witnesses) contradicts(now witness) error {
 	case last.Ledger != now.Ledger:
 		return errors.New("this is not the ledger of the last run: it does not know what was sent")
 	case last.Generation > now.Generation:
-		return fmt.Errorf("the ledger is older than the last run: it was restored from a backup, and misses %s", counted(last.Generation-now.Generation, "run"))
+		return fmt.Errorf("the ledger is older than the last run: it was restored from a backup, and misses %s", counted((last.Generation-now.Generation+1)/2, "run")) // a killed run only started
 	}
 	return nil
 }
@@ -138,8 +138,10 @@ func (a *app) openKnown(ctx context.Context, cfg *config.Config, conn *config.Co
 	return o, nil
 }
 
-// known refuses a ledger that its witness contradicts, unless that is accepted.
+// known refuses a ledger that its witness contradicts, unless that is accepted. From then on every run on it is witnessed before it sends anything: a backup
+// from before it does not know what it sent, even if it is killed.
 func (a *app) known(ctx context.Context, cfg *config.Config, o *opened, w witnesses, accept bool) error {
+	o.engine.Begun = func(ctx context.Context) { a.witnessed(ctx, cfg, o) }
 	state, err := observe(ctx, o.ledger)
 	if err != nil {
 		return err

@@ -68,6 +68,7 @@ func (d *DB) StartRun(ctx context.Context, connID int64, holder string, ttl time
 	}
 	c.lease = lease{token: c.lease.token + 1, runID: r.ID, holder: holder, expires: now.Add(ttl)}
 	r.State, r.StartedAt = syncdb.RunRunning, d.now()
+	d.generation++
 	return r.Run, syncdb.Lease{ConnectionID: connID, RunID: r.ID, Token: c.lease.token, Holder: holder, TTL: ttl, RenewedAt: now}, nil
 }
 

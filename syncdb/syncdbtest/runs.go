@@ -90,8 +90,13 @@ func runs(t *testing.T, w *world) {
 	}
 	began := w.clock.Now()
 	w.clock.advance(time.Second)
+	_, waiting, err := w.Identity(ctx)
+	must(t, err)
 	started, l, err := w.StartRun(ctx, w.conn, "process 1", ttl)
 	must(t, err)
+	if _, running, err := w.Identity(ctx); err != nil || running <= waiting {
+		t.Errorf("the generation went from %d to %d when a run started (error %v), want a later one", waiting, running, err)
+	}
 	diff(t, "started run", started, syncdb.Run{
 		ID: requested.ID, ConnectionID: w.conn, State: syncdb.RunRunning, Reason: "cron", CreatedAt: began, StartedAt: w.clock.Now(),
 	})
