@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -60,54 +59,43 @@ func (r *planRow) plan() Plan {
 func (d *DB) SaveHold(ctx context.Context, l Lease, p Plan, ops iter.Seq2[PlanOp, error]) (Plan, error) {
 	failpoint.Reach(failpoint.HoldBefore, p.Resource, "")
 	p.Kind, p.State, p.RunID = PlanHold, PlanOpen, cmp.Or(p.RunID, l.RunID)
-	reader, err := readOps(ops)
-	defer reader.stop()
-	var c connection
-	if err == nil {
-		c, err = d.connection(ctx, l.ConnectionID)
-	}
 	var saved planRow
-	if err == nil {
-		err = d.once(ctx, func(tx *sqlx.Tx) error {
-			w := d.store.words()
-			if err := d.fence(ctx, tx, l, w.share); err != nil {
-				return err
+	err := d.writePlan(ctx, l.ConnectionID, &l, ops, func(tx *sqlx.Tx, c connection, reader *opReader) error {
+		w := d.store.words()
+		err := tx.GetContext(ctx, &saved, d.bind(`SELECT `+planColumns+` FROM plan WHERE connection_id = ? AND resource = ? AND verb = ?
+			AND rule = ? AND kind = 'hold' AND state = 'open'`+w.lock), c.ID, p.Resource, p.Verb, p.Rule)
+		had := err == nil
+		if errors.Is(err, sql.ErrNoRows) {
+			err = d.insertPlan(ctx, tx, c, &p, &saved)
+		}
+		if err != nil {
+			return err
+		}
+		edition := saved.Edition
+		if had {
+			edition++
+		}
+		n, digest, err := d.savePlanOps(ctx, tx, c, saved.ID, edition, reader)
+		if err != nil {
+			return err
+		}
+		if had && bytes.Equal(digest, saved.Digest) {
+			edition = saved.Edition // the same ops: whoever looked at them has seen them (I8)
+		}
+		state := PlanOpen
+		if n == 0 {
+			if !had {
+				return errNothingHeld
 			}
-			err := tx.GetContext(ctx, &saved, d.bind(`SELECT `+planColumns+` FROM plan WHERE connection_id = ? AND resource = ? AND verb = ?
-				AND rule = ? AND kind = 'hold' AND state = 'open'`+w.lock), c.ID, p.Resource, p.Verb, p.Rule)
-			had := err == nil
-			if errors.Is(err, sql.ErrNoRows) {
-				err = d.insertPlan(ctx, tx, c, &p, &saved)
-			}
-			if err != nil {
-				return err
-			}
-			edition := saved.Edition
-			if had {
-				edition++
-			}
-			n, digest, err := d.savePlanOps(ctx, tx, c, saved.ID, edition, reader)
-			if err != nil {
-				return err
-			}
-			if had && bytes.Equal(digest, saved.Digest) {
-				edition = saved.Edition // the same ops: whoever looked at them has seen them (I8)
-			}
-			state := PlanOpen
-			if n == 0 {
-				if !had {
-					return errNothingHeld
-				}
-				state, p.Counts = PlanReleased, nil
-			}
-			if _, err := d.exec(ctx, tx, `DELETE FROM plan_segment WHERE plan_id = ? AND edition <> ?`, saved.ID, edition); err != nil {
-				return err
-			}
-			return tx.GetContext(ctx, &saved, d.bind(`UPDATE plan SET state = ?, reason = ?, config = ?, edition = ?, digest = ?, ops = ?, counts = ?,
-				updated_at = `+w.now+` WHERE id = ? RETURNING `+planColumns), string(state), p.Reason, p.Config, edition, digest, n,
-				nullable(p.Counts), d.now(), saved.ID)
-		})
-	}
+			state, p.Counts = PlanReleased, nil
+		}
+		if _, err := d.exec(ctx, tx, `DELETE FROM plan_segment WHERE plan_id = ? AND edition <> ?`, saved.ID, edition); err != nil {
+			return err
+		}
+		return tx.GetContext(ctx, &saved, d.bind(`UPDATE plan SET state = ?, reason = ?, config = ?, edition = ?, digest = ?, ops = ?, counts = ?,
+			updated_at = `+w.now+` WHERE id = ? RETURNING `+planColumns), string(state), p.Reason, p.Config, edition, digest, n,
+			nullable(p.Counts), d.now(), saved.ID)
+	})
 	if errors.Is(err, errNothingHeld) {
 		return Plan{}, nil
 	}
@@ -116,6 +104,27 @@ func (d *DB) SaveHold(ctx context.Context, l Lease, p Plan, ops iter.Seq2[PlanOp
 	}
 	failpoint.Reach(failpoint.HoldAfter, p.Resource, "")
 	return saved.plan(), nil
+}
+
+// writePlan is a transaction that writes a plan with its ops, of which the first part is read before it, and fences it when it is under a lease (I7).
+func (d *DB) writePlan(ctx context.Context, connID int64, l *Lease, ops iter.Seq2[PlanOp, error], write func(*sqlx.Tx, connection, *opReader) error) error {
+	reader, err := readOps(ops)
+	defer reader.stop()
+	if err != nil {
+		return err
+	}
+	c, err := d.connection(ctx, connID)
+	if err != nil {
+		return err
+	}
+	return d.once(ctx, func(tx *sqlx.Tx) error {
+		if l != nil {
+			if err := d.fence(ctx, tx, *l, d.store.words().share); err != nil {
+				return err
+			}
+		}
+		return write(tx, c, reader)
+	})
 }
 
 // errNothingHeld rolls back a hold that turned out to have no ops.
@@ -128,41 +137,30 @@ var errNothingHeld = errors.New("nothing is held")
 // ledger as it was.
 func (d *DB) NarrowPlan(ctx context.Context, l Lease, p Plan, ops iter.Seq2[PlanOp, error]) (Plan, error) {
 	failpoint.Reach(failpoint.HoldBefore, p.Resource, "")
-	reader, err := readOps(ops)
-	defer reader.stop()
-	var c connection
-	if err == nil {
-		c, err = d.connection(ctx, l.ConnectionID)
-	}
 	var saved planRow
-	if err == nil {
-		err = d.once(ctx, func(tx *sqlx.Tx) error {
-			w := d.store.words()
-			if err := d.fence(ctx, tx, l, w.share); err != nil {
-				return err
-			}
-			row, err := d.planByID(ctx, tx, c.ID, p.ID, w.lock)
-			if err != nil {
-				return err
-			}
-			is := row.plan()
-			if err := is.Narrows(p.Edition); err != nil {
-				return err
-			}
-			n, digest, err := d.savePlanOps(ctx, tx, c, row.ID, row.Edition+1, reader)
-			if err != nil {
-				return err
-			}
-			if n == 0 {
-				is.State, p.Counts = PlanReleased, nil
-			}
-			if _, err := d.exec(ctx, tx, `DELETE FROM plan_segment WHERE plan_id = ? AND edition <> ?`, row.ID, row.Edition+1); err != nil {
-				return err
-			}
-			return tx.GetContext(ctx, &saved, d.bind(`UPDATE plan SET state = ?, edition = ?, digest = ?, ops = ?, counts = ?, updated_at = `+w.now+`
-				WHERE id = ? RETURNING `+planColumns), string(is.State), row.Edition+1, digest, n, nullable(p.Counts), d.now(), row.ID)
-		})
-	}
+	err := d.writePlan(ctx, l.ConnectionID, &l, ops, func(tx *sqlx.Tx, c connection, reader *opReader) error {
+		w := d.store.words()
+		row, err := d.planByID(ctx, tx, c.ID, p.ID, w.lock)
+		if err != nil {
+			return err
+		}
+		is := row.plan()
+		if err := is.Narrows(p.Edition); err != nil {
+			return err
+		}
+		n, digest, err := d.savePlanOps(ctx, tx, c, row.ID, row.Edition+1, reader)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			is.State, p.Counts = PlanReleased, nil
+		}
+		if _, err := d.exec(ctx, tx, `DELETE FROM plan_segment WHERE plan_id = ? AND edition <> ?`, row.ID, row.Edition+1); err != nil {
+			return err
+		}
+		return tx.GetContext(ctx, &saved, d.bind(`UPDATE plan SET state = ?, edition = ?, digest = ?, ops = ?, counts = ?, updated_at = `+w.now+`
+			WHERE id = ? RETURNING `+planColumns), string(is.State), row.Edition+1, digest, n, nullable(p.Counts), d.now(), row.ID)
+	})
 	if err != nil {
 		return Plan{}, fmt.Errorf("narrow plan %d: %w", p.ID, err)
 	}
@@ -178,25 +176,17 @@ func (d *DB) SavePlan(ctx context.Context, connID int64, p Plan, ops iter.Seq2[P
 	if err := p.Check(); err != nil {
 		return Plan{}, fmt.Errorf("save plan: %w", err)
 	}
-	reader, err := readOps(ops)
-	defer reader.stop()
-	var c connection
-	if err == nil {
-		c, err = d.connection(ctx, connID)
-	}
 	var saved planRow
-	if err == nil {
-		err = d.once(ctx, func(tx *sqlx.Tx) error {
-			if err := d.insertPlan(ctx, tx, c, &p, &saved); err != nil {
-				return err
-			}
-			n, digest, err := d.savePlanOps(ctx, tx, c, saved.ID, saved.Edition, reader)
-			if err != nil {
-				return err
-			}
-			return tx.GetContext(ctx, &saved, d.bind(`UPDATE plan SET ops = ?, digest = ? WHERE id = ? RETURNING `+planColumns), n, digest, saved.ID)
-		})
-	}
+	err := d.writePlan(ctx, connID, nil, ops, func(tx *sqlx.Tx, c connection, reader *opReader) error {
+		if err := d.insertPlan(ctx, tx, c, &p, &saved); err != nil {
+			return err
+		}
+		n, digest, err := d.savePlanOps(ctx, tx, c, saved.ID, saved.Edition, reader)
+		if err != nil {
+			return err
+		}
+		return tx.GetContext(ctx, &saved, d.bind(`UPDATE plan SET ops = ?, digest = ? WHERE id = ? RETURNING `+planColumns), n, digest, saved.ID)
+	})
 	if err != nil {
 		return Plan{}, fmt.Errorf("save plan: %w", err)
 	}
@@ -311,257 +301,4 @@ func (c connection) planAAD(at planPlace) []byte {
 		b = binary.BigEndian.AppendUint64(b, uint64(n))
 	}
 	return c.aad("plan_segment", b...)
-}
-
-// Plans returns the connection's plans that pass the filter, newest first.
-func (d *DB) Plans(ctx context.Context, connID int64, f PlanFilter) ([]Plan, error) {
-	query, args := `SELECT `+planColumns+` FROM plan WHERE connection_id = ?`, []any{connID}
-	if f.Kind != "" {
-		query, args = query+` AND kind = ?`, append(args, string(f.Kind))
-	}
-	if len(f.States) > 0 {
-		query += ` AND state IN (` + list("?", len(f.States)) + `)`
-		for _, s := range f.States {
-			args = append(args, string(s))
-		}
-	}
-	query += ` ORDER BY id DESC`
-	if f.Limit > 0 {
-		query, args = query+` LIMIT ?`, append(args, f.Limit)
-	}
-	var rows []planRow
-	if err := d.store.reads().SelectContext(ctx, &rows, d.bind(query), args...); err != nil {
-		return nil, fmt.Errorf("read plans: %w", err)
-	}
-	plans := make([]Plan, len(rows))
-	for i := range rows {
-		plans[i] = rows[i].plan()
-	}
-	return plans, nil
-}
-
-// PlanByID returns one plan of the connection, or ErrNotFound.
-func (d *DB) PlanByID(ctx context.Context, connID, id int64) (Plan, error) {
-	row, err := d.planByID(ctx, d.store.reads(), connID, id, "")
-	if err != nil {
-		return Plan{}, fmt.Errorf("read plan %d: %w", id, err)
-	}
-	return row.plan(), nil
-}
-
-func (d *DB) planByID(ctx context.Context, q sqlx.QueryerContext, connID, id int64, lock string) (row planRow, err error) {
-	err = sqlx.GetContext(ctx, q, &row, d.bind(`SELECT `+planColumns+` FROM plan WHERE connection_id = ? AND id = ?`+lock), connID, id)
-	if errors.Is(err, sql.ErrNoRows) {
-		err = ErrNotFound
-	}
-	return row, err
-}
-
-// PlanOps calls fn with each op of a plan, by step and key hash. An error of fn ends it and is returned. fn may call the ledger. When the
-// ops are replaced meanwhile (SaveHold) it returns an error rather than a mixture. ErrNotFound says that there is no such plan.
-func (d *DB) PlanOps(ctx context.Context, connID, id int64, fn func(PlanOp) error) error {
-	if err := d.planOps(ctx, connID, id, fn); err != nil {
-		return fmt.Errorf("read ops of plan %d: %w", id, err)
-	}
-	return nil
-}
-
-func (d *DB) planOps(ctx context.Context, connID, id int64, fn func(PlanOp) error) error {
-	c, err := d.connection(ctx, connID)
-	if err != nil {
-		return err
-	}
-	row, err := d.planByID(ctx, d.store.reads(), connID, id, "")
-	if err != nil {
-		return err
-	}
-	var places []struct {
-		Part     int64 `db:"part"`
-		Segments int64 `db:"segments"`
-		Ops      int64 `db:"ops"`
-	}
-	if row.Edition == 0 {
-		return errPlanPurged
-	}
-	if err := d.store.reads().SelectContext(ctx, &places, d.bind(`SELECT part, count(*) AS segments, sum(ops) AS ops FROM plan_segment
-		WHERE plan_id = ? AND edition = ? GROUP BY part ORDER BY part`), id, row.Edition); err != nil {
-		return err
-	}
-	parts, total := make([]*planPartReader, len(places)), int64(0)
-	for i, p := range places {
-		total += p.Ops
-		parts[i] = &planPartReader{d: d, c: c, at: planPlace{plan: id, edition: row.Edition, part: p.Part}, segments: p.Segments}
-		if err := parts[i].next(ctx); err != nil {
-			return err
-		}
-	}
-	if total != row.Ops {
-		return errPlanChanged
-	}
-	for {
-		var first *planPartReader // few parts, so a heap would not pay
-		for _, p := range parts {
-			if len(p.ops) > 0 && (first == nil || p.ops[0].Compare(&first.ops[0]) < 0) {
-				first = p
-			}
-		}
-		if first == nil {
-			return nil
-		}
-		if err := fn(first.ops[0]); err != nil {
-			return err
-		}
-		if err := first.next(ctx); err != nil {
-			return err
-		}
-	}
-}
-
-var errPlanChanged = errors.New("its ops were replaced meanwhile, or some are gone; read it again")
-
-// errPlanPurged says that PurgePlans was there.
-var errPlanPurged = fmt.Errorf("they are not kept any more: %w", ErrNotFound)
-
-// planPartReader reads the sorted segments of one part, one at a time.
-type planPartReader struct {
-	d        *DB
-	c        connection
-	at       planPlace
-	segments int64
-	ops      []PlanOp // the segment at hand; empty = the end
-}
-
-// next goes to the next op.
-func (p *planPartReader) next(ctx context.Context) error {
-	if len(p.ops) > 1 {
-		p.ops = p.ops[1:]
-		return nil
-	}
-	p.ops = nil
-	if p.at.seq == p.segments {
-		return nil
-	}
-	var sealed []byte
-	err := p.d.store.reads().GetContext(ctx, &sealed, p.d.bind(`SELECT body_sealed FROM plan_segment
-		WHERE plan_id = ? AND edition = ? AND part = ? AND seq = ?`), p.at.plan, p.at.edition, p.at.part, p.at.seq)
-	if errors.Is(err, sql.ErrNoRows) {
-		return errPlanChanged
-	}
-	if err != nil {
-		return err
-	}
-	plain, err := p.c.ring.Open(nil, sealed, p.c.planAAD(p.at))
-	if err != nil {
-		return fmt.Errorf("open segment: %w", err)
-	}
-	p.at.seq++
-	p.ops, err = readPlanOps(plain)
-	return err
-}
-
-// DecidePlan lets a person approve, discard or reopen a plan. The change and its audit row are one transaction: without the row nothing is
-// decided (I16). It returns a *PlanStateError, which names the state the plan is in, when somebody else was first (F63), a *PlanEditionError
-// when a run has replaced the ops the person looked at (I8), and ErrNotFound when the connection has no such plan.
-func (d *DB) DecidePlan(ctx context.Context, connID, id int64, decision Decision) (Plan, error) {
-	failpoint.Reach(failpoint.DecideBefore, "", "")
-	c, err := d.connection(ctx, connID)
-	var decided planRow
-	if err == nil {
-		err = d.transact(ctx, func(tx *sqlx.Tx) error {
-			row, err := d.planByID(ctx, tx, connID, id, d.store.words().lock)
-			if err != nil {
-				return err
-			}
-			now, err := d.clock(ctx, tx)
-			if err != nil {
-				return err
-			}
-			if decision.To == PlanOpen && row.Kind == string(PlanHold) {
-				if err := d.onlyHold(ctx, tx, &row); err != nil {
-					return err
-				}
-			}
-			was := row.plan()
-			after, audit, err := was.Decide(decision, now)
-			if err != nil {
-				return err
-			}
-			if err := tx.GetContext(ctx, &decided, d.bind(`UPDATE plan SET state = ?, decided_at = ?, decided_by = ?, why = ? WHERE id = ?
-				RETURNING `+planColumns), string(after.State), now.UnixMilli(), after.DecidedBy, after.Why, id); err != nil {
-				return err
-			}
-			audit.Connection = c.Tenant + "/" + c.Name
-			return d.audit(ctx, tx, audit) // I16
-		})
-	}
-	if err != nil {
-		return Plan{}, fmt.Errorf("decide plan %d: %w", id, err)
-	}
-	failpoint.Reach(failpoint.DecideAfter, "", "")
-	return decided.plan(), nil
-}
-
-// PurgePlans forgets the ops of the connection's saved plans and holds that were applied, released or refused, and last touched before that time;
-// the rest of the plan and its decision stay. Ops that were undone or discarded stay too while they are not wanted. It returns how many
-// plans. PlanOps of them returns ErrNotFound. It needs no lease and may be called again.
-func (d *DB) PurgePlans(ctx context.Context, connID int64, before time.Time) (int64, error) {
-	var n int64
-	err := d.transact(ctx, func(tx *sqlx.Tx) error {
-		var ids []int64
-		if err := tx.SelectContext(ctx, &ids, d.bind(`SELECT id FROM plan WHERE connection_id = ? AND edition > 0
-			AND (state IN ('applied', 'stale') AND kind <> 'undo' OR state = 'released') AND updated_at < ? AND coalesce(decided_at, 0) < ?`), connID, before.UnixMilli(),
-			before.UnixMilli()); err != nil {
-			return err
-		}
-		for _, id := range ids {
-			if _, err := d.exec(ctx, tx, `DELETE FROM plan_segment WHERE plan_id = ?`, id); err != nil {
-				return err
-			}
-			if _, err := d.exec(ctx, tx, `UPDATE plan SET edition = 0 WHERE id = ?`, id); err != nil {
-				return err
-			}
-		}
-		n = int64(len(ids))
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("purge plans: %w", err)
-	}
-	return n, nil
-}
-
-// onlyHold returns ErrHoldOpen when another hold like this one is open.
-func (d *DB) onlyHold(ctx context.Context, tx *sqlx.Tx, h *planRow) error {
-	var others int
-	err := tx.GetContext(ctx, &others, d.bind(`SELECT count(*) FROM plan WHERE connection_id = ? AND resource = ? AND verb = ? AND rule = ?
-		AND kind = 'hold' AND state = 'open' AND id <> ?`), h.ConnectionID, h.Resource, h.Verb, h.Rule, h.ID)
-	if err == nil && others > 0 {
-		err = ErrHoldOpen
-	}
-	return err
-}
-
-// ClosePlan says what a run did with an open or approved plan: applied it (which sets AppliedRun), found that nothing of it is wanted any
-// more (released), or refused it (stale). It may be called again. It returns a *PlanStateError when the plan is in another state, and
-// ErrFenced when the lease is lost (I7).
-func (d *DB) ClosePlan(ctx context.Context, l Lease, id int64, to PlanState) error {
-	failpoint.Reach(failpoint.CloseBefore, "", "")
-	err := d.fenced(ctx, l, func(tx *sqlx.Tx) error {
-		row, err := d.planByID(ctx, tx, l.ConnectionID, id, d.store.words().lock)
-		if err != nil {
-			return err
-		}
-		was := row.plan()
-		after, err := was.Close(to, l.RunID)
-		if err != nil {
-			return err
-		}
-		_, err = d.exec(ctx, tx, `UPDATE plan SET state = ?, applied_run = ? WHERE id = ?`, string(after.State), after.AppliedRun, id)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("close plan %d: %w", id, err)
-	}
-	failpoint.Reach(failpoint.CloseAfter, "", "")
-	return nil
 }

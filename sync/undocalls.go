@@ -1,0 +1,147 @@
+package sync
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/edfisync/edfisync/schema"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// fill makes the calls: the spools a scan would have made, for the executor that carries out runs.
+func (u *undoing) fill(ctx context.Context, previous *previous) error {
+	for i, f := range u.found {
+		keys := u.keysOf(i)
+		for part := range slices.Chunk(keys, 1000) {
+			entries, err := u.e.Ledger.Lookup(ctx, u.e.Connection.ID, f.Path, part)
+			if err != nil {
+				return fmt.Errorf("look up entries of %s: %w", f.Path, err)
+			}
+			for _, key := range part {
+				at := pastKey{i, key}
+				verb, _ := u.pasts[at].inverse()
+				if verb != syncdb.Delete {
+					if !previous.has(at) {
+						u.leave(at, LeftNoPrevious)
+					}
+					continue
+				}
+				entry := entries[key]
+				if err := f.gone.add(goneRecord(&entry)); err != nil {
+					return err
+				}
+				u.out.Resources[i].Delete++
+				u.ops = append(u.ops, u.op(at, syncdb.Hash{}))
+			}
+		}
+	}
+	return previous.each(func(at pastKey, rec *record) error { return u.restore(at, rec) })
+}
+
+// restore plans the call that gives a record its previous content.
+func (u *undoing) restore(at pastKey, rec *record) error {
+	p, f := u.pasts[at], u.found[at.resource]
+	hasher := schema.NewHasher(u.e.Keys.HashMAC())
+	refs, err := f.References(u.e.Model, rec.Payload, u.o.Rules)
+	if err != nil {
+		return fmt.Errorf("read a previous payload of %s: %w", f.Path, err)
+	}
+	rec.SourceHash, rec.PersonHash, rec.Refs = p.source, personOf(refs, hasher), nil
+	for _, ref := range refs {
+		if target, ok := u.scope.entity[ref.Target]; ok {
+			rec.Refs = append(rec.Refs, reference{Target: target, Hash: hasher.Sum(ref.Key)})
+		}
+	}
+	r := &u.out.Resources[at.resource]
+	u.ops = append(u.ops, u.op(at, rec.RecordHash))
+	f.totals.Rows++
+	verb, _ := p.inverse()
+	switch {
+	case verb == syncdb.Create:
+		r.Recreate++
+		f.expect(rec)
+		return f.fresh.add(rec)
+	case p.before != at.key: // back to the old natural key
+		r.Restore++
+		if f.moves == nil {
+			f.moves, f.movedFrom = map[syncdb.Hash]move{}, map[syncdb.Hash]syncdb.Hash{}
+		}
+		f.moves[p.before] = move{old: at.key, edfiID: p.id, record: p.record, origin: syncdb.Created, how: movePut, changed: true}
+		f.movedFrom[at.key] = p.before
+		f.expect(rec)
+		return f.fresh.add(rec)
+	}
+	r.Restore++
+	rec.Known = true
+	return f.changed.add(rec)
+}
+
+// expect notes a record that is about to be sent under a key the ledger does not have.
+func (r *scanned) expect(rec *record) {
+	if r.table.find(rec.KeyHash) < 0 {
+		r.table.put(rec.KeyHash, rec.RecordHash, rec.SourceHash, slotSeen|slotNew)
+	}
+}
+
+// op is what the next run would do again, in its place.
+func (u *undoing) op(at pastKey, record syncdb.Hash) syncdb.PlanOp {
+	o := u.pasts[at].again(at.key, record)
+	if o.Verb == syncdb.Delete {
+		o.KeyHash = u.pasts[at].before
+	}
+	o.Resource = u.scope.resources[at.resource].Path
+	for _, st := range u.scope.steps() {
+		if st.Resource == at.resource && st.Verb == o.Verb {
+			o.Step = st.Position
+		}
+	}
+	return o
+}
+
+// send makes the calls. What the next run must not do again is written first: a crash in between leaves ops nobody asks for, not an undo that is undone.
+func (u *undoing) send(ctx context.Context, k *keeper, p *progress, s *Summary) error {
+	if u.out.Writes() == 0 {
+		return nil
+	}
+	slices.SortFunc(u.ops, func(a, b syncdb.PlanOp) int {
+		return cmp.Or(cmp.Compare(a.Step, b.Step), compareHashes(a.KeyHash, b.KeyHash))
+	})
+	if !u.ofUndo {
+		saved, err := u.e.Ledger.SavePlan(ctx, u.e.Connection.ID, syncdb.Plan{
+			Kind: syncdb.PlanUndo, State: syncdb.PlanDiscarded, RunID: u.uo.Run, Reason: fmt.Sprintf("run %d was undone", u.uo.Run),
+			DecidedBy: u.uo.Who, Why: u.uo.Why,
+		}, sequence(u.ops))
+		if err != nil {
+			return fmt.Errorf("keep what must not be done again: %w", err)
+		}
+		u.out.Kept = saved.ID
+	}
+	plan := &Plan{gates: newGates(u.found), approved: &approvals{}}
+	x, release := newExecutor(ctx, u.e, u.o, u.scope, u.found, plan, k, u.dir)
+	defer release()
+	x.report = p.sender(u.out.Writes())
+	p.phase("send", "")
+	err := x.run(u.scope.steps())
+	s.count(u.found, err != nil)
+	if errors.Is(err, ErrTargetReset) {
+		return errors.Join(err, u.e.raise(ctx, k, x.resetReason(), u.seen.newest))
+	}
+	if err != nil {
+		return err
+	}
+	return u.e.remember(ctx, k, u.seen, s.Calls)
+}
+
+func sequence(ops []syncdb.PlanOp) iter.Seq2[syncdb.PlanOp, error] {
+	return func(yield func(syncdb.PlanOp, error) bool) {
+		for _, o := range ops {
+			if !yield(o, nil) {
+				return
+			}
+		}
+	}
+}
