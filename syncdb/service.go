@@ -1,0 +1,192 @@
+package syncdb
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// Connections returns all connections of the ledger, by tenant and name. Their keys are opened by Connection.
+func (d *DB) Connections(ctx context.Context) ([]Connection, error) {
+	var rows []struct {
+		ID     int64  `db:"id"`
+		Tenant string `db:"tenant"`
+		Name   string `db:"name"`
+	}
+	if err := d.store.reads().SelectContext(ctx, &rows, `SELECT id, tenant, name FROM connection ORDER BY tenant, name`); err != nil {
+		return nil, fmt.Errorf("read connections: %w", err)
+	}
+	out := make([]Connection, len(rows))
+	for i, r := range rows {
+		out[i] = Connection{ID: r.ID, Tenant: r.Tenant, Name: r.Name}
+	}
+	return out, nil
+}
+
+// OpenRun is a run that waits or runs.
+type OpenRun struct {
+	Run
+	Age  time.Duration // since it was asked for, by the database's clock
+	Lost bool          // it runs, and the lease of its process ended longer than the grace ago: StartRun can take over
+
+	Holder string // of the lease of a run that runs
+}
+
+// OpenRuns returns the runs of all connections that wait or run, oldest first.
+func (d *DB) OpenRuns(ctx context.Context) ([]OpenRun, error) {
+	var rows []struct {
+		runRow
+		ExpiresAt sql.NullInt64  `db:"expires_at"`
+		Holder    sql.NullString `db:"holder"`
+		Now       int64          `db:"now"`
+	}
+	one := `SELECT run.id, run.connection_id, run.state, run.reason, run.created_at, run.started_at, run.ended_at, run.totals, run.error,
+		lease.expires_at, lease.holder, ` + d.store.words().now + ` AS now
+		FROM run LEFT JOIN lease ON lease.connection_id = run.connection_id AND lease.run_id = run.id WHERE run.state = `
+	query := one + `'waiting' UNION ALL ` + one + `'running' ORDER BY id` // a partial index each
+	if err := d.store.reads().SelectContext(ctx, &rows, d.bind(query), d.now(), d.now()); err != nil {
+		return nil, fmt.Errorf("read open runs: %w", err)
+	}
+	out := make([]OpenRun, len(rows))
+	for i, r := range rows {
+		out[i] = OpenRun{Run: r.run(), Age: time.Duration(r.Now-r.CreatedAt) * time.Millisecond, Holder: r.Holder.String}
+		// A run without a lease was released by a process that died before it could say how the run ended.
+		out[i].Lost = r.State == string(RunRunning) && (!r.ExpiresAt.Valid || r.ExpiresAt.Int64+d.cfg.Grace.Milliseconds() <= r.Now)
+	}
+	return out, nil
+}
+
+// RequestRecovery is RequestRun for the connection of a run that lost its process, as long as that run looks running; asked is false when it does not
+// any more, or when a run waits already. Of the processes that notice a loss one asks.
+func (d *DB) RequestRecovery(ctx context.Context, lost Run) (run Run, asked bool, err error) {
+	var row runRow
+	err = d.transact(ctx, func(tx *sqlx.Tx) error {
+		now := d.store.words().now
+		return tx.GetContext(ctx, &row, d.bind(`INSERT INTO run (connection_id, state, reason, created_at)
+			SELECT connection_id, 'waiting', 'recovery', `+now+` FROM run WHERE id = ? AND state = 'running'
+			ON CONFLICT (connection_id) WHERE state = 'waiting' DO NOTHING RETURNING `+runColumns), d.now(), lost.ID)
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return Run{}, false, nil
+	}
+	if err != nil {
+		return Run{}, false, fmt.Errorf("request a run that takes over: %w", err)
+	}
+	return row.run(), true, nil
+}
+
+// Tick is RequestRun for a tick of the connection's schedule. Of the processes that keep the schedule one asks; the others, and those that come later
+// with the same tick or an older one, get fired = false. When a run waits already the tick is kept, and the run is that one (F64).
+func (d *DB) Tick(ctx context.Context, connID int64, tick time.Time, reason string) (run Run, fired bool, err error) {
+	var row runRow
+	err = d.transact(ctx, func(tx *sqlx.Tx) error {
+		row, fired = runRow{}, false
+		n, err := d.exec(ctx, tx, `UPDATE connection SET ticked_at = ? WHERE id = ? AND (ticked_at IS NULL OR ticked_at < ?)`,
+			tick.UnixMilli(), connID, tick.UnixMilli())
+		if err != nil || n == 0 {
+			return err
+		}
+		fired = true
+		now := d.store.words().now
+		err = tx.GetContext(ctx, &row, d.bind(`INSERT INTO run (connection_id, state, reason, created_at) VALUES (?, 'waiting', ?, `+now+`)
+			ON CONFLICT (connection_id) WHERE state = 'waiting' DO NOTHING RETURNING `+runColumns), connID, reason, d.now())
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil // one waits already
+		}
+		return err
+	})
+	if err != nil {
+		return Run{}, false, fmt.Errorf("keep a tick of the schedule: %w", err)
+	}
+	return row.run(), fired, nil
+}
+
+// LastTick returns the last tick of a connection's schedule that was kept, zero when there was none.
+func (d *DB) LastTick(ctx context.Context, connID int64) (time.Time, error) {
+	var at sql.NullInt64
+	if err := d.store.reads().GetContext(ctx, &at, d.bind(`SELECT ticked_at FROM connection WHERE id = ?`), connID); err != nil {
+		return time.Time{}, fmt.Errorf("read the schedule's last tick: %w", err)
+	}
+	return instant(at), nil
+}
+
+// Pause says that nothing is sent for a connection for a while.
+type Pause struct {
+	At    time.Time `json:"at"`
+	Who   string    `json:"who"`
+	Why   string    `json:"why"`            // no student values
+	Until time.Time `json:"until,omitzero"` // zero: until somebody resumes it
+}
+
+// SetPause pauses a connection, or resumes it when p is nil, and writes who did it to the audit trail in the same transaction (I16). A run under way
+// goes on; Cancel ends it. It may be called twice.
+func (d *DB) SetPause(ctx context.Context, connID int64, p *Pause, act AuditRow) error {
+	err := d.transact(ctx, func(tx *sqlx.Tx) error {
+		var err error
+		if p == nil {
+			_, err = d.exec(ctx, tx, `UPDATE connection SET paused_at = NULL, paused_by = '', paused_why = '', resume_at = NULL WHERE id = ?`, connID)
+		} else {
+			var until any
+			if !p.Until.IsZero() {
+				until = p.Until.UnixMilli()
+			}
+			_, err = d.exec(ctx, tx, `UPDATE connection SET paused_at = `+d.store.words().now+`, paused_by = ?, paused_why = ?, resume_at = ? WHERE id = ?`,
+				d.now(), p.Who, p.Why, until, connID)
+		}
+		if err != nil {
+			return err
+		}
+		return d.audit(ctx, tx, act)
+	})
+	if err != nil {
+		return fmt.Errorf("pause or resume the connection: %w", err)
+	}
+	return nil
+}
+
+// Pauses returns the connections that are paused now.
+func (d *DB) Pauses(ctx context.Context) (map[int64]Pause, error) {
+	var rows []struct {
+		ID    int64         `db:"id"`
+		At    int64         `db:"paused_at"`
+		By    string        `db:"paused_by"`
+		Why   string        `db:"paused_why"`
+		Until sql.NullInt64 `db:"resume_at"`
+	}
+	err := d.store.reads().SelectContext(ctx, &rows, d.bind(`SELECT id, paused_at, paused_by, paused_why, resume_at FROM connection
+		WHERE paused_at IS NOT NULL AND (resume_at IS NULL OR resume_at > `+d.store.words().now+`)`), d.now())
+	if err != nil {
+		return nil, fmt.Errorf("read pauses: %w", err)
+	}
+	out := map[int64]Pause{}
+	for _, r := range rows {
+		out[r.ID] = Pause{At: time.UnixMilli(r.At).UTC(), Who: r.By, Why: r.Why, Until: instant(r.Until)}
+	}
+	return out, nil
+}
+
+// SaveProgress notes how far the lease's run is; the note is JSON without student values. It is not worth failing a run for.
+func (d *DB) SaveProgress(ctx context.Context, runID int64, progress json.RawMessage) error {
+	if _, err := d.exec(ctx, d.store.writes(), `UPDATE run SET progress = ?, progress_at = `+d.store.words().now+` WHERE id = ? AND state = 'running'`,
+		string(progress), d.now(), runID); err != nil {
+		return fmt.Errorf("note how far the run is: %w", err)
+	}
+	return nil
+}
+
+// Progress returns the last note of SaveProgress and when it was made; nil when there is none.
+func (d *DB) Progress(ctx context.Context, runID int64) (json.RawMessage, time.Time, error) {
+	var row struct {
+		Progress sql.NullString `db:"progress"`
+		At       sql.NullInt64  `db:"progress_at"`
+	}
+	if err := d.store.reads().GetContext(ctx, &row, d.bind(`SELECT progress, progress_at FROM run WHERE id = ?`), runID); err != nil {
+		return nil, time.Time{}, fmt.Errorf("read how far the run is: %w", err)
+	}
+	return raw(row.Progress), instant(row.At), nil
+}

@@ -1,0 +1,212 @@
+package syncdb_test
+
+import (
+	"encoding/json"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/edfisync/edfisync/internal/keys"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// onBoth runs a test on a new ledger of each database, whose clock the test moves.
+func onBoth(t *testing.T, test func(t *testing.T, db *syncdb.DB, forward func(time.Duration))) {
+	for _, c := range []ledgerCase{sqliteCase(t), postgresCase(t)} {
+		t.Run(c.driver, func(t *testing.T) {
+			t.Parallel()
+			var at atomic.Int64
+			at.Store(time.Date(2026, 9, 2, 4, 0, 0, 0, time.UTC).UnixMilli())
+			clock := func() time.Time { return time.UnixMilli(at.Load()).UTC() }
+			db := open(t, syncdb.Config{DSN: c.ledger, Master: keys.GenerateMaster(), Clock: clock, Grace: 30 * time.Second})
+			test(t, db, func(d time.Duration) { at.Add(d.Milliseconds()) })
+		})
+	}
+}
+
+func TestOfManyProcessesOneKeepsATick(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, db *syncdb.DB, _ func(time.Duration)) {
+		ctx := t.Context()
+		conn, _, err := db.Connection(ctx, "tenant", "connection")
+		ok(t, err)
+		two := time.Date(2026, 9, 2, 2, 0, 0, 0, time.UTC)
+		var asked, runs atomic.Int64
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				run, fired, err := db.Tick(ctx, conn.ID, two, "cron")
+				if err != nil {
+					t.Error(err)
+				}
+				if fired {
+					asked.Add(1)
+				}
+				if run.ID != 0 {
+					runs.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if asked.Load() != 1 || runs.Load() != 1 {
+			t.Errorf("%d processes kept the tick and %d runs were made, want one", asked.Load(), runs.Load())
+		}
+		if _, fired, err := db.Tick(ctx, conn.ID, two.Add(-time.Hour), "cron"); fired || err != nil {
+			t.Errorf("an older tick is kept again: %v", err)
+		}
+		run, fired, err := db.Tick(ctx, conn.ID, two.Add(time.Hour), "cron")
+		if !fired || run.ID != 0 || err != nil {
+			t.Errorf("the next tick: fired %v with run %d (%v), want it kept by the run that waits", fired, run.ID, err)
+		}
+		last, err := db.LastTick(ctx, conn.ID)
+		ok(t, err)
+		if !last.Equal(two.Add(time.Hour)) {
+			t.Errorf("last tick is %s", last)
+		}
+	})
+}
+
+func TestOpenRunsSayWhichLostTheirProcess(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, db *syncdb.DB, forward func(time.Duration)) {
+		ctx := t.Context()
+		var ids []int64
+		for _, name := range []string{"a", "b"} {
+			conn, _, err := db.Connection(ctx, "tenant", name)
+			ok(t, err)
+			run, _, err := db.RequestRun(ctx, conn.ID, "cli")
+			ok(t, err)
+			ids = append(ids, run.ID)
+			if name == "a" {
+				_, _, err = db.StartRun(ctx, conn.ID, "holder", time.Minute)
+				ok(t, err)
+			}
+		}
+		type seen struct {
+			ID    int64
+			State syncdb.RunState
+			Age   time.Duration
+			Lost  bool
+		}
+		look := func() (out []seen) {
+			open, err := db.OpenRuns(ctx)
+			ok(t, err)
+			for _, r := range open {
+				out = append(out, seen{r.ID, r.State, r.Age, r.Lost})
+			}
+			return out
+		}
+		forward(89 * time.Second) // the lease is over, the grace is not
+		want := []seen{{ids[0], syncdb.RunRunning, 89 * time.Second, false}, {ids[1], syncdb.RunWaiting, 89 * time.Second, false}}
+		if diff := cmp.Diff(want, look()); diff != "" {
+			t.Errorf("before the grace is over (-want +got):\n%s", diff)
+		}
+		forward(time.Second)
+		want = []seen{{ids[0], syncdb.RunRunning, 90 * time.Second, true}, {ids[1], syncdb.RunWaiting, 90 * time.Second, false}}
+		if diff := cmp.Diff(want, look()); diff != "" {
+			t.Errorf("after it (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestOfManyProcessesOneAsksForTheRunThatTakesOver(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, db *syncdb.DB, forward func(time.Duration)) {
+		ctx := t.Context()
+		conn, _, err := db.Connection(ctx, "tenant", "connection")
+		ok(t, err)
+		lost, _, err := db.RequestRun(ctx, conn.ID, "cli")
+		ok(t, err)
+		_, _, err = db.StartRun(ctx, conn.ID, "holder", time.Minute)
+		ok(t, err)
+		forward(2 * time.Minute)
+		_, asked, err := db.RequestRecovery(ctx, lost)
+		ok(t, err)
+		_, again, err := db.RequestRecovery(ctx, lost)
+		ok(t, err)
+		if !asked || again {
+			t.Errorf("asked %v, then %v; want once", asked, again)
+		}
+		_, l, err := db.StartRun(ctx, conn.ID, "another", time.Minute)
+		ok(t, err)
+		ok(t, db.FinishRun(ctx, l, syncdb.RunDone, nil, ""))
+		if _, asked, err := db.RequestRecovery(ctx, lost); asked || err != nil {
+			t.Errorf("asked after somebody took over: %v", err)
+		}
+	})
+}
+
+func TestAPauseHoldsUntilItsEndOrUntilSomebodyResumes(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, db *syncdb.DB, forward func(time.Duration)) {
+		ctx := t.Context()
+		conn, _, err := db.Connection(ctx, "tenant", "connection")
+		ok(t, err)
+		act := syncdb.AuditRow{Who: "ada", Action: "connection.pause", Connection: "connection"}
+		paused := func() bool {
+			all, err := db.Pauses(ctx)
+			ok(t, err)
+			_, yes := all[conn.ID]
+			return yes
+		}
+		now := time.Date(2026, 9, 2, 4, 0, 0, 0, time.UTC)
+		ok(t, db.SetPause(ctx, conn.ID, &syncdb.Pause{Who: "ada", Why: "rollover", Until: now.Add(time.Hour)}, act))
+		all, err := db.Pauses(ctx)
+		ok(t, err)
+		if diff := cmp.Diff(map[int64]syncdb.Pause{conn.ID: {At: now, Who: "ada", Why: "rollover", Until: now.Add(time.Hour)}}, all); diff != "" {
+			t.Errorf("paused (-want +got):\n%s", diff)
+		}
+		forward(time.Hour)
+		if paused() {
+			t.Error("it is paused after the end of its pause")
+		}
+		ok(t, db.SetPause(ctx, conn.ID, &syncdb.Pause{Who: "ada", Why: "for good"}, act))
+		if !paused() {
+			t.Error("it is not paused")
+		}
+		ok(t, db.SetPause(ctx, conn.ID, nil, act))
+		if paused() {
+			t.Error("it is paused after somebody resumed it")
+		}
+		rows, err := db.AuditRows(ctx, 0, 0)
+		ok(t, err)
+		if len(rows) != 3 {
+			t.Errorf("%d acts are in the audit trail, want 3 (I16)", len(rows))
+		}
+		if err := db.SetPause(ctx, conn.ID, &syncdb.Pause{Who: "ada"}, syncdb.AuditRow{}); err == nil || paused() {
+			t.Error("it is paused though the audit row could not be written (I16)")
+		}
+	})
+}
+
+func TestProgressIsKeptWhileARunRuns(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, db *syncdb.DB, _ func(time.Duration)) {
+		ctx := t.Context()
+		conn, _, err := db.Connection(ctx, "tenant", "connection")
+		ok(t, err)
+		run, _, err := db.RequestRun(ctx, conn.ID, "cli")
+		ok(t, err)
+		note := json.RawMessage(`{"phase":"send","done":3}`)
+		ok(t, db.SaveProgress(ctx, run.ID, note))
+		if got, _, err := db.Progress(ctx, run.ID); got != nil || err != nil {
+			t.Errorf("a run that waits has progress %s (%v)", got, err)
+		}
+		_, l, err := db.StartRun(ctx, conn.ID, "holder", time.Minute)
+		ok(t, err)
+		ok(t, db.SaveProgress(ctx, run.ID, note))
+		got, at, err := db.Progress(ctx, run.ID)
+		ok(t, err)
+		if string(got) != string(note) || at.IsZero() {
+			t.Errorf("progress is %s at %s", got, at)
+		}
+		ok(t, db.FinishRun(ctx, l, syncdb.RunDone, nil, ""))
+		ok(t, db.SaveProgress(ctx, run.ID, json.RawMessage(`{"phase":"late"}`)))
+		if got, _, _ := db.Progress(ctx, run.ID); string(got) != string(note) {
+			t.Errorf("a note that came late is kept: %s", got)
+		}
+	})
+}
