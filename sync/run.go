@@ -380,7 +380,7 @@ func (e *Engine) logPlan(ctx context.Context, p *Plan) {
 		return // nobody listens
 	}
 	for _, r := range p.Resources {
-		e.logger().Info("planned", slog.String("resource", r.Resource), slog.Int64("rows", r.Rows), slog.Int64("create", r.Create),
+		e.logger().Debug("planned", slog.String("resource", r.Resource), slog.Int64("rows", r.Rows), slog.Int64("create", r.Create),
 			slog.Int64("update", r.Update), slog.Int64("delete", r.Delete), slog.Int64("unchanged", r.Unchanged), slog.Int64("invalid", r.Invalid))
 	}
 	for _, h := range p.Held {

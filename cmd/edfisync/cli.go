@@ -25,6 +25,8 @@ type commands struct {
 	Plan       planCmd       `cmd:"" group:"sync" help:"Show what a run would send; send nothing."`
 	Apply      applyCmd      `cmd:"" group:"sync" help:"Make exactly the calls of a saved plan, or refuse it when anything changed."`
 	Run        runCmd        `cmd:"" group:"sync" help:"Run one connection: make the target equal to the source."`
+	Serve      serveCmd      `cmd:"" group:"sync" help:"Keep schedules and do runs day and night; answer over HTTP."`
+	Worker     workerCmd     `cmd:"" group:"sync" help:"Do runs that others ask for, beside serve, on this machine or another."`
 	Adopt      adoptCmd      `cmd:"" group:"sync" help:"Take over what the target already holds; send nothing."`
 	Undo       undoCmd       `cmd:"" group:"sync" help:"Bring the records a run wrote back to what they were before it."`
 	Verify     verifyCmd     `cmd:"" group:"look" help:"Re-read the target and compare it with the ledger, or with a receipt."`

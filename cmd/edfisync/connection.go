@@ -35,6 +35,7 @@ func (a *app) picked(name string) (*config.Config, *config.Connection, error) {
 type opened struct {
 	engine  *sync.Engine
 	ledger  *syncdb.DB
+	clients *clients // that outlive it; nil = it has its own
 	closers []func()
 }
 
@@ -47,7 +48,11 @@ func (o *opened) close() {
 
 // open opens ledger, source and target of a connection and wires the engine. The caller calls close.
 func (a *app) open(ctx context.Context, cfg *config.Config, conn *config.Connection) (*opened, error) {
-	o := &opened{}
+	return a.openWith(ctx, cfg, conn, &opened{})
+}
+
+// openWith is open with what o has already: a ledger, and clients, that stay open.
+func (a *app) openWith(ctx context.Context, cfg *config.Config, conn *config.Connection, o *opened) (*opened, error) {
 	if err := o.open(ctx, cfg, conn, logger(a.err, cfg.Log).With(slog.String("connection", conn.FullName()))); err != nil {
 		o.close()
 		return nil, hinted(a.located(cfg, conn, err))
@@ -114,11 +119,16 @@ func (o *opened) open(ctx context.Context, cfg *config.Config, conn *config.Conn
 
 // connect opens the target and finds the model of its data.
 func (o *opened) connect(ctx context.Context, conn *config.Connection, log *slog.Logger) (*edfi.Client, *schema.Model, error) {
-	target, err := edfi.Connect(ctx, targetConfig(conn, log))
+	var target *edfi.Client
+	var err error
+	if o.clients != nil {
+		target, err = o.clients.client(ctx, conn.FullName(), targetConfig(conn, o.clients.log))
+	} else if target, err = edfi.Connect(ctx, targetConfig(conn, log)); err == nil {
+		o.closers = append(o.closers, target.Close)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	o.closers = append(o.closers, target.Close)
 	if err := target.Login(ctx); err != nil { // wrong credentials are found before the source is read
 		return nil, nil, err
 	}

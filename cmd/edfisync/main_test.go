@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -81,7 +82,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"code": runForCode, "sandbox": startSandbox, "written": waitWritten, "address": freeAddress, "reachable": waitReachable, "sql": execSQL, "wipe": wipeSandbox,
+			"code": runForCode, "sandbox": startSandbox, "written": waitWritten, "finished": waitFinished, "address": freeAddress, "reachable": waitReachable, "sql": execSQL, "wipe": wipeSandbox,
 		},
 	})
 }
@@ -120,6 +121,25 @@ func waitWritten(ts *testscript.TestScript, _ bool, args []string) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	server.ResetStats()
+}
+
+// waitFinished is "finished RUN [CONFIG]" in a script: wait until a run has come to an end, whatever it is.
+func waitFinished(ts *testscript.TestScript, _ bool, args []string) {
+	file := "edfisync.yaml"
+	if len(args) > 1 {
+		file = args[1]
+	}
+	for {
+		ts.Check(ts.Exec("edfisync", "runs", "--json", "--limit", "1000", "--config", file))
+		var runs []syncdb.Run
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &runs))
+		for _, r := range runs {
+			if strconv.FormatInt(r.ID, 10) == args[0] && r.State.Final() {
+				return
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
 }
 
 // freeAddress is "address" in a script: $ADDR becomes an address nobody listens on.

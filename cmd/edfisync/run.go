@@ -10,6 +10,7 @@ import (
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
 	"github.com/edfisync/edfisync/internal/failpoint"
+	"github.com/edfisync/edfisync/jobs"
 	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
@@ -19,6 +20,7 @@ type runCmd struct {
 	Wait          bool     `help:"Wait for a run that is in progress instead of failing."`
 	ApproveDelete []string `name:"approve-deletes" placeholder:"RESOURCE" help:"Let this run's deletes of a resource through the safeguard. May be repeated."`
 	Resync        bool     `help:"Read the whole target first and repair what others changed in it, deletes included; clears the alarm of a target that was reset."`
+	Ask           bool     `help:"Only ask for the run, and leave it to a serve or worker process."`
 	AcceptLedger  bool     `help:"Go on with a ledger that is new, or was restored from a backup."`
 }
 
@@ -50,6 +52,9 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 	cfg, conn, err := a.picked(c.Connection)
 	if err != nil {
 		return err
+	}
+	if c.Ask {
+		return c.ask(ctx, a, cfg, conn)
 	}
 	approved, err := c.approved(conn)
 	if err != nil {
@@ -86,6 +91,40 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 		return hinted(err)
 	}
 	return quietly(codeOfSummary(summary))
+}
+
+// ask asks for a run and leaves it to the service.
+func (c *runCmd) ask(ctx context.Context, a *app, cfg *config.Config, conn *config.Connection) (err error) {
+	if c.Wait || len(c.ApproveDelete) > 0 || c.Resync || c.AcceptLedger {
+		return usageError(errors.New("--ask goes with no other flag of run: the service does a plain run"))
+	}
+	ledger, err := existingLedger(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ledger.Close()) }()
+	id, _, err := ledger.Connection(ctx, conn.Tenant, conn.Name)
+	if err != nil {
+		return err
+	}
+	bell, err := jobs.Open(ctx, jobs.Config{Ledger: ledger, Queue: jobs.QueueConfig{DSN: queueDSN(cfg)}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bell.Close()) }()
+	run, joined, err := bell.Ask(ctx, id.ID, "cli")
+	if err != nil {
+		return err
+	}
+	switch {
+	case a.JSON:
+		a.printJSON(map[string]any{"run": run.ID, "joined": joined})
+	case joined:
+		fmt.Fprintf(a.out, "run %d waits already\n", run.ID)
+	default:
+		fmt.Fprintf(a.out, "run %d is asked for; edfisync runs shows what becomes of it\n", run.ID)
+	}
+	return nil
 }
 
 // approved are the resources --approve-deletes names, as the engine calls them.

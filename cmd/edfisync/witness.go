@@ -127,11 +127,16 @@ func (a *app) openKnown(ctx context.Context, cfg *config.Config, conn *config.Co
 			return nil, strangeLedger(cfg, fmt.Errorf("%s is not there, and there was a ledger before: %w", ledgerFile(cfg), err))
 		}
 	}
-	o, err := a.open(ctx, cfg, conn)
+	return a.openWitnessed(ctx, cfg, conn, &opened{}, accept)
+}
+
+// openWitnessed opens a connection with what o has already, when the witness of its ledger does not contradict.
+func (a *app) openWitnessed(ctx context.Context, cfg *config.Config, conn *config.Connection, o *opened, accept bool) (*opened, error) {
+	o, err := a.openWith(ctx, cfg, conn, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.known(ctx, cfg, o, w, accept); err != nil {
+	if err := a.known(ctx, cfg, o, a.witnessesOf(cfg), accept); err != nil {
 		o.close()
 		return nil, err
 	}

@@ -12,7 +12,15 @@ type Config struct {
 	Ledger      Ledger       `yaml:"ledger"`
 	Log         Log          `yaml:"log"`
 	WorkDir     string       `yaml:"work_dir" validate:"required"` // spool, partitions, the embedded ledger; absolute after Load
+	Service     Service      `yaml:"service"`
 	Connections []Connection `yaml:"connections" validate:"min=1,dive"`
+}
+
+// Service is what edfisync serve and edfisync worker need beside the connections.
+type Service struct {
+	Listen  string   `yaml:"listen" validate:"required,hostname_port"`
+	Workers int      `yaml:"workers" validate:"min=1,max=1000"` // runs at once in one process
+	Drain   Duration `yaml:"drain" validate:"min=0,max=86400000000000"`
 }
 
 // Ledger says where the sync database is and which key protects it. Without a DSN it is a SQLite file in the work folder, and without a
@@ -44,6 +52,15 @@ type Connection struct {
 	Safeguards  Safeguards                   `yaml:"safeguards"`
 	SettleDelay Duration                     `yaml:"settle_delay" validate:"min=0"`
 	History     Duration                     `yaml:"history" validate:"min=0"` // 0 = nothing is kept
+	Schedule    Schedule                     `yaml:"schedule"`
+}
+
+// Schedule says when the service syncs a connection without anybody asking.
+type Schedule struct {
+	Cron     string   `yaml:"cron" validate:"omitempty"` // five fields, or @hourly and the like; "" = never by itself
+	TimeZone string   `yaml:"time_zone" validate:"timezone"`
+	Jitter   Duration `yaml:"jitter" validate:"min=0,max=86400000000000"`
+	CatchUp  Duration `yaml:"catch_up" validate:"min=0,max=2592000000000000"`
 }
 
 // Source is the SIS database, read only.
@@ -120,6 +137,12 @@ type LimitOverride struct {
 type withDefaults interface{ setDefaults() }
 
 func (c *Config) setDefaults() { c.WorkDir = "edfisync-work" }
+
+func (s *Service) setDefaults() {
+	s.Listen, s.Workers, s.Drain = "127.0.0.1:8780", 4, Duration(25*time.Second)
+}
+
+func (s *Schedule) setDefaults() { s.TimeZone, s.CatchUp = "UTC", Duration(24*time.Hour) }
 
 func (l *Log) setDefaults() { l.Level, l.Format = slog.LevelWarn, "text" }
 

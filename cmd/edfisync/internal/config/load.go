@@ -16,6 +16,8 @@ import (
 
 	"github.com/go-playground/validator/v10"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/edfisync/edfisync/jobs"
 )
 
 // Problem is one thing that is wrong with a configuration file.
@@ -156,6 +158,15 @@ func check(cfg *Config, lines map[string]int, known []Problem) []Problem {
 			add(fmt.Sprintf("connections[%d].target.url", i), message, remedy)
 		}
 	}
+	for i := range cfg.Connections {
+		cron := cfg.Connections[i].Schedule.Cron
+		if cron == "" {
+			continue
+		}
+		if _, err := (jobs.Schedule{Cron: cron}).Parse(); err != nil {
+			add(fmt.Sprintf("connections[%d].schedule.cron", i), err.Error(), "0 2 * * * is every night at two")
+		}
+	}
 	first := map[string]int{}
 	for i := range cfg.Connections {
 		name := cfg.Connections[i].FullName()
@@ -204,6 +215,10 @@ func explain(field validator.FieldError) (message, remedy string) {
 		return "want lower-case letters, digits, - and _", "it becomes part of file names, metrics and addresses"
 	case "http_url":
 		return "want an address that begins with https:// or http://", "the API's root, as it is opened in a browser"
+	case "hostname_port":
+		return "want HOST:PORT, such as 127.0.0.1:8780 or :8780", ""
+	case "timezone":
+		return "want a time zone of the IANA database, such as America/Chicago", "UTC is the default"
 	case "gtefield":
 		return "must not be less than " + strings.ToLower(field.Param()), ""
 	case "excluded_with":

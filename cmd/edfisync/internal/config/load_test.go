@@ -48,6 +48,7 @@ func TestLoadFillsDefaultsAndResolvesPaths(t *testing.T) {
 	want := &Config{
 		Log:     Log{Level: slog.LevelWarn, Format: "text"},
 		WorkDir: filepath.Join(dir, "edfisync-work"),
+		Service: Service{Listen: "127.0.0.1:8780", Workers: 4, Drain: Duration(25 * time.Second)},
 		Connections: []Connection{{
 			Name: "one", Tenant: "default", SchoolYear: 2027,
 			Source: Source{Driver: "sqlite", DSN: Secret(filepath.Join(dir, "sis.sqlite")), Readers: 1, StatementTimeout: Duration(30 * time.Minute)},
@@ -62,6 +63,7 @@ func TestLoadFillsDefaultsAndResolvesPaths(t *testing.T) {
 			},
 			SettleDelay: Duration(5 * time.Second),
 			History:     Duration(30 * 24 * time.Hour),
+			Schedule:    Schedule{TimeZone: "UTC", CatchUp: Duration(24 * time.Hour)},
 		}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -83,7 +85,7 @@ func TestLoadReportsEveryProblemWithItsLine(t *testing.T) {
 			":3: connections[0].shool_year: unknown key (did you mean school_year?)",
 		}},
 		{"an unknown key near none", "qqqqqqq: 1\n" + small, []string{
-			":1: qqqqqqq: unknown key (keys here are: ledger, log, work_dir, connections)",
+			":1: qqqqqqq: unknown key (keys here are: ledger, log, work_dir, service, connections)",
 		}},
 		{"a key given twice", small + "    pack: other\n", []string{":7: connections[0].pack: is already given on line 5 (keep one of them)"}},
 		{"a variable that is not set", strings.ReplaceAll(small, "SECRET", "NOWHERE"), []string{
@@ -123,6 +125,11 @@ func TestLoadReportsEveryProblemWithItsLine(t *testing.T) {
 		{"a ledger that is nowhere", "ledger: {dsn: \"mysql://x\"}\n" + small, []string{
 			":1: ledger.dsn: want postgres://… or sqlite:PATH (leave it out for a SQLite file in work_dir)",
 		}},
+		{"a schedule nobody can keep", small + "    schedule: {cron: 0 25 * * *, time_zone: Chicago}\n", []string{
+			":7: connections[0].schedule.time_zone: want a time zone of the IANA database, such as America/Chicago (UTC is the default)",
+			`:7: connections[0].schedule.cron: schedule "0 25 * * *": end of range (25) above maximum (23): 25 (want five fields: minute, hour, day of month, month, day of week; or @hourly, @daily) (0 2 * * * is every night at two)`,
+		}},
+		{"an address nobody can listen on", "service: {listen: here}\n" + small, []string{":1: service.listen: want HOST:PORT, such as 127.0.0.1:8780 or :8780"}},
 		{"two documents", small + "---\n" + small, []string{":7: has more than one YAML document (keep one, without --- lines)"}},
 		{"a list where keys belong", "ledger: [1]\n" + small, []string{`:1: ledger: want keys with values (write "key: value" lines, indented below it)`}},
 	} {

@@ -1,0 +1,379 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"reflect"
+	gosync "sync"
+	"time"
+	_ "time/tzdata" // time zones of schedules, where the system has none
+
+	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
+	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/internal/httpd"
+	"github.com/edfisync/edfisync/jobs"
+	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+type serveCmd struct {
+	Listen  string `placeholder:"HOST:PORT" help:"Where to listen (default: service.listen of the configuration)."`
+	Workers int    `placeholder:"N" help:"Runs at once in this process; 0 leaves all of them to workers (default: service.workers)." default:"-1"`
+}
+
+// Help is the long help of the command.
+func (serveCmd) Help() string {
+	return `Runs day and night: keeps the schedules of the connections, does their runs, and answers over HTTP. Any number of serve and worker processes
+share the work when the ledger is on PostgreSQL: each run is done once, and when its process dies another one goes on. SIGTERM ends it in good
+order: runs may take service.drain to end, and are gone on with later when that is not enough. The configuration is read again for each run.
+
+Examples:
+
+    edfisync serve
+    edfisync serve --listen :8780 --workers 8
+    edfisync serve --workers 0                 schedules and HTTP only; edfisync worker does the runs`
+}
+
+// Run serves until it is interrupted.
+func (c *serveCmd) Run(ctx context.Context, a *app) error {
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	if c.Listen != "" {
+		cfg.Service.Listen = c.Listen
+	}
+	if c.Workers >= 0 {
+		cfg.Service.Workers = c.Workers
+	}
+	return a.serve(ctx, cfg, true)
+}
+
+type workerCmd struct {
+	Listen  string `placeholder:"HOST:PORT" help:"Answer /healthz and /readyz there (default: nowhere)."`
+	Workers int    `placeholder:"N" help:"Runs at once in this process (default: service.workers)."`
+}
+
+// Help is the long help of the command.
+func (workerCmd) Help() string {
+	return `Does runs that schedules, people and programs ask for, as serve does, and nothing else. The ledger must be on PostgreSQL for
+processes of several machines to share it.
+
+Examples:
+
+    edfisync worker
+    edfisync worker --workers 8 --listen :8781`
+}
+
+// Run works until it is interrupted.
+func (c *workerCmd) Run(ctx context.Context, a *app) error {
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	cfg.Service.Listen = c.Listen
+	if c.Workers > 0 {
+		cfg.Service.Workers = c.Workers
+	}
+	return a.serve(ctx, cfg, false)
+}
+
+// service is one process of the fleet.
+type service struct {
+	*app
+	log    *slog.Logger
+	ledger *syncdb.DB
+	jobs   *jobs.Service
+
+	clients *clients
+
+	mu    gosync.Mutex
+	cfg   *config.Config   // as it was read last without an error
+	ids   map[string]int64 // of the connections, by full name
+	fixed bool             // the configuration is not a file that could change
+}
+
+// serve works until ctx ends. Only the one that schedules asks for runs by itself.
+func (a *app) serve(ctx context.Context, cfg *config.Config, schedules bool) (err error) {
+	s := &service{app: a, log: logger(a.err, cfg.Log), cfg: cfg, ids: map[string]int64{}}
+	s.clients = &clients{log: s.log, known: map[string]*knownClient{}}
+	defer s.clients.close()
+	if s.ledger, err = openLedger(ctx, cfg); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.ledger.Close()) }()
+	holder, err := newHolder(cfg.WorkDir) // names the process to the queue, too
+	if err != nil {
+		return err
+	}
+	defer holder.release()
+	c := jobs.Config{
+		Ledger: s.ledger, Run: s.run, Logger: s.log, Drain: time.Duration(cfg.Service.Drain),
+		Dead:  func(holder string) bool { return isDead(cfg.WorkDir, holder) },
+		Queue: jobs.QueueConfig{DSN: queueDSN(cfg), Name: holder.name, Workers: cfg.Service.Workers, Logger: quiet(s.log)},
+	}
+	if schedules {
+		c.Schedules = s.schedules
+	}
+	if s.jobs, err = jobs.Open(ctx, c); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.jobs.Close()) }()
+	var server *httpd.Server
+	if cfg.Service.Listen != "" {
+		if server, err = httpd.Listen(context.WithoutCancel(ctx), cfg.Service.Listen, s.handler(), httpd.Options{Logger: s.log}); err != nil {
+			return usageError(err)
+		}
+		defer func() { err = errors.Join(err, server.Close()) }()
+	}
+	if err := s.jobs.Start(ctx); err != nil {
+		return err
+	}
+	a.tellServing(server, cfg)
+	<-ctx.Done()
+	if !a.JSON {
+		fmt.Fprintf(a.err, "ending: runs under way have %s\n", cfg.Service.Drain)
+	}
+	return s.jobs.Stop(context.WithoutCancel(ctx))
+}
+
+// clients keeps the clients of targets from run to run, with their tokens, connections and what they learned of how much the target stands. An ODS
+// keeps 15 tokens for a key, so that a run every minute must not fetch one each. Safe for concurrent use.
+type clients struct {
+	log   *slog.Logger
+	mu    gosync.Mutex
+	known map[string]*knownClient // by connection
+}
+
+type knownClient struct {
+	config edfi.Config
+	client *edfi.Client
+}
+
+// client returns the connection's client, a new one when its configuration has changed.
+func (c *clients) client(ctx context.Context, connection string, config edfi.Config) (*edfi.Client, error) {
+	c.mu.Lock()
+	have := c.known[connection]
+	c.mu.Unlock()
+	if have != nil && reflect.DeepEqual(have.config, config) {
+		return have.client, nil
+	}
+	client, err := edfi.Connect(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old := c.known[connection]; old != nil {
+		old.client.Close()
+	}
+	c.known[connection] = &knownClient{config, client}
+	return client, nil
+}
+
+func (c *clients) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range c.known {
+		k.client.Close()
+	}
+}
+
+// tellServing says where it can be reached.
+func (a *app) tellServing(server *httpd.Server, cfg *config.Config) {
+	url := ""
+	if server != nil {
+		url = server.URL()
+	}
+	if a.JSON {
+		a.printJSON(map[string]any{"url": url, "workers": cfg.Service.Workers, "connections": cfg.Names()})
+		return
+	}
+	fmt.Fprintf(a.out, "edfisync does the runs of %s, %d at once", counted(int64(len(cfg.Connections)), "connection"), cfg.Service.Workers)
+	if url != "" {
+		fmt.Fprintf(a.out, ", and answers at %s", url)
+	}
+	fmt.Fprintln(a.out, "; Ctrl-C ends it")
+}
+
+// queueDSN is where the queue is: in the ledger's database on PostgreSQL, else in a file of its own beside the ledger, since a run's long
+// transactions would keep a doorbell waiting.
+func queueDSN(cfg *config.Config) string {
+	if file := ledgerFile(cfg); file != "" {
+		return config.SQLiteLedger + file + ".jobs"
+	}
+	return ledgerDSN(cfg)
+}
+
+// quiet leaves out what the queue says below a warning.
+func quiet(log *slog.Logger) *slog.Logger {
+	return slog.New(leveled{log.Handler(), slog.LevelWarn})
+}
+
+// leveled is a handler with a level of its own.
+type leveled struct {
+	slog.Handler
+	level slog.Level
+}
+
+func (h leveled) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= h.level && h.Handler.Enabled(ctx, level)
+}
+func (h leveled) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return leveled{h.Handler.WithAttrs(attrs), h.level}
+}
+func (h leveled) WithGroup(name string) slog.Handler {
+	return leveled{h.Handler.WithGroup(name), h.level}
+}
+
+// handler answers what orchestrators and load balancers ask.
+func (s *service) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+		defer cancel()
+		if _, _, err := s.ledger.Identity(ctx); err != nil {
+			(&httpd.Problem{Type: "about:blank", Title: "The ledger does not answer", Status: http.StatusServiceUnavailable}).Write(w, "application/problem+json")
+			return
+		}
+		fmt.Fprintln(w, "ready")
+	})
+	return mux
+}
+
+// config is the configuration as it is now, or as it was when it could be read last.
+func (s *service) config(ctx context.Context) *config.Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fixed {
+		return s.cfg
+	}
+	cfg, err := s.load()
+	if err != nil {
+		s.log.ErrorContext(ctx, "the configuration has become wrong; the last good one stays in force", slog.Any("error", err))
+		return s.cfg
+	}
+	cfg.Service = s.cfg.Service // what the process was started with
+	s.cfg = cfg
+	return cfg
+}
+
+// connectionID is the ledger's number of a connection, which it gets now if it has none.
+func (s *service) connectionID(ctx context.Context, conn *config.Connection) (int64, error) {
+	name := conn.FullName()
+	s.mu.Lock()
+	id, ok := s.ids[name]
+	s.mu.Unlock()
+	if ok {
+		return id, nil
+	}
+	c, _, err := s.ledger.Connection(ctx, conn.Tenant, conn.Name)
+	if err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ids[name] = c.ID
+	return c.ID, nil
+}
+
+// schedules are those of the configuration.
+func (s *service) schedules(ctx context.Context) ([]jobs.Schedule, error) {
+	var out []jobs.Schedule
+	cfg := s.config(ctx)
+	for i := range cfg.Connections {
+		conn := &cfg.Connections[i]
+		if conn.Schedule.Cron == "" {
+			continue
+		}
+		id, err := s.connectionID(ctx, conn)
+		if err != nil {
+			return nil, err
+		}
+		zone, err := time.LoadLocation(conn.Schedule.TimeZone)
+		if err != nil {
+			return nil, err
+		}
+		last, err := s.ledger.LastTick(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, jobs.Schedule{
+			Connection: id, Cron: conn.Schedule.Cron, Zone: zone, Jitter: time.Duration(conn.Schedule.Jitter), CatchUp: time.Duration(conn.Schedule.CatchUp), Last: last,
+		})
+	}
+	return out, nil
+}
+
+// run does a run that waits.
+func (s *service) run(ctx context.Context, run syncdb.Run) error {
+	cfg := s.config(ctx)
+	var conn *config.Connection
+	for i := range cfg.Connections {
+		id, err := s.connectionID(ctx, &cfg.Connections[i])
+		if err != nil {
+			return err
+		}
+		if id == run.ConnectionID {
+			conn = &cfg.Connections[i]
+		}
+	}
+	if conn == nil {
+		return fmt.Errorf("%w: its connection is not in the configuration", jobs.ErrNotHere)
+	}
+	log := s.log.With(slog.String("connection", conn.FullName()), slog.Int64("run", run.ID))
+	o, err := s.openWitnessed(ctx, cfg, conn, &opened{ledger: s.ledger, clients: s.clients}, false)
+	if err != nil {
+		return errors.Join(err, s.giveUp(ctx, run, conn, err))
+	}
+	defer o.close()
+	o.engine.Options.Reason = run.Reason
+	o.engine.Progress = s.noting(ctx, run.ID)
+	log.InfoContext(ctx, "run begins", slog.String("reason", run.Reason))
+	summary, err := s.runOnce(ctx, cfg, o, false)
+	s.witnessed(ctx, cfg, o)
+	if summary != nil {
+		level := slog.LevelInfo
+		if err != nil || codeOfSummary(summary) != exitOK {
+			level = slog.LevelWarn
+		}
+		log.Log(ctx, level, "run ended", slog.String("state", string(summary.State)), slog.Int64("created", summary.Created), slog.Int64("updated", summary.Updated),
+			slog.Int64("deleted", summary.Deleted), slog.Int64("unchanged", summary.Unchanged), slog.Int64("held", summary.Held), slog.Int64("failed", summary.Failed),
+			slog.Int64("calls", summary.Calls), slog.Duration("took", summary.Took))
+	}
+	return err
+}
+
+// giveUp ends a run that could not begin, so that whoever asked for it learns why.
+func (s *service) giveUp(ctx context.Context, run syncdb.Run, conn *config.Connection, why error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
+	defer cancel()
+	_, lease, err := s.ledger.StartRun(ctx, run.ConnectionID, "gives up", leaseTTL(conn))
+	if err != nil {
+		return err
+	}
+	return s.ledger.FinishRun(ctx, lease, syncdb.RunFailed, nil, why.Error())
+}
+
+// noting keeps how far a run is in the ledger, for every process of the fleet to show.
+func (s *service) noting(ctx context.Context, run int64) func(sync.Event) {
+	var last time.Time
+	return func(e sync.Event) {
+		if time.Since(last) < time.Second {
+			return
+		}
+		last = time.Now()
+		note, err := json.Marshal(e)
+		if err == nil {
+			err = s.ledger.SaveProgress(ctx, run, note)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.DebugContext(ctx, "note how far a run is", slog.Any("error", err))
+		}
+	}
+}
