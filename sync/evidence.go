@@ -39,6 +39,8 @@ func (s *stepRun) feedGone() error {
 		case entry.Origin == syncdb.Met: // I9
 			return s.keepBack(o, Blocked, "met-existing-gone", "its row is gone from the source, but the record was at the target before our first call: "+
 				"we never delete such records, delete it there if nobody else needs it", "target host")
+		case entry.State == syncdb.Missing && s.gate.judge(syncdb.Delete, o.key).refused:
+			o.silent = release // what somebody wanted kept is gone: only the ledger forgets it, and what it refers to need not stay for it
 		case s.keptBack(o):
 			s.strand(o)
 			return s.saveProblems(500)

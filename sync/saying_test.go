@@ -144,6 +144,38 @@ func TestARecordThatGetsTheKeyOfADiscardedOneIsJudgedForItself(t *testing.T) {
 	}
 }
 
+// What somebody wanted kept and another client deleted is forgotten, without a call, and its parent need not stay for it.
+func TestWhatWasDiscardedAndIsGoneKeepsNothing(t *testing.T) {
+	t.Parallel()
+	w := newTerms(t)
+	w.exec(`delete from section`)
+	w.mustRun()
+	h := w.decide(syncdb.PlanDiscarded)
+	w.mustRun()
+	ids := w.idsBy(sections, "sectionIdentifier")
+	w.other(func(ctx context.Context, c *edfi.Client) {
+		for _, id := range ids {
+			if _, err := c.Delete(ctx, sections, id); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	if _, calls := w.resync(); len(calls) > 0 {
+		t.Errorf("calls %v for records that are gone", calls)
+	}
+	w.converged()
+	if entries := w.entries(sections); len(entries) != 0 {
+		t.Errorf("the ledger has %d sections, the target none", len(entries))
+	}
+	if p, err := w.ledger.PlanByID(t.Context(), w.conn.ID, h.ID); err != nil || p.State != syncdb.PlanReleased {
+		t.Errorf("got %+v, %v, want the decision over", p, err)
+	}
+	w.exec(`delete from offering where id = 1`)
+	if _, calls := w.mustRun(); tally(calls)["DELETE ed-fi/courseOfferings"] != 1 {
+		t.Errorf("got calls %v, want the offering deleted", calls)
+	}
+}
+
 // What an undo created again keeps its natural key by its parent only, and no row.
 func TestAnUndoneDeleteFollowsTheRecord(t *testing.T) {
 	t.Parallel()
