@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/url"
@@ -12,16 +13,24 @@ func (r *Resource) CanonicalKey(dst, payload []byte, rules Rules) ([]byte, error
 	return r.key(dst, payload, func(c *canonicaliser, e *element, s scalar) { c.out = e.appendCanonical(c.out, s, rules) })
 }
 
-// SentKey appends the natural key of a payload as the payload spells it: what CanonicalKey gives, but with strings neither composed nor folded. A
-// target that compares the bytes of keys finds the record by KeyQuery of this one only.
-func (r *Resource) SentKey(dst, payload []byte) ([]byte, error) {
-	return r.key(dst, payload, func(c *canonicaliser, e *element, s scalar) {
+// SentKey returns the natural key of a payload as the payload spells it: as CanonicalKey has it, but with strings neither composed nor folded. A
+// target that compares the bytes of keys finds the record by KeyQuery of this one only. It returns nil when that is no other than canonical, and when
+// it can differ only in case, which is of no account to a target keys are folded for: a payload of ASCII.
+func (r *Resource) SentKey(payload, canonical []byte) []byte {
+	if isASCII(payload) && !bytes.Contains(payload, []byte(`\u`)) {
+		return nil
+	}
+	sent, err := r.key(nil, payload, func(c *canonicaliser, e *element, s scalar) {
 		if s.kind == stringToken {
 			c.out = appendQuoted(c.out, s.text)
 			return
 		}
 		c.out = e.appendCanonical(c.out, s, c.rules)
 	})
+	if err != nil || bytes.Equal(sent, canonical) {
+		return nil
+	}
+	return sent
 }
 
 // key appends the values of a payload's natural key as write writes them.

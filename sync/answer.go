@@ -111,7 +111,7 @@ func (s *stepRun) takenByOther(o *op, err error) bool {
 	if !keyTaken(o, err) || s.x.o.Apply != 0 || len(s.r.unseenIDs) >= maxMoves {
 		return false
 	}
-	id, err := findByKey(s.x.calls, s.x.target, s.r.Resource, s.x.o.Rules, o.keyText, sentKey(s.r.Resource, o.keyText, o.payload))
+	id, err := findByKey(s.x.calls, s.x.target, s.r.Resource, s.x.o.Rules, o.keyText, s.r.SentKey(o.payload, o.keyText))
 	_, ours := s.r.unseenIDs[id]
 	return err == nil && id != "" && id != o.edfiID && !ours
 }

@@ -99,7 +99,7 @@ func (s *stepRun) commit() error {
 			PersonHash: o.person, EdfiID: o.edfiID, Key: o.keyText, OldKeyHash: o.oldKey,
 		}
 		if o.verb == syncdb.Create {
-			in.SentKey = sentKey(s.r.Resource, o.keyText, o.payload)
+			in.SentKey = s.r.SentKey(o.payload, o.keyText) // I1, I3: what nobody answers is looked for by this one
 		}
 		intents = append(intents, in)
 	}

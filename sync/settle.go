@@ -9,7 +9,6 @@ import (
 	gosync "sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/edfisync/edfisync/edfi"
 	"github.com/edfisync/edfisync/schema"
@@ -221,20 +220,6 @@ func findByKey(ctx context.Context, target Target, r *schema.Resource, rules sch
 		return "", errOtherRecord
 	}
 	return id, nil
-}
-
-// sentKey is a record's natural key as its payload spells it; nil when that cannot differ from the canonical key but in what a target that folds keys
-// folds too. Composed and decomposed forms are two names to a target that compares bytes, so a record nobody answered for is looked for by this
-// one (I1, I3).
-func sentKey(r *schema.Resource, keyText, payload []byte) []byte {
-	if !bytes.ContainsFunc(payload, func(c rune) bool { return c >= utf8.RuneSelf }) && !bytes.Contains(payload, []byte(`\u`)) {
-		return nil
-	}
-	sent, err := r.SentKey(nil, payload)
-	if err != nil || bytes.Equal(sent, keyText) {
-		return nil
-	}
-	return sent
 }
 
 // holdsLost reports whether the look-up of a record failed that is known by its natural key alone.
