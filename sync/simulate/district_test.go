@@ -41,6 +41,11 @@ type district struct {
 	seen     *scan
 }
 
+// among reports whether the row, or what it was before it was made again, is one of these.
+func (r *row) among(rows map[int]bool) bool {
+	return rows[r.id] || slices.ContainsFunc(r.again, func(id int) bool { return rows[id] })
+}
+
 func newDistrict(u *universe, number int, kinds []int) *district {
 	d := &district{u: u, number: number, tag: string(rune('a' + number)), kinds: kinds, has: map[int]bool{}, rows: make([][]*row, len(u.kinds))}
 	for _, k := range kinds {

@@ -27,15 +27,16 @@ const (
 	editRemade // the row is made again under another source key
 	editEmpty  // a whole table is empty
 	editRefill
-	editReturn // what went or changed before the last run is back as it was
-	editPass   // a row gets the key of another one, which gets a new one
+	editReturn  // what went or changed before the last run is back as it was
+	editPass    // a row gets the key of another one, which gets a new one
+	editCascade // a key that what is below takes over, where rows go at the same time, or become invalid
 	edits
 )
 
 func (e edit) String() string {
 	return [edits]string{
 		"insert", "delete", "delete alone", "bring back", "change", "revert", "make invalid", "heal", "change key", "swap keys", "change case of key",
-		"add twin", "move", "make again", "empty table", "refill tables", "bring back what went last", "pass key on",
+		"add twin", "move", "make again", "empty table", "refill tables", "bring back what went last", "pass key on", "change key above others",
 	}[e]
 }
 
@@ -120,6 +121,24 @@ func (d *district) apply(e edit, rng *rand.Rand) string {
 		return d.refill()
 	case editPass:
 		return d.pass(pick(func(r *row) bool { return len(d.keyed(r)) > 0 && r.hurt < 0 }), rng)
+	case editCascade:
+		r := pick(func(r *row) bool {
+			return d.u.kinds[r.kind].resource.KeyUpdatable && len(d.keyed(r)) > 0 && r.hurt < 0 && len(d.children(r)) > 0
+		})
+		what := d.rekey(r, rng)
+		if r == nil {
+			return ""
+		}
+		for _, c := range d.children(r) {
+			switch n := rng.IntN(4); {
+			case n == 0:
+				d.remove(c, true)
+				what += ", without " + d.label(c)
+			case n == 1 && c.hurt < 0:
+				what += ", " + d.hurt(c, rng)
+			}
+		}
+		return what
 	case editReturn:
 		n := 0
 		for _, r := range d.went {

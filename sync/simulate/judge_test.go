@@ -119,7 +119,7 @@ func (w *world) expect(c *connection, expect []*expectation) {
 		loosen := func(x *rec) {
 			e.loose[x.key] = true
 			for key, rows := range c.ever[k] {
-				if rows[x.row.id] || slices.ContainsFunc(x.row.again, func(id int) bool { return rows[id] }) {
+				if x.row.among(rows) {
 					e.loose[key] = true
 				}
 			}
@@ -192,7 +192,7 @@ func (w *world) spoiled(k *compiledKind, x *rec) bool {
 			continue
 		}
 		for key, rows := range c.ever[k.index] {
-			if then := w.tainted[k.path+" "+key]; rows[x.row.id] && key != x.key && then != nil && k.sameButParents(then, now) {
+			if then := w.tainted[k.path+" "+key]; x.row.among(rows) && key != x.key && then != nil && k.sameButParents(then, now) {
 				return true
 			}
 		}

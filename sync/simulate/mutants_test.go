@@ -79,6 +79,14 @@ func mutants() []mutant {
 		defect("of rows with one key each is sent", "sync/mapper.go", "		return duplicateRow, false\n	}\n	t.flags[i] |= slotSeen", "		return changedRow, false\n	}\n	t.flags[i] |= slotSeen").
 			and("sync/mapper.go", "			r.dups[key] = struct{}{}\n", ""),
 		defect("a record gone at the target is not made again", "sync/answer.go", "		s.again = append(s.again, &again)\n", ""),
+		// Records whose keys are known for sure, and what is held.
+		defect("lost creates are looked up when their deletes are due", "sync/settle.go", "			of.settle(l)\n			if l.id != \"\" {\n", "			if l.id != l.id {\n").
+			and("sync/evidence.go", "			f, looked := s.r.fates[o.key]\n", "			f, looked := fate{}, true\n			f.id, f.err = findByKey(s.x.calls, s.x.target, s.r.Resource, s.x.o.Rules, entry.Key, nil)\n			if o.edfiID = f.id; f.id != \"\" {\n				return s.add(o)\n			}\n"),
+		defect("records that strayed are not looked for", "sync/stray.go", "		if !known.done {\n", "		if !known.done && of.Resource == nil {\n"),
+		defect("rows are compared with the keys before records strayed", "sync/stray.go", "moved = moved || of.in != nil && len(drop) > 0", "moved = moved || of.in == nil && len(drop) < 0"),
+		defect("a record that strayed keeps its old key too", "sync/stray.go", "e.dropEntries(ctx, k, path, drop); err != nil", "error(nil); err != nil"),
+		defect("a record is given to the row with its key and to the one it was of", "sync/rekey.go", "if !kept && !wanted && !g.source.IsZero() {", "if !kept && (!wanted || wanted) && !g.source.IsZero() {"),
+		defect("a hold ends when no limit is passed any more", "sync/safeguard.go", "if w, ok := g.open[key]; ok && w.verb == verb &&", "if w, ok := g.open[key]; ok && w.verb != verb &&"),
 		// Keys.
 		defect("every key is changed by PUT", "sync/rekey.go", "		case r.KeyUpdatable:\n			m.how = movePut", "		default:\n			m.how = movePut"),
 		defect("a record that follows its parent is not sent though it changed", "sync/feed.go", "case m.how == moveFollow && !m.changed:", "case m.how == moveFollow:"),

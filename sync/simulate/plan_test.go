@@ -205,6 +205,23 @@ func (p *plan) enrich(operations int) {
 		}
 	}
 	p.events = all
+	p.cascade()
+}
+
+// cascade adds keys that pass to what is below them while rows there go, or cannot be sent, to some worlds.
+func (p *plan) cascade() {
+	rng := rand.New(rand.NewPCG(p.seed, 0xca5cade))
+	if rng.IntN(6) > 0 {
+		return
+	}
+	var all []event
+	for _, e := range p.events {
+		if e.what == eventRun && rng.IntN(2) == 0 {
+			all = append(all, event{id: 20_000 + len(all), seed: rng.Uint64(), conn: e.conn, what: eventEdit, edit: editCascade})
+		}
+		all = append(all, e)
+	}
+	p.events = all
 }
 
 func drawEdit(rng *rand.Rand) edit {
