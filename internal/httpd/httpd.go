@@ -1,9 +1,11 @@
-// Package httpd is the life cycle of an HTTP server (listen, serve, stop gracefully) and the problem responses of RFC 9457.
-// It knows nothing of what is served.
+// Package httpd is what our HTTP servers have in common: their life cycle (listen, serve, stop gracefully), TLS with files that are read again when
+// they change, a Router that lets nobody past who has no right by the rule of the route, problem responses of RFC 9457, and Egress, which keeps
+// calls to addresses a user gave from reaching what only we can reach. It knows nothing of what is served.
 package httpd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,12 +22,14 @@ type Options struct {
 	Idle         time.Duration // longest idle time of a kept-alive connection; 0 means 2 min
 	StopAfter    time.Duration // longest wait for running requests in Close; 0 means 5 s
 	MaxHeaderLen int           // bytes; 0 means 64 KiB
+	TLS          *tls.Config   // nil serves without; Certificate.Config makes one
 }
 
 // Server is a listening HTTP server. Make it with Listen.
 type Server struct {
 	http *http.Server
 	addr net.Addr
+	tls  bool
 	stop time.Duration
 	done chan struct{}
 
@@ -50,15 +54,21 @@ func Listen(ctx context.Context, addr string, h http.Handler, o Options) (*Serve
 			ReadHeaderTimeout: orDefault(o.ReadHeader, 10*time.Second),
 			IdleTimeout:       orDefault(o.Idle, 2*time.Minute),
 			MaxHeaderBytes:    orDefault(o.MaxHeaderLen, 64<<10),
+			TLSConfig:         o.TLS,
 			ErrorLog:          slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
 		},
 		addr: l.Addr(),
+		tls:  o.TLS != nil,
 		stop: orDefault(o.StopAfter, 5*time.Second),
 		done: make(chan struct{}),
 	}
+	serve := s.http.Serve
+	if s.tls {
+		serve = func(l net.Listener) error { return s.http.ServeTLS(l, "", "") } // the certificate comes from TLSConfig
+	}
 	go func() {
 		defer close(s.done)
-		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
 			s.err = fmt.Errorf("serve: %w", err)
 		}
 	}()
@@ -68,14 +78,18 @@ func Listen(ctx context.Context, addr string, h http.Handler, o Options) (*Serve
 
 // URL is the server's base URL without a trailing slash. An unspecified listening address ("0.0.0.0", "::") is given as 127.0.0.1.
 func (s *Server) URL() string {
+	scheme := "http://"
+	if s.tls {
+		scheme = "https://"
+	}
 	host, port, err := net.SplitHostPort(s.addr.String())
 	if err != nil {
-		return "http://" + s.addr.String()
+		return scheme + s.addr.String()
 	}
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "http://" + net.JoinHostPort(host, port)
+	return scheme + net.JoinHostPort(host, port)
 }
 
 // Done is closed when the server has stopped serving.
