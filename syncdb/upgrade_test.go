@@ -184,7 +184,7 @@ func TestOldLedgerIsUpgraded(t *testing.T) {
 	}
 }
 
-// keepSomething writes to every table of migration 2.
+// keepSomething writes to every table of migrations 2 and 4.
 func keepSomething(t *testing.T, db *syncdb.DB, conn int64, l syncdb.Lease) {
 	t.Helper()
 	ctx := t.Context()
@@ -201,6 +201,11 @@ func keepSomething(t *testing.T, db *syncdb.DB, conn int64, l syncdb.Lease) {
 		Resource: "ed-fi/studentSchoolAssociations", SourceHash: mixed(5004), Outcome: "blocked", Code: "parent", BlockedResource: "ed-fi/students",
 		BlockedKey: mixed(1),
 	}}))
+	_, err = db.CreateKey(ctx, syncdb.APIKey{ID: "key", Name: "key", Role: "viewer", CreatedBy: "ada"}, syncdb.AuditRow{Who: "ada", Action: "key.create"})
+	ok(t, err)
+	ok(t, db.CreateSession(ctx, syncdb.Session{KeyID: "key", ExpiresAt: time.Now()}, syncdb.AuditRow{Who: "ada", Action: "session.open"}))
+	_, err = db.KeepAsked(ctx, syncdb.AskedRun{Owner: "key", Key: "1", RunID: l.RunID})
+	ok(t, err)
 	if bad, err := db.VerifyAudit(ctx); bad != 0 || err != nil {
 		t.Errorf("audit row %d does not verify, %v", bad, err)
 	}
@@ -235,7 +240,7 @@ func TestUpgradeCanBeTakenBack(t *testing.T) {
 			if columns != 10 {
 				t.Errorf("problem has %d columns, want the 10 of the old schema", columns)
 			}
-			for _, name := range []string{"plan", "plan_segment", "history", "target", "receipt", "audit", "audit_head"} {
+			for _, name := range []string{"plan", "plan_segment", "history", "target", "receipt", "audit", "audit_head", "api_key", "session", "request"} {
 				if rows, err := raw.QueryContext(ctx, `SELECT 1 FROM `+name); err == nil {
 					rows.Close()
 					t.Errorf("table %s is still there", name)
