@@ -38,6 +38,7 @@ type commands struct {
 	Audit      auditCmd      `cmd:"" group:"look" help:"List what people did; check that the list was not changed."`
 	Trace      traceCmd      `cmd:"" group:"look" help:"Show all that is known of one record, from the SIS to the target."`
 	SyncOne    syncOneCmd    `cmd:"" group:"sync" help:"Send one record now, and show each step."`
+	Keys       keysCmd       `cmd:"" group:"other" help:"Make, list, rotate and revoke keys of the API."`
 	Version    versionCmd    `cmd:"" group:"other" help:"Print version and build."`
 	Completion completionCmd `cmd:"" group:"other" help:"Print a completion script for a shell."`
 }
