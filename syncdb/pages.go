@@ -226,3 +226,26 @@ func (d *DB) FindProgress(ctx context.Context, id int64) (RunProgress, error) {
 	}
 	return RunProgress{Run: row.run(), Progress: raw(row.Progress), ProgressAt: instant(row.ProgressAt)}, nil
 }
+
+// OpenProgress returns the runs that wait or run, with how far they are, oldest first: those of a tenant, or of all when it is "".
+func (d *DB) OpenProgress(ctx context.Context, tenant string) ([]RunProgress, error) {
+	var rows []struct {
+		runRow
+		Progress   sql.NullString `db:"progress"`
+		ProgressAt sql.NullInt64  `db:"progress_at"`
+	}
+	of, args := ``, []any{}
+	if tenant != "" {
+		of, args = ` AND connection_id IN (SELECT id FROM connection WHERE tenant = ?)`, []any{tenant, tenant}
+	}
+	one := `SELECT ` + runColumns + `, progress, progress_at FROM run WHERE state = `
+	query := one + `'waiting'` + of + ` UNION ALL ` + one + `'running'` + of + ` ORDER BY id` // a partial index each
+	if err := d.store.reads().SelectContext(ctx, &rows, d.bind(query), args...); err != nil {
+		return nil, fmt.Errorf("read open runs: %w", err)
+	}
+	out := make([]RunProgress, len(rows))
+	for i := range rows {
+		out[i] = RunProgress{Run: rows[i].run(), Progress: raw(rows[i].Progress), ProgressAt: instant(rows[i].ProgressAt)}
+	}
+	return out, nil
+}

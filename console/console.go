@@ -1,0 +1,137 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/edfisync/edfisync/internal/httpd"
+	"github.com/edfisync/edfisync/jobs"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// Runs is what the console needs to have runs done. *jobs.Service is one.
+type Runs interface {
+	// Ask asks for a run of a connection; when one waits already, that is the answer, and joined is true.
+	Ask(ctx context.Context, connection int64, reason string) (run syncdb.Run, joined bool, err error)
+}
+
+var _ Runs = (*jobs.Service)(nil)
+
+// Connection is what the console needs to know of a connection of the configuration.
+type Connection struct {
+	ID         int64 // in the ledger
+	Tenant     string
+	Name       string
+	SchoolYear int
+	Schedule   *jobs.Schedule // nil = it runs when somebody asks
+}
+
+// Config of a Console. Ledger, Runs and Connections are required.
+type Config struct {
+	Ledger Ledger
+	Runs   Runs
+	// Connections are those of the configuration as it is now.
+	Connections func(ctx context.Context) ([]Connection, error)
+	// Ready says what else than the ledger must answer before this process is ready; nil = nothing.
+	Ready   func(ctx context.Context) error
+	Version string // of the program
+	// Router has the trusted proxies, the allow-list, limits and the logger; Keys, Sessions and Denied are the console's own.
+	Router httpd.RouterConfig
+	// Poll is how often the ledger is asked for news while somebody listens to events; 0 means 1 s.
+	Poll time.Duration
+}
+
+// Console answers over HTTP. Make it with New. Safe for concurrent use.
+type Console struct {
+	c       Config
+	router  *httpd.Router
+	api     huma.API
+	log     *slog.Logger
+	streams *streams
+}
+
+// New returns the handler of the service's HTTP server.
+func New(c Config) (*Console, error) {
+	if c.Ledger == nil || c.Runs == nil || c.Connections == nil {
+		return nil, errors.New("console: Ledger, Runs and Connections are required")
+	}
+	if c.Poll == 0 {
+		c.Poll = time.Second
+	}
+	if c.Router.Logger == nil {
+		c.Router.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Console{c: c, log: c.Router.Logger, streams: newStreams()}
+	c.Router.Keys, c.Router.Sessions, c.Router.Denied = keyStore{c.Ledger}, keyStore{c.Ledger}, s.denied
+	s.router = httpd.NewRouter(c.Router)
+	s.api = s.newAPI()
+	s.routes()
+	return s, s.finishDocument()
+}
+
+// ServeHTTP answers a request.
+func (s *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.router.ServeHTTP(w, r) }
+
+// Routes lists the routes with their rules.
+func (s *Console) Routes() []httpd.Route { return s.router.Routes() }
+
+// OpenAPI returns the OpenAPI 3.1 document of the API, as JSON.
+func (s *Console) OpenAPI() ([]byte, error) { return json.Marshal(s.api.OpenAPI()) }
+
+// denied notes a refused request in the audit trail. The request is refused whether or not it can be noted.
+func (s *Console) denied(ctx context.Context, d httpd.Denial) {
+	who := "unknown"
+	if d.Principal.ID != "" {
+		who = d.Principal.Who()
+	}
+	detail := map[string]any{"client": d.Client.String(), "request": d.RequestID}
+	if d.KeyID != "" {
+		detail["key"] = d.KeyID
+	}
+	s.log.WarnContext(ctx, "request refused", slog.String("reason", d.Reason), slog.String("route", d.Route), slog.String("client", d.Client.String()), slog.String("who", who),
+		slog.String("request", d.RequestID))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	row := syncdb.AuditRow{Who: who, Action: "refused." + d.Reason, Connection: ofTenant(d.Principal.Tenant), Object: d.Route, Detail: encode(detail)}
+	if err := s.c.Ledger.Audit(ctx, row); err != nil {
+		s.log.ErrorContext(ctx, "note a refused request in the audit trail", slog.Any("error", err))
+	}
+}
+
+// encode writes a value that always marshals: strings, numbers and maps of them.
+func encode(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return json.RawMessage(`{}`)
+	}
+	return b
+}
+
+// healthz says that the process lives.
+func (s *Console) healthz(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write([]byte(`{"status":"ok"}` + "\n"))
+}
+
+// readyz says whether the process can do its work: whether the ledger answers.
+func (s *Console) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	defer cancel()
+	_, _, err := s.c.Ledger.Identity(ctx)
+	if err == nil && s.c.Ready != nil {
+		err = s.c.Ready(ctx)
+	}
+	if err != nil {
+		s.log.ErrorContext(ctx, "not ready", slog.Any("error", err))
+		httpd.Refuse(w, r, http.StatusServiceUnavailable, "unavailable", "the ledger does not answer")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write([]byte(`{"status":"ready"}` + "\n"))
+}

@@ -1,0 +1,71 @@
+package console
+
+import (
+	"context"
+
+	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// Ledger is what the console needs of the ledger. *syncdb.DB is one.
+type Ledger interface {
+	KeyLedger
+	keyLister
+	connectionLedger
+	runLedger
+	askLedger
+	planLedger
+	issueLedger
+	auditLedger
+	receiptLedger
+}
+
+var _ Ledger = (*syncdb.DB)(nil)
+
+type keyLister interface {
+	APIKeys(ctx context.Context) ([]syncdb.APIKey, error)
+}
+
+type connectionLedger interface {
+	Identity(ctx context.Context) (ledger string, generation int64, err error)
+	Connections(ctx context.Context) ([]syncdb.Connection, error)
+	Pauses(ctx context.Context) (map[int64]syncdb.Pause, error)
+	SetPause(ctx context.Context, connection int64, p *syncdb.Pause, act syncdb.AuditRow) error
+	Alarms(ctx context.Context) ([]syncdb.Alarm, error)
+}
+
+type runLedger interface {
+	FindRuns(ctx context.Context, f syncdb.RunFilter) ([]syncdb.Run, error)
+	LastRuns(ctx context.Context) (last, done map[int64]syncdb.Run, err error)
+	FindProgress(ctx context.Context, id int64) (syncdb.RunProgress, error)
+	OpenProgress(ctx context.Context, tenant string) ([]syncdb.RunProgress, error)
+	Steps(ctx context.Context, run int64) ([]syncdb.Step, error)
+	CancelRun(ctx context.Context, id int64, act syncdb.AuditRow) (syncdb.Run, error)
+}
+
+type askLedger interface {
+	Asked(ctx context.Context, owner, key string) (syncdb.AskedRun, error)
+	KeepAsked(ctx context.Context, a syncdb.AskedRun) (syncdb.AskedRun, error)
+}
+
+type planLedger interface {
+	Plans(ctx context.Context, connection int64, f syncdb.PlanFilter) ([]syncdb.Plan, error)
+	FindPlan(ctx context.Context, id int64) (syncdb.Plan, error)
+	DecidePlan(ctx context.Context, connection, id int64, decision syncdb.Decision) (syncdb.Plan, error)
+}
+
+type issueLedger interface {
+	sync.CauseLedger
+	FindIssue(ctx context.Context, id int64) (issue syncdb.Issue, connection int64, err error)
+}
+
+type auditLedger interface {
+	Audit(ctx context.Context, a syncdb.AuditRow) error
+	FindAudit(ctx context.Context, f syncdb.AuditFilter) ([]syncdb.AuditRow, error)
+	VerifyAudit(ctx context.Context) (firstBad int64, err error)
+}
+
+type receiptLedger interface {
+	ReceiptsBefore(ctx context.Context, connection, before int64, limit int) ([]syncdb.Receipt, error)
+	ReceiptOf(ctx context.Context, connection, run int64) (syncdb.Receipt, error)
+}

@@ -1,0 +1,173 @@
+package console_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edfisync/edfisync/console"
+	"github.com/edfisync/edfisync/internal/httpd"
+)
+
+// example is how the matrix calls a route: the path with objects of a tenant, and a body that is right.
+type example struct {
+	path func(o objects) string
+	body func(o objects) string
+	open bool // it shows every principal its own part: there is no object of another tenant in its path
+}
+
+// objects are some of one tenant.
+type objects struct {
+	connection string
+	run        int64
+	hold       int64
+	plan       int64
+	issue      int64
+	key        string
+}
+
+func examples() map[string]example {
+	connection := func(rest string) example {
+		return example{path: func(o objects) string { return "/api/v1/connections/" + o.connection + rest }}
+	}
+	of := func(kind string, id func(o objects) any, rest string) example {
+		return example{path: func(o objects) string { return fmt.Sprintf("/api/v1/%s/%v%s", kind, id(o), rest) }}
+	}
+	run := func(rest string) example { return of("runs", func(o objects) any { return o.run }, rest) }
+	key := func(rest string) example { return of("keys", func(o objects) any { return o.key }, rest) }
+	decide := func(rest string) example {
+		e := of("holds", func(o objects) any { return o.hold }, rest)
+		e.body = func(objects) string { return `{"edition": 1, "why": "matrix"}` }
+		return e
+	}
+	at := func(path string) example { return example{path: func(objects) string { return path }, open: true} }
+	pause := connection("/pause")
+	pause.body = func(objects) string { return `{"why": "matrix"}` }
+	makeKey := at("/api/v1/keys")
+	makeKey.body = func(objects) string {
+		return fmt.Sprintf(`{"name": "matrix %d", "role": "viewer"}`, time.Now().UnixNano())
+	}
+	return map[string]example{
+		"GET /healthz": at("/healthz"), "GET /readyz": at("/readyz"), "GET /api/v1/openapi.json": at("/api/v1/openapi.json"), "GET /api/v1/me": at("/api/v1/me"),
+		"GET /api/v1/connections": at("/api/v1/connections"), "GET /api/v1/connections/{connection}": connection(""),
+		"POST /api/v1/connections/{connection}/pause": pause, "POST /api/v1/connections/{connection}/resume": connection("/resume"),
+		"POST /api/v1/connections/{connection}/runs": connection("/runs"), "GET /api/v1/runs": at("/api/v1/runs"), "GET /api/v1/runs/{id}": run(""),
+		"GET /api/v1/runs/{id}/steps": run("/steps"), "POST /api/v1/runs/{id}/cancel": run("/cancel"), "GET /api/v1/runs/{id}/receipt": run("/receipt"),
+		"GET /api/v1/runs/{id}/events": run("/events"), "GET /api/v1/events": at("/api/v1/events"),
+		"GET /api/v1/connections/{connection}/receipts": connection("/receipts"), "GET /api/v1/connections/{connection}/issues": connection("/issues"),
+		"GET /api/v1/issues/{id}":                    of("issues", func(o objects) any { return o.issue }, ""),
+		"GET /api/v1/connections/{connection}/holds": connection("/holds"), "GET /api/v1/holds/{id}": of("holds", func(o objects) any { return o.hold }, ""),
+		"POST /api/v1/holds/{id}/approve": decide("/approve"), "POST /api/v1/holds/{id}/discard": decide("/discard"), "POST /api/v1/holds/{id}/reopen": decide("/reopen"),
+		"GET /api/v1/connections/{connection}/plans": connection("/plans"), "GET /api/v1/plans/{id}": of("plans", func(o objects) any { return o.plan }, ""),
+		"GET /api/v1/audit": at("/api/v1/audit"), "GET /api/v1/audit/verify": at("/api/v1/audit/verify"),
+		"GET /api/v1/keys": at("/api/v1/keys"), "POST /api/v1/keys": makeKey, "GET /api/v1/keys/{id}": key(""), "POST /api/v1/keys/{id}/rotate": key("/rotate"),
+		"DELETE /api/v1/keys/{id}": key(""),
+	}
+}
+
+// may says who may call a route, written down apart from the rules of the routes: the weakest of viewer, operator, approver and admin, and whether an
+// auditor may.
+func may(t *testing.T, pattern string) (least httpd.Role, auditor bool) {
+	method, path, _ := strings.Cut(pattern, " ")
+	path = strings.TrimPrefix(path, "/api/v1")
+	switch {
+	case path == "/healthz", path == "/readyz", path == "/openapi.json":
+		return 0, true
+	case strings.HasPrefix(path, "/keys"):
+		return httpd.Admin, false
+	case strings.HasPrefix(path, "/audit"):
+		return httpd.Admin, true
+	case method == http.MethodGet:
+		return httpd.Viewer, true
+	case strings.HasPrefix(path, "/holds/"):
+		return httpd.Approver, false
+	case strings.HasPrefix(path, "/connections/"), strings.HasPrefix(path, "/runs/"):
+		return httpd.Operator, false
+	}
+	t.Fatalf("nobody has said who may call %s", pattern)
+	return 0, false
+}
+
+// Every route, as every role of every tenant and without a key, for objects of one's own and of another tenant.
+func TestAuthorizationMatrix(t *testing.T) {
+	t.Parallel()
+	s := newService(t, nil)
+	own := map[string]objects{}
+	for tenant, connection := range map[string]string{"default": "lincoln", "acme": "acme~north", "other": "other~north"} {
+		o := objects{connection: connection}
+		o.run, o.hold, o.issue = s.hold(connection)
+		o.plan = s.saved(connection)
+		id, _, _ := httpd.ParseKey(s.key(console.NewKey{Role: "viewer", Tenant: tenant}))
+		o.key = id
+		own[tenant] = o
+	}
+	callers := []struct {
+		name, tenant string
+		role         httpd.Role
+		key          string
+	}{{name: "nobody"}, {name: "a wrong key", key: httpd.FormatKey(httpd.NewKeyID(), strings.Repeat("a", 52))}}
+	for _, tenant := range []string{"", "acme", "other"} {
+		for _, role := range httpd.Roles() {
+			callers = append(callers, struct {
+				name, tenant string
+				role         httpd.Role
+				key          string
+			}{fmt.Sprintf("%s of %q", role, tenant), tenant, role, s.key(console.NewKey{Role: role.String(), Tenant: tenant})})
+		}
+	}
+	all := examples()
+	cases := 0
+	for _, route := range s.console.Routes() {
+		e, known := all[route.Pattern]
+		if !known {
+			t.Errorf("the matrix has no example of %s", route.Pattern)
+			continue
+		}
+		delete(all, route.Pattern)
+		method, _, _ := strings.Cut(route.Pattern, " ")
+		least, auditor := may(t, route.Pattern)
+		for _, c := range callers {
+			for tenant, o := range own {
+				body := ""
+				if e.body != nil {
+					body = e.body(o)
+				}
+				if least == 0 && c.role == 0 && c.key != "" {
+					continue // a public route does not look at the key
+				}
+				got := s.status(method, e.path(o), c.key, body)
+				cases++
+				allowed := least == 0 || c.role != 0 && (c.role == httpd.Auditor && auditor || c.role != httpd.Auditor && c.role >= least)
+				if strings.HasSuffix(route.Pattern, "/audit/verify") && c.tenant != "" {
+					allowed = false
+				}
+				var want []int
+				switch {
+				case !allowed && c.role == 0:
+					want = []int{401, 429} // who tries too often is locked out
+				case !allowed:
+					want = []int{403}
+				case !e.open && c.tenant != "" && c.tenant != tenant:
+					want = []int{404}
+				default: // whatever the state of the object lets happen
+					want = []int{200, 201, 202, 409}
+				}
+				if !slices.Contains(want, got) {
+					t.Errorf("%s as %s, object of %s: got %d, want one of %v", route.Pattern, c.name, tenant, got, want)
+				}
+			}
+		}
+	}
+	for pattern := range all {
+		t.Errorf("the matrix has an example of %s, which is no route", pattern)
+	}
+	if routes := len(s.console.Routes()); cases < routes*len(callers)*2 {
+		t.Errorf("%d cases for %d routes and %d callers", cases, routes, len(callers))
+	}
+	if bad, err := s.ledger.VerifyAudit(t.Context()); bad != 0 || err != nil {
+		t.Errorf("audit row %d does not verify, %v", bad, err)
+	}
+}

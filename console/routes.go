@@ -1,0 +1,70 @@
+package console
+
+import (
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/edfisync/edfisync/internal/httpd"
+)
+
+// routes registers everything there is. What each role may do is here and nowhere else.
+func (s *Console) routes() {
+	var (
+		reads    = httpd.Rule{Least: httpd.Viewer}
+		steers   = httpd.Rule{Least: httpd.Operator}
+		asks     = httpd.Rule{Least: httpd.Operator, Unlimited: true} // requests coalesce: a thousand at once make one run (F60)
+		decides  = httpd.Rule{Least: httpd.Approver}
+		admins   = httpd.Rule{Least: httpd.Admin}
+		audits   = httpd.Rule{Least: httpd.Admin, Auditor: true}
+		verifies = httpd.Rule{Least: httpd.Admin, Auditor: true, EveryTenant: true} // the chain is one, of all tenants
+		listens  = httpd.Rule{Least: httpd.Viewer, Stream: true}
+		health   = httpd.Rule{Public: true, Anywhere: true}
+	)
+	get := func(path, id, tag, summary string) huma.Operation {
+		return huma.Operation{Method: http.MethodGet, Path: path, OperationID: id, Tags: []string{tag}, Summary: summary}
+	}
+	post := func(path, id, tag, summary string, status int) huma.Operation {
+		return huma.Operation{Method: http.MethodPost, Path: path, OperationID: id, Tags: []string{tag}, Summary: summary, DefaultStatus: status}
+	}
+	register(s, reads, get("/connections", "listConnections", "connections", "List connections: state, freshness, last run, pause, next scheduled run"), s.listConnections)
+	register(s, reads, get("/connections/{connection}", "showConnection", "connections", "Show a connection"), s.showConnection)
+	register(s, steers, post("/connections/{connection}/pause", "pauseConnection", "connections", "Start no run until it is resumed; one under way goes on", http.StatusOK), s.pause)
+	register(s, steers, post("/connections/{connection}/resume", "resumeConnection", "connections", "End a pause", http.StatusOK), s.resume)
+
+	register(s, asks, post("/connections/{connection}/runs", "askRun", "runs", "Ask for a run: sync now", http.StatusAccepted), s.ask)
+	register(s, reads, get("/runs", "listRuns", "runs", "List runs, the newest first"), s.listRuns)
+	register(s, reads, get("/runs/{id}", "showRun", "runs", "Show a run, with how far it is"), s.showRun)
+	register(s, reads, get("/runs/{id}/steps", "listSteps", "runs", "List the steps of a run in load order"), s.listSteps)
+	register(s, steers, post("/runs/{id}/cancel", "cancelRun", "runs", "End a run that waits or runs; what it did stays, and the next run goes on from there", http.StatusAccepted), s.cancel)
+	register(s, reads, get("/runs/{id}/receipt", "showReceipt", "receipts", "Show the signed statement of a run"), s.showReceipt)
+	register(s, reads, get("/connections/{connection}/receipts", "listReceipts", "receipts", "List the signed statements of runs, the newest first"), s.listReceipts)
+
+	register(s, reads, get("/connections/{connection}/issues", "listIssues", "issues", "List what keeps records out of the target, by cause"), s.listIssues)
+	register(s, reads, get("/issues/{id}", "showIssue", "issues", "Show an issue, without its rows"), s.showIssue)
+
+	register(s, reads, get("/connections/{connection}/holds", "listHolds", "holds", "List what safeguards hold back and what was undone, the newest first"), s.listHolds)
+	register(s, reads, get("/holds/{id}", "showHold", "holds", "Show a hold"), s.showHold)
+	register(s, decides, post("/holds/{id}/approve", "approveHold", "holds", "Let the next run make exactly these calls", http.StatusOK), s.approve)
+	register(s, decides, post("/holds/{id}/discard", "discardHold", "holds", "Have no run make these calls", http.StatusOK), s.discard)
+	register(s, decides, post("/holds/{id}/reopen", "reopenHold", "holds", "Take a decision back: the next run asks again", http.StatusOK), s.reopen)
+	register(s, reads, get("/connections/{connection}/plans", "listPlans", "holds", "List saved plans, the newest first"), s.listPlans)
+	register(s, reads, get("/plans/{id}", "showPlan", "holds", "Show a saved plan"), s.showPlan)
+
+	register(s, audits, get("/audit", "listAudit", "audit", "List what people and programs did, the newest first"), s.listAudit)
+	register(s, verifies, get("/audit/verify", "verifyAudit", "audit", "Check that no row of the audit trail was changed, dropped, moved or cut off"), s.verifyAudit)
+
+	register(s, admins, get("/keys", "listKeys", "keys", "List keys, revoked ones too"), s.listKeys)
+	register(s, admins, post("/keys", "createKey", "keys", "Make a key, and show it this once", http.StatusCreated), s.createKey)
+	register(s, admins, get("/keys/{id}", "showKey", "keys", "Show a key, without its secret"), s.showKey)
+	register(s, admins, post("/keys/{id}/rotate", "rotateKey", "keys", "Give a key a new secret, and show it this once", http.StatusOK), s.rotateKey)
+	register(s, admins, huma.Operation{
+		Method: http.MethodDelete, Path: "/keys/{id}", OperationID: "revokeKey", Tags: []string{"keys"}, Summary: "End a key for good, and sessions that were opened with it",
+	}, s.revokeKey)
+	register(s, reads, get("/me", "showMe", "keys", "Show whose key this is and what it may"), s.me)
+
+	s.router.Handle("GET "+base+"/events", listens, http.HandlerFunc(s.events))
+	s.router.Handle("GET "+base+"/runs/{id}/events", listens, http.HandlerFunc(s.runEvents))
+	s.router.Handle("GET /healthz", health, http.HandlerFunc(s.healthz))
+	s.router.Handle("GET /readyz", health, http.HandlerFunc(s.readyz))
+}

@@ -1,0 +1,279 @@
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/edfisync/edfisync/internal/httpd"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// runJSON is a run as the API shows it.
+type runJSON struct {
+	ID         int64           `json:"id"`
+	Connection string          `json:"connection"`
+	State      string          `json:"state" enum:"waiting,running,done,failed,canceled"`
+	Reason     string          `json:"reason" doc:"Who asked: cron, api, console, cli, feed, apply, recovery."`
+	CreatedAt  time.Time       `json:"createdAt"`
+	StartedAt  time.Time       `json:"startedAt,omitzero"`
+	EndedAt    time.Time       `json:"endedAt,omitzero"`
+	Totals     json.RawMessage `json:"totals,omitempty" doc:"Counts by outcome."`
+	Error      string          `json:"error,omitempty" doc:"Why it failed."`
+	Progress   json.RawMessage `json:"progress,omitempty" doc:"How far it is: phase, resource, done, total."`
+	ProgressAt time.Time       `json:"progressAt,omitzero"`
+}
+
+func runOf(r syncdb.Run, connection string) runJSON {
+	return runJSON{
+		ID: r.ID, Connection: connection, State: string(r.State), Reason: r.Reason, CreatedAt: r.CreatedAt, StartedAt: r.StartedAt, EndedAt: r.EndedAt, Totals: r.Totals,
+		Error: r.Error,
+	}
+}
+
+func progressOf(r syncdb.RunProgress, connection string) runJSON {
+	out := runOf(r.Run, connection)
+	if r.State == syncdb.RunRunning {
+		out.Progress, out.ProgressAt = r.Progress, r.ProgressAt
+	}
+	return out
+}
+
+// missingAs answers as not found what the ledger does not have.
+func missingAs(err error, what string) error {
+	if errors.Is(err, syncdb.ErrNotFound) || errors.Is(err, syncdb.ErrNoRun) {
+		return notFound(what)
+	}
+	return err
+}
+
+// run finds a run that the principal of a request sees.
+func (s *Console) run(ctx context.Context, id int64) (syncdb.RunProgress, syncdb.Connection, error) {
+	r, err := s.c.Ledger.FindProgress(ctx, id)
+	if err != nil {
+		return r, syncdb.Connection{}, missingAs(err, "run")
+	}
+	c, err := s.owner(ctx, r.ConnectionID, "run")
+	return r, c, err
+}
+
+type askInput struct {
+	ConnectionPath
+	IdempotencyKey string `header:"Idempotency-Key" maxLength:"200" doc:"A request that is sent again with the same key gets the same run, for a day."`
+	Body           *struct {
+		Why string `json:"why,omitempty" required:"false" maxLength:"500" doc:"Kept in the audit trail. No student data, please."`
+	} `required:"false"`
+}
+
+// askOutput is the answer to who asks for a run.
+type askOutput struct {
+	Location string `header:"Location"`
+	Body     struct {
+		Run    runJSON `json:"run"`
+		Joined bool    `json:"joined" doc:"The run waited already, or was asked for with the same Idempotency-Key: nothing new was asked for."`
+	}
+}
+
+// ask asks for a run. However many ask at once, one run waits at most (F60).
+func (s *Console) ask(ctx context.Context, in *askInput) (*askOutput, error) {
+	c, err := s.connection(ctx, in.Connection)
+	if err != nil {
+		return nil, err
+	}
+	p, fingerprint := httpd.PrincipalOf(ctx), fmt.Sprintf("run %d", c.ID)
+	if in.IdempotencyKey != "" {
+		earlier, err := s.c.Ledger.Asked(ctx, p.ID, in.IdempotencyKey)
+		if err == nil {
+			return s.asked(ctx, earlier, fingerprint, c)
+		}
+		if !errors.Is(err, syncdb.ErrNotFound) {
+			return nil, err
+		}
+	}
+	if err := s.auditAsk(ctx, c, in); err != nil {
+		return nil, err
+	}
+	run, joined, err := s.c.Runs.Ask(ctx, c.ID, "api")
+	if err != nil {
+		return nil, err
+	}
+	if in.IdempotencyKey != "" {
+		kept, err := s.c.Ledger.KeepAsked(ctx, syncdb.AskedRun{Owner: p.ID, Key: in.IdempotencyKey, Fingerprint: fingerprint, RunID: run.ID})
+		if err != nil {
+			return nil, err
+		}
+		if kept.RunID != run.ID || kept.Fingerprint != fingerprint {
+			return s.asked(ctx, kept, fingerprint, c)
+		}
+	}
+	return askAnswer(runOf(run, nameOf(c.Tenant, c.Name)), joined), nil
+}
+
+// auditAsk notes who asks, before the run is asked for (I16). Who only joins a run that waits changes nothing.
+func (s *Console) auditAsk(ctx context.Context, c Connection, in *askInput) error {
+	waiting, err := s.c.Ledger.FindRuns(ctx, syncdb.RunFilter{Connection: c.ID, State: syncdb.RunWaiting, Limit: 1})
+	if err != nil || len(waiting) > 0 {
+		return err
+	}
+	why := ""
+	if in.Body != nil {
+		why = in.Body.Why
+	}
+	return s.c.Ledger.Audit(ctx, act(ctx, "run.ask", c.Tenant, c.Name, "", map[string]any{"why": why}))
+}
+
+// asked answers a request that was answered before.
+func (s *Console) asked(ctx context.Context, earlier syncdb.AskedRun, fingerprint string, c Connection) (*askOutput, error) {
+	if earlier.Fingerprint != fingerprint {
+		return nil, refuse(http.StatusUnprocessableEntity, "idempotency-key", "this Idempotency-Key was used for another request; use a new one for each")
+	}
+	r, err := s.c.Ledger.FindProgress(ctx, earlier.RunID)
+	if err != nil {
+		return nil, missingAs(err, "run")
+	}
+	return askAnswer(progressOf(r, nameOf(c.Tenant, c.Name)), true), nil
+}
+
+func askAnswer(run runJSON, joined bool) *askOutput {
+	out := &askOutput{Location: fmt.Sprintf("%s/runs/%d", base, run.ID)}
+	out.Body.Run, out.Body.Joined = run, joined
+	return out
+}
+
+type runsInput struct {
+	Paging
+	Connection string `query:"connection" maxLength:"200" doc:"Only runs of this connection."`
+	State      string `query:"state" enum:"waiting,running,done,failed,canceled" doc:"Only runs in this state."`
+}
+
+func (s *Console) listRuns(ctx context.Context, in *runsInput) (*list[runJSON], error) {
+	before, err := in.before()
+	if err != nil {
+		return nil, err
+	}
+	f := syncdb.RunFilter{Tenant: httpd.PrincipalOf(ctx).Tenant, State: syncdb.RunState(in.State), Before: before, Limit: in.Limit + 1}
+	if in.Connection != "" {
+		c, err := s.connection(ctx, in.Connection)
+		if err != nil {
+			return nil, err
+		}
+		f.Connection = c.ID
+	}
+	runs, err := s.c.Ledger.FindRuns(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	names, err := s.names(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newList(runs, in.Limit, func(r syncdb.Run) int64 { return r.ID }, func(r syncdb.Run) runJSON { return runOf(r, names[r.ConnectionID]) }), nil
+}
+
+// names are those of all connections of the ledger.
+func (s *Console) names(ctx context.Context) (map[int64]string, error) {
+	all, err := s.c.Ledger.Connections(ctx)
+	names := make(map[int64]string, len(all))
+	for _, c := range all {
+		names[c.ID] = nameOf(c.Tenant, c.Name)
+	}
+	return names, err
+}
+
+func (s *Console) showRun(ctx context.Context, in *IDPath) (*one[runJSON], error) {
+	r, c, err := s.run(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &one[runJSON]{progressOf(r, nameOf(c.Tenant, c.Name))}, nil
+}
+
+// stepJSON is one step of a run.
+type stepJSON struct {
+	Position int             `json:"position"`
+	Resource string          `json:"resource"`
+	Verb     string          `json:"verb" enum:"create,update,delete"`
+	State    string          `json:"state"`
+	Totals   json.RawMessage `json:"totals,omitempty"`
+}
+
+func (s *Console) listSteps(ctx context.Context, in *IDPath) (*list[stepJSON], error) {
+	if _, _, err := s.run(ctx, in.ID); err != nil {
+		return nil, err
+	}
+	steps, err := s.c.Ledger.Steps(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	out := &list[stepJSON]{}
+	out.Body.Items = make([]stepJSON, len(steps))
+	for i, st := range steps {
+		verb, err := st.Verb.MarshalText()
+		if err != nil {
+			return nil, err
+		}
+		out.Body.Items[i] = stepJSON{st.Position, st.Resource, string(verb), st.State, st.Totals}
+	}
+	return out, nil
+}
+
+func (s *Console) cancel(ctx context.Context, in *IDPath) (*one[runJSON], error) {
+	_, c, err := s.run(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.c.Ledger.CancelRun(ctx, in.ID, act(ctx, "run.cancel", c.Tenant, c.Name, fmt.Sprintf("run %d", in.ID), nil))
+	var state *syncdb.RunStateError
+	if errors.As(err, &state) {
+		return nil, refuse(http.StatusConflict, "run-ended", "run %d is %s: there is nothing to cancel", in.ID, state.State)
+	}
+	if err != nil {
+		return nil, missingAs(err, "run")
+	}
+	return &one[runJSON]{runOf(r, nameOf(c.Tenant, c.Name))}, nil
+}
+
+// receiptJSON is a receipt: the document as it was signed.
+type receiptJSON struct {
+	Run      int64           `json:"run"`
+	At       time.Time       `json:"at"`
+	Document json.RawMessage `json:"document" doc:"The signed statement, as it was signed."`
+}
+
+func receiptOf(r syncdb.Receipt) receiptJSON { return receiptJSON{r.RunID, r.At, r.Document} }
+
+type receiptsInput struct {
+	ConnectionPath
+	Paging
+}
+
+func (s *Console) listReceipts(ctx context.Context, in *receiptsInput) (*list[receiptJSON], error) {
+	c, err := s.connection(ctx, in.Connection)
+	if err != nil {
+		return nil, err
+	}
+	before, err := in.before()
+	if err != nil {
+		return nil, err
+	}
+	kept, err := s.c.Ledger.ReceiptsBefore(ctx, c.ID, before, in.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	return newList(kept, in.Limit, func(r syncdb.Receipt) int64 { return r.RunID }, receiptOf), nil
+}
+
+func (s *Console) showReceipt(ctx context.Context, in *IDPath) (*one[receiptJSON], error) {
+	_, c, err := s.run(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.c.Ledger.ReceiptOf(ctx, c.ID, in.ID)
+	if err != nil {
+		return nil, missingAs(err, "receipt")
+	}
+	return &one[receiptJSON]{receiptOf(r)}, nil
+}
