@@ -71,7 +71,7 @@ func slug(s string) bool {
 			return false
 		}
 	}
-	return s != ""
+	return s != "" && strings.Trim(s, "-_") == s
 }
 
 // CreateKey makes a key and returns it as its owner sends it: this is the only time the secret is there. It returns an *InvalidError for what cannot be,

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,7 +84,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"code": runForCode, "sandbox": startSandbox, "written": waitWritten, "finished": waitFinished, "address": freeAddress, "reachable": waitReachable, "sql": execSQL, "wipe": wipeSandbox,
+			"code": runForCode, "sandbox": startSandbox, "written": waitWritten, "finished": waitFinished, "address": freeAddress, "reachable": waitReachable, "api": callAPI, "sql": execSQL, "wipe": wipeSandbox,
 		},
 	})
 }
@@ -158,6 +160,26 @@ func waitReachable(ts *testscript.TestScript, _ bool, args []string) {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// callAPI is "api METHOD ADDRESS PATH STATUS [KEYFILE]" in a script: a request of the API that must be answered with this status, with the key of the
+// document that keys create printed. The answer goes to the file "answer".
+func callAPI(ts *testscript.TestScript, _ bool, args []string) {
+	r, err := http.NewRequest(args[0], "http://"+args[1]+args[2], http.NoBody)
+	ts.Check(err)
+	if len(args) > 4 {
+		var made struct{ Key string }
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[4])), &made))
+		r.Header.Set("Authorization", "Bearer "+made.Key)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	ts.Check(err)
+	body, err := io.ReadAll(resp.Body)
+	ts.Check(errors.Join(err, resp.Body.Close()))
+	ts.Check(os.WriteFile(ts.MkAbs("answer"), append(body, '\n'), 0o600))
+	if strconv.Itoa(resp.StatusCode) != args[3] {
+		ts.Fatalf("%s %s: got %d %s, want %s", args[0], args[2], resp.StatusCode, body, args[3])
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"reflect"
 	gosync "sync"
 	"time"
@@ -125,8 +124,8 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, schedules bool) (er
 	defer func() { err = errors.Join(err, s.jobs.Close()) }()
 	var server *httpd.Server
 	if cfg.Service.Listen != "" {
-		if server, err = httpd.Listen(context.WithoutCancel(ctx), cfg.Service.Listen, s.handler(), httpd.Options{Logger: s.log}); err != nil {
-			return usageError(err)
+		if server, err = s.listen(ctx, cfg.Service, schedules); err != nil {
+			return err
 		}
 		defer func() { err = errors.Join(err, server.Close()) }()
 	}
@@ -230,22 +229,6 @@ func (h leveled) WithGroup(name string) slog.Handler {
 	return leveled{h.Handler.WithGroup(name), h.level}
 }
 
-// handler answers what orchestrators and load balancers ask.
-func (s *service) handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
-		defer cancel()
-		if _, _, err := s.ledger.Identity(ctx); err != nil {
-			(&httpd.Problem{Type: "about:blank", Title: "The ledger does not answer", Status: http.StatusServiceUnavailable}).Write(w, "application/problem+json")
-			return
-		}
-		fmt.Fprintln(w, "ready")
-	})
-	return mux
-}
-
 // config is the configuration as it is now, or as it was when it could be read last.
 func (s *service) config(ctx context.Context) *config.Config {
 	s.mu.Lock()
@@ -295,17 +278,14 @@ func (s *service) schedules(ctx context.Context) ([]jobs.Schedule, error) {
 		if err != nil {
 			return nil, err
 		}
-		zone, err := time.LoadLocation(conn.Schedule.TimeZone)
+		schedule, err := scheduleOf(conn, id)
 		if err != nil {
 			return nil, err
 		}
-		last, err := s.ledger.LastTick(ctx, id)
-		if err != nil {
+		if schedule.Last, err = s.ledger.LastTick(ctx, id); err != nil {
 			return nil, err
 		}
-		out = append(out, jobs.Schedule{
-			Connection: id, Cron: conn.Schedule.Cron, Zone: zone, Jitter: time.Duration(conn.Schedule.Jitter), CatchUp: time.Duration(conn.Schedule.CatchUp), Last: last,
-		})
+		out = append(out, schedule)
 	}
 	return out, nil
 }

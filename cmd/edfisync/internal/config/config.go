@@ -21,6 +21,15 @@ type Service struct {
 	Listen  string   `yaml:"listen" validate:"required,hostname_port"`
 	Workers int      `yaml:"workers" validate:"min=1,max=1000"` // runs at once in one process
 	Drain   Duration `yaml:"drain" validate:"min=0,max=86400000000000"`
+	Allow   []string `yaml:"allow" validate:"dive,network"`   // who may call; none = everybody
+	Proxies []string `yaml:"proxies" validate:"dive,network"` // whose word on where a call comes from is taken
+	TLS     TLS      `yaml:"tls"`
+}
+
+// TLS says with which certificate serve listens. Without one it speaks plain HTTP.
+type TLS struct {
+	Certificate string `yaml:"certificate" validate:"required_with=Key"` // file; absolute after Load
+	Key         string `yaml:"key" validate:"required_with=Certificate"` // file; absolute after Load
 }
 
 // Ledger says where the sync database is and which key protects it. Without a DSN it is a SQLite file in the work folder, and without a

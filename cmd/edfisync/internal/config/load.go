@@ -17,6 +17,7 @@ import (
 	"github.com/go-playground/validator/v10"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/edfisync/edfisync/internal/httpd"
 	"github.com/edfisync/edfisync/jobs"
 )
 
@@ -129,6 +130,12 @@ var slug = regexp.MustCompile(`^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$`)
 func check(cfg *Config, lines map[string]int, known []Problem) []Problem {
 	validate := validator.New(validator.WithRequiredStructEnabled())
 	validate.RegisterTagNameFunc(func(field reflect.StructField) string { return field.Tag.Get("yaml") })
+	if err := validate.RegisterValidation("network", func(field validator.FieldLevel) bool {
+		_, err := httpd.ParseNetworks([]string{field.Field().String()})
+		return err == nil
+	}); err != nil {
+		panic(err) // only for an empty tag name
+	}
 	if err := validate.RegisterValidation("slug", func(field validator.FieldLevel) bool { return slug.MatchString(field.Field().String()) }); err != nil {
 		panic(err) // only for an empty tag name
 	}
@@ -217,6 +224,10 @@ func explain(field validator.FieldError) (message, remedy string) {
 		return "want an address that begins with https:// or http://", "the API's root, as it is opened in a browser"
 	case "hostname_port":
 		return "want HOST:PORT, such as 127.0.0.1:8780 or :8780", ""
+	case "network":
+		return "want a network, such as 10.0.0.0/8 or 2001:db8::/32, or one address", ""
+	case "required_with":
+		return "is required beside " + strings.ToLower(field.Param()), ""
 	case "timezone":
 		return "want a time zone of the IANA database, such as America/Chicago", "UTC is the default"
 	case "gtefield":
@@ -255,6 +266,8 @@ func (c *Config) resolve(dir string) {
 	}
 	c.Ledger.KeyFile = absolute(dir, c.Ledger.KeyFile)
 	c.Ledger.Witness = absolute(dir, c.Ledger.Witness)
+	c.Service.TLS.Certificate = absolute(dir, c.Service.TLS.Certificate)
+	c.Service.TLS.Key = absolute(dir, c.Service.TLS.Key)
 	for i := range c.Connections {
 		conn := &c.Connections[i]
 		if !strings.HasPrefix(conn.Pack, EmbeddedPack) {

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	gosync "sync"
+	"time"
+
+	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
+	"github.com/edfisync/edfisync/console"
+	"github.com/edfisync/edfisync/internal/httpd"
+	"github.com/edfisync/edfisync/jobs"
+)
+
+// handler is what a process of the fleet answers over HTTP: serve the API and health, worker health.
+func (s *service) handler(api bool) (http.Handler, error) {
+	if !api {
+		return s.health(), nil
+	}
+	shown, cfg := &shownConnections{service: s}, s.cfg.Service
+	router := httpd.RouterConfig{Logger: s.log}
+	var err error
+	if router.Allow, err = httpd.ParseNetworks(cfg.Allow); err != nil {
+		return nil, fmt.Errorf("service.allow: %w", err)
+	}
+	if router.Proxies, err = httpd.ParseNetworks(cfg.Proxies); err != nil {
+		return nil, fmt.Errorf("service.proxies: %w", err)
+	}
+	c, err := console.New(console.Config{Ledger: s.ledger, Runs: s.jobs, Connections: shown.read, Version: version, Router: router})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// listen opens the address of the configuration, with its certificate when it names one.
+func (s *service) listen(ctx context.Context, cfg config.Service, api bool) (*httpd.Server, error) {
+	handler, err := s.handler(api)
+	if err != nil {
+		return nil, err
+	}
+	options := httpd.Options{Logger: s.log}
+	if cfg.TLS.Certificate != "" {
+		certificate, err := httpd.LoadCertificate(cfg.TLS.Certificate, cfg.TLS.Key, s.log)
+		if err != nil {
+			return nil, usageError(err)
+		}
+		options.TLS = certificate.Config()
+	}
+	server, err := httpd.Listen(context.WithoutCancel(ctx), cfg.Listen, handler, options)
+	if err != nil {
+		return nil, usageError(err)
+	}
+	return server, nil
+}
+
+// health answers what orchestrators and load balancers ask.
+func (s *service) health() http.Handler {
+	router := httpd.NewRouter(httpd.RouterConfig{Logger: s.log})
+	rule := httpd.Rule{Public: true, Anywhere: true}
+	router.Handle("GET /healthz", rule, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, `{"status":"ok"}`) }))
+	router.Handle("GET /readyz", rule, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+		defer cancel()
+		if _, _, err := s.ledger.Identity(ctx); err != nil {
+			s.log.ErrorContext(ctx, "not ready", slog.Any("error", err))
+			httpd.Refuse(w, r, http.StatusServiceUnavailable, "unavailable", "the ledger does not answer")
+			return
+		}
+		fmt.Fprintln(w, `{"status":"ready"}`)
+	}))
+	return router
+}
+
+// connectionsKept is for how long connections are shown as they were read: a thousand who ask at once must not read the file a thousand times.
+const connectionsKept = 2 * time.Second
+
+// shownConnections are the connections of the configuration as the API shows them. Safe for concurrent use.
+type shownConnections struct {
+	*service
+
+	mu   gosync.Mutex
+	at   time.Time
+	kept []console.Connection
+}
+
+// read returns the connections; the slice must not be changed.
+func (s *shownConnections) read(ctx context.Context) ([]console.Connection, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.at.IsZero() && time.Since(s.at) < connectionsKept {
+		return s.kept, nil
+	}
+	cfg := s.config(ctx)
+	kept := make([]console.Connection, 0, len(cfg.Connections))
+	for i := range cfg.Connections {
+		conn := &cfg.Connections[i]
+		id, err := s.connectionID(ctx, conn)
+		if err != nil {
+			return nil, err
+		}
+		c := console.Connection{ID: id, Tenant: conn.Tenant, Name: conn.Name, SchoolYear: conn.SchoolYear}
+		if conn.Schedule.Cron != "" {
+			schedule, err := scheduleOf(conn, id)
+			if err != nil {
+				return nil, err
+			}
+			c.Schedule = &schedule
+		}
+		kept = append(kept, c)
+	}
+	s.at, s.kept = time.Now(), kept
+	return kept, nil
+}
+
+// scheduleOf is the schedule of a connection that has one, without its last tick.
+func scheduleOf(conn *config.Connection, id int64) (jobs.Schedule, error) {
+	zone, err := time.LoadLocation(conn.Schedule.TimeZone)
+	if err != nil {
+		return jobs.Schedule{}, fmt.Errorf("schedule of %s: %w", conn.FullName(), err)
+	}
+	return jobs.Schedule{
+		Connection: id, Cron: conn.Schedule.Cron, Zone: zone, Jitter: time.Duration(conn.Schedule.Jitter), CatchUp: time.Duration(conn.Schedule.CatchUp),
+	}, nil
+}
