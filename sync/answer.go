@@ -152,6 +152,9 @@ func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err erro
 		}
 		return
 	}
+	if o.met && (o.silent == release || result.Origin == syncdb.Created) {
+		s.unmet = append(s.unmet, metProblem(o.key))
+	}
 	if o.hold > 0 && r.outcome != Blocked && r.outcome != Failed {
 		s.x.plan.approved.done[o.hold-1].Add(1)
 	}
@@ -225,7 +228,7 @@ func (s *stepRun) problem(o *op, outcome, code, text, who string, d map[string]a
 	case o.verb == syncdb.Delete:
 		at = whole(o.key, syncdb.Hash{'g', 'o', 'n', 'e'})
 	case outcome == syncdb.OutcomeMet:
-		at = whole(o.key, syncdb.Hash{'m', 'e', 't'})
+		at = metProblem(o.key)
 	}
 	var hash syncdb.Hash
 	if outcome == Rejected.String() && o.verb != syncdb.Delete && waitsForChange(who) {
@@ -236,6 +239,9 @@ func (s *stepRun) problem(o *op, outcome, code, text, who string, d map[string]a
 		KeyHash: o.key, RecordHash: hash, SourceKey: string(o.srcKey), Detail: detail(d),
 	}
 }
+
+// metProblem is where the problem of a record that was at the target before us is filed.
+func metProblem(key syncdb.Hash) syncdb.Hash { return whole(key, syncdb.Hash{'m', 'e', 't'}) }
 
 // send makes the call an op stands for.
 func (s *stepRun) send(o *op) (edfi.Answer, error) {

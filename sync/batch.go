@@ -225,7 +225,22 @@ func (s *stepRun) finish(ctx context.Context) error {
 	if s.broken {
 		return errors.Join(s.saveProblems(0), s.saveHistory(ctx, true)) // writing the same results twice would be worse than writing them never (I3, F50)
 	}
-	return errors.Join(s.fold(ctx), s.saveProblems(0), s.saveHistory(ctx, true))
+	err := s.fold(ctx)
+	if err == nil {
+		err = s.closeMet(ctx)
+	}
+	return errors.Join(err, s.saveProblems(0), s.saveHistory(ctx, true))
+}
+
+// closeMet closes the problems of records that were at the target before us and are not any more. The ledger says so already.
+func (s *stepRun) closeMet(ctx context.Context) error {
+	if len(s.unmet) == 0 {
+		return nil
+	}
+	if _, err := s.x.e.Ledger.DropProblems(ctx, s.x.keeper.current(), s.r.Path, s.unmet); err != nil {
+		return fmt.Errorf("close problems of records that are gone: %w", err)
+	}
+	return nil
 }
 
 // saveProblems writes what was collected once there is more than keep of it.

@@ -22,7 +22,7 @@ func (s *stepRun) feedGone() error {
 		entry := s.r.goneEntry(rec)
 		o := &op{
 			verb: syncdb.Delete, key: entry.KeyHash, source: entry.SourceHash, person: entry.PersonHash, edfiID: entry.EdfiID,
-			before: entry.RecordHash, known: true, keyText: entry.Key, unsure: entry.State != syncdb.Live,
+			before: entry.RecordHash, known: true, met: entry.Origin == syncdb.Met, keyText: entry.Key, unsure: entry.State != syncdb.Live,
 		}
 		if moved && !s.x.live(s.r, now) && s.gate.judge(syncdb.Delete, rec.KeyHash).goes() {
 			// The row is there, its record under the new key is not: what the target has under the old one stays. The row's own problem
@@ -36,7 +36,9 @@ func (s *stepRun) feedGone() error {
 		switch {
 		case s.x.ownedByRow(s.r, entry.EdfiID): // I5d: two spellings of one key; the other one stays
 			o.silent = release
-		case entry.Origin == syncdb.Met: // I9
+		case o.met && entry.State == syncdb.Missing: // somebody has deleted it, and no row asks for it
+			o.silent = release
+		case o.met: // I9
 			return s.keepBack(o, Blocked, "met-existing-gone", "its row is gone from the source, but the record was at the target before our first call: "+
 				"we never delete such records, delete it there if nobody else needs it", "target host")
 		case entry.State == syncdb.Missing && s.gate.judge(syncdb.Delete, o.key).refused:

@@ -25,6 +25,7 @@ type op struct {
 	person  syncdb.Hash
 	edfiID  string
 	known   bool   // the ledger has an entry for it
+	met     bool   // of a record that was at the target before us (I9)
 	lastID  string // id of that entry
 	keyText []byte
 	srcKey  []byte
@@ -249,6 +250,7 @@ type stepRun struct {
 	results  []syncdb.Result
 	problems []syncdb.Problem
 	keep     []syncdb.Hash // refused before, still the same
+	unmet    []syncdb.Hash // problems of met records that are gone, or ours now
 	again    []*op         // to be created after a PUT met 404, or a key that is taken
 	stopped  []stoppedOp   // deletes that records of the same resource stand against
 	accepted int64         // writes the target took

@@ -3,6 +3,7 @@ package sync
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -22,7 +23,19 @@ type family struct {
 	depth map[string]int
 	comes map[string]bool
 	stirs map[string]bool
+
+	// Many records have one parent: what its key awaits is found out once.
+	parents map[parentOf][]awaited
+	text    []byte
 }
+
+type parentOf struct {
+	entity string
+	key    string
+}
+
+// maxParents bounds the memory of what was found out about parents.
+const maxParents = 100_000
 
 // kin is one resource of a family.
 type kin struct {
@@ -35,7 +48,7 @@ type kin struct {
 func (e *Engine) family(ctx context.Context, o Options, found []*scanned) (*family, error) {
 	f := &family{
 		model: e.Model, hasher: schema.NewHasher(e.Keys.HashMAC()), byPath: map[string]*kin{},
-		lines: map[string][]lineage{}, depth: map[string]int{}, comes: map[string]bool{}, stirs: map[string]bool{},
+		lines: map[string][]lineage{}, depth: map[string]int{}, comes: map[string]bool{}, stirs: map[string]bool{}, parents: map[parentOf][]awaited{},
 	}
 	quiet := true
 	for _, r := range found {
@@ -188,34 +201,60 @@ type awaited struct {
 // awaits returns the keys contained in a natural key, directly or through a key the ledger does not know either, that rows of this run bring into being.
 // A record cannot refer to what is not there, so the one whose key it is has got another key with its parent, or other clients keep the parent.
 func (f *family) awaits(r *schema.Resource, key []byte) []awaited {
-	values, err := keyValues(key)
-	if err != nil {
-		return nil
-	}
+	var values []json.RawMessage
 	var out []awaited
 	for _, l := range f.linesOf(r) {
-		if slices.Max(l.parts) >= len(values) || !slices.ContainsFunc(f.model.Concrete(l.entity), f.bearsAbove) {
+		if !f.bearsIn(l.entity) {
 			continue
 		}
-		text := l.key(values)
-		hash, known := f.hasher.Sum(text), false
-		for _, c := range f.model.Concrete(l.entity) {
-			k := f.byPath[c.Path]
-			if k == nil || k.in == nil {
-				continue
-			}
-			i := k.in.table.find(hash)
-			known = known || i >= 0 && k.in.table.flags[i]&slotEntry != 0
-			if i >= 0 && k.in.table.flags[i]&(slotEntry|slotNew) == slotNew && k.in.bears() {
-				out = append(out, awaited{k.in, hash})
+		if values == nil {
+			var err error
+			if values, err = keyValues(key); err != nil {
+				return nil
 			}
 		}
-		if known {
+		if slices.Max(l.parts) >= len(values) {
 			continue
 		}
-		for _, c := range f.model.Concrete(l.entity) {
-			out = append(out, f.awaits(c, text)...)
+		f.text = l.appendKey(f.text[:0], values)
+		found, ok := f.parents[parentOf{l.entity, string(f.text)}]
+		if !ok {
+			text := clone(f.text)
+			found = f.awaitedOf(l.entity, text)
+			if len(f.parents) < maxParents {
+				f.parents[parentOf{l.entity, string(text)}] = found
+			}
 		}
+		out = append(out, found...)
+	}
+	return out
+}
+
+// bearsIn reports whether rows may bring natural keys of an entity's resources into being, or keys those contain.
+func (f *family) bearsIn(entity string) bool {
+	return slices.ContainsFunc(f.model.Concrete(entity), f.bearsAbove)
+}
+
+// awaitedOf is awaits for the key of a record that is referred to.
+func (f *family) awaitedOf(entity string, key []byte) []awaited {
+	var out []awaited
+	hash, known := f.hasher.Sum(key), false
+	for _, c := range f.model.Concrete(entity) {
+		k := f.byPath[c.Path]
+		if k == nil || k.in == nil {
+			continue
+		}
+		i := k.in.table.find(hash)
+		known = known || i >= 0 && k.in.table.flags[i]&slotEntry != 0
+		if i >= 0 && k.in.table.flags[i]&(slotEntry|slotNew) == slotNew && k.in.bears() {
+			out = append(out, awaited{k.in, hash})
+		}
+	}
+	if known {
+		return out
+	}
+	for _, c := range f.model.Concrete(entity) {
+		out = append(out, f.awaits(c, key)...)
 	}
 	return out
 }

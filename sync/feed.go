@@ -186,7 +186,7 @@ func (s *stepRun) feedUpdates(ops []*op) error {
 	}
 	for _, o := range ops {
 		entry, ok := entries[o.key]
-		o.lastID = entry.EdfiID
+		o.lastID, o.met = entry.EdfiID, entry.Origin == syncdb.Met
 		switch {
 		case !ok:
 			o.verb, o.known = syncdb.Create, false

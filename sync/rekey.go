@@ -304,11 +304,44 @@ func (cs cascades) follow(before []byte, hasher *schema.Hasher, moved map[uint16
 
 // keyValues takes a canonical natural key apart, joinValues puts one together.
 func keyValues(key []byte) ([]json.RawMessage, error) {
+	if values := scalars(key); values != nil {
+		return values, nil
+	}
 	var values []json.RawMessage
 	if err := json.Unmarshal(key, &values); err != nil {
 		return nil, fmt.Errorf("read a natural key: %w", err)
 	}
 	return values, nil
+}
+
+// scalars takes a canonical array apart that holds no arrays and objects, as natural keys do; nil for anything else. The values alias the key.
+func scalars(key []byte) []json.RawMessage {
+	if len(key) < 3 || key[0] != '[' || key[len(key)-1] != ']' {
+		return nil
+	}
+	values := make([]json.RawMessage, 0, 1+bytes.Count(key, []byte{','}))
+	for at := 1; at < len(key); {
+		end := at
+		switch c := key[at]; {
+		case c == '"':
+			for end++; end < len(key) && key[end] != '"'; end++ {
+				if key[end] == '\\' {
+					end++
+				}
+			}
+			end++
+		case c >= '0' && c <= '9', c == '-', c == 't', c == 'f', c == 'n':
+			for end < len(key) && key[end] != ',' && key[end] != ']' {
+				end++
+			}
+		}
+		if end == at || end >= len(key) || key[end] != ',' && (key[end] != ']' || end != len(key)-1) {
+			return nil
+		}
+		values = append(values, key[at:end:end])
+		at = end + 1
+	}
+	return values
 }
 
 func joinValues(values []json.RawMessage) []byte {
@@ -323,10 +356,15 @@ func joinValues(values []json.RawMessage) []byte {
 }
 
 // key is the canonical key of the reference's target, made of our own key's values.
-func (l lineage) key(values []json.RawMessage) []byte {
-	own := make([]json.RawMessage, len(l.parts))
+func (l lineage) key(values []json.RawMessage) []byte { return l.appendKey(nil, values) }
+
+func (l lineage) appendKey(dst []byte, values []json.RawMessage) []byte {
+	dst = append(dst, '[')
 	for i, part := range l.parts {
-		own[i] = values[part]
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, values[part]...)
 	}
-	return joinValues(own)
+	return append(dst, ']')
 }

@@ -89,9 +89,12 @@ func (s *sample) entries(ctx context.Context, e *Engine, found []*scanned) (rece
 			return nil, nil, fmt.Errorf("look up entries: %w", err)
 		}
 	}
+	// What no row asks for any more its owner may have deleted: that it is gone tells nothing. An undo reads no rows.
+	read := slices.ContainsFunc(found, func(r *scanned) bool { return r.totals.Rows > 0 })
 	all := make([]syncdb.Entry, 0, len(s.picks))
 	for _, p := range s.picks {
-		if entry, ok := known[p.resource][p.key]; ok && entry.State == syncdb.Live && entry.EdfiID != "" {
+		entry, ok := known[p.resource][p.key]
+		if ok && entry.State == syncdb.Live && entry.EdfiID != "" && (!read || found[p.resource].inUse(&entry)) {
 			all = append(all, entry)
 		}
 	}

@@ -392,6 +392,9 @@ func TestRecordWeCreateInPlaceOfAMetOneIsOurs(t *testing.T) {
 			if _, calls := again(w); tally(calls)["POST ed-fi/students"] != 1 || origin() != syncdb.Created {
 				t.Errorf("got calls %v, origin %d: want one POST, and the record ours", calls, origin())
 			}
+			if got := w.openIssues()["met-existing"]; got != 0 {
+				t.Errorf("got %d rows with issue met-existing though the record is ours, want none", got)
+			}
 			w.exec(`delete from student where id = 2`)
 			w.mustRun()
 			w.converged()

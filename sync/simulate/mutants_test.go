@@ -59,7 +59,7 @@ func mutants() []mutant {
 		defect("deletes do not wait for dependents", "sync/order.go", "				after = append(after, deletes[j])", "				_ = deletes"),
 		defect("an empty source deletes everything", "sync/safeguard.go", "	case t.rows == 0: // F38", "	case t.rows < 0:"),
 		defect("a broken scan passes for a complete one", "sync/scan.go", `cancel(fmt.Errorf("read rows: %w", err))`, `_ = fmt.Errorf("read rows: %w", err)`),
-		defect("records of other clients are deleted", "sync/evidence.go", "case entry.Origin == syncdb.Met: // I9", "case false:"),
+		defect("records of other clients are deleted", "sync/evidence.go", "case o.met: // I9", "case false:"),
 		defect("a record that was there before us is ours", "sync/answer.go", "result.Origin = syncdb.Met // I9: it was there before us", "result.Origin = syncdb.Created"),
 		defect("a lost create whose row is gone is forgotten", "sync/settle.go", "l.id, l.err = findByKey(ctx, target,", "_, l.err = findByKey(ctx, target,"),
 		defect("a repeated create is not ours", "sync/answer.go", "case answer.Repeated:", "case answer.Repeated && o.known:"),
