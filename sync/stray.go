@@ -73,7 +73,11 @@ func (e *Engine) findStrays(ctx context.Context, k *keeper, o Options, f *family
 			for _, a := range f.awaits(of.Resource, entry.Key) {
 				a.in.wait(a.key)
 			}
-			if of.in != nil && len(of.in.unseenIDs) < maxMoves {
+			if of.in == nil {
+				continue
+			}
+			of.in.table.setLive(entry.KeyHash, false) // I6: nothing is sent that refers to it by this key
+			if len(of.in.unseenIDs) < maxMoves {
 				of.in.unseenIDs[entry.EdfiID] = entry.Origin // whatever key it has, it stays what it was
 			}
 		}
@@ -98,8 +102,8 @@ func (r *scanned) wait(key syncdb.Hash) {
 	r.waits[key] = struct{}{}
 }
 
-// straysOf lists the strays of a resource: entries without a row below a parent the ledger does not know, and those below a key that was left behind or
-// that a row brings into being; at most maxStrays.
+// straysOf lists the strays of a resource: entries without a row below a parent the ledger does not know, those below a key that was left behind or
+// that a row brings into being, and those whose own key may have been changed by a call without an answer while a row has the one before; at most maxStrays.
 func (e *Engine) straysOf(ctx context.Context, f *family, of *kin, left leftKeys) ([]syncdb.Entry, error) {
 	var out []syncdb.Entry
 	had := map[syncdb.Hash]struct{}{}
@@ -115,14 +119,16 @@ func (e *Engine) straysOf(ctx context.Context, f *family, of *kin, left leftKeys
 			waiting, below = waiting || f.bearsAbove(c), below || len(left[c.Path]) > 0
 		}
 	}
-	if !waiting && !below {
+	// A PUT that changed its key may have been the call nobody answered: its key may be one that a new row has.
+	unsure := of.in != nil && of.KeyUpdatable && len(of.in.unknown) > 0 && of.in.fresh.count > 0
+	if !waiting && !below && !unsure {
 		return out, nil
 	}
 	err := e.Ledger.Each(ctx, e.Connection.ID, of.Path, func(entry *syncdb.Entry) error {
 		if _, twice := had[entry.KeyHash]; twice || entry.EdfiID == "" || len(out) >= maxStrays {
 			return nil
 		}
-		if below && f.refersTo(of.Resource, entry.Key, left) || waiting && len(f.awaits(of.Resource, entry.Key)) > 0 {
+		if unsure && entry.State == syncdb.Unknown && of.in.inUse(entry) || below && f.refersTo(of.Resource, entry.Key, left) || waiting && len(f.awaits(of.Resource, entry.Key)) > 0 {
 			out = append(out, own(entry))
 		}
 		return nil
