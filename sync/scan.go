@@ -124,6 +124,9 @@ func (s *scanner) scan(ctx context.Context) ([]*scanned, error) {
 		}
 	}
 	for _, res := range out {
+		res.keepLost(s.scope, schema.NewHasher(s.e.Keys.HashMAC()))
+	}
+	for _, res := range out {
 		if err := s.collectUsed(ctx, res); err != nil {
 			closeAll(out)
 			return nil, fmt.Errorf("compare %s with the ledger: %w", res.Path, err)
@@ -361,7 +364,9 @@ func (s *scanner) collectGone(ctx context.Context, found []*scanned, r *scanned)
 		_, bySource := r.heldSource[e.SourceHash]
 		_, byKey := r.heldKey[e.KeyHash]
 		if bySource || byKey { // I5f; and what it refers to stays too (I6)
-			r.keep(cs, hasher, e.Key)
+			if e.EdfiID != "" {
+				r.keep(cs, hasher, e.Key)
+			}
 			return r.kept.add(goneRecord(e))
 		}
 		if e.Origin == syncdb.Met {
@@ -375,6 +380,19 @@ func (s *scanner) collectGone(ctx context.Context, found []*scanned, r *scanned)
 func (r *scanned) keep(cs cascades, hasher *schema.Hasher, key []byte) {
 	for _, ref := range cs.identifying(hasher, key) {
 		r.needs[ref] = struct{}{}
+	}
+}
+
+// keepLost keeps what the records refer to that may be at the target without our knowing their ids, and that an invalid row stands for. One the target
+// does not have keeps nothing.
+func (r *scanned) keepLost(s *scope, hasher *schema.Hasher) {
+	cs := r.cascades(s)
+	for _, e := range r.lost {
+		_, bySource := r.heldSource[e.SourceHash]
+		_, byKey := r.heldKey[e.KeyHash]
+		if f, looked := r.fates[e.KeyHash]; (bySource || byKey) && (!looked || f.id != "" || f.err != nil) {
+			r.keep(cs, hasher, e.Key)
+		}
 	}
 }
 

@@ -80,6 +80,9 @@ func (e *Engine) findStrays(ctx context.Context, k *keeper, o Options, f *family
 			if len(of.in.unseenIDs) < maxMoves {
 				of.in.unseenIDs[entry.EdfiID] = entry.Origin // whatever key it has, it stays what it was
 			}
+			if of.in.inUse(&entry) { // what has its id may have another row's key
+				of.in.wait(entry.KeyHash)
+			}
 		}
 	}
 	known.done = true
@@ -94,7 +97,7 @@ func (known *readings) open(of *kin, strays []syncdb.Entry) []syncdb.Entry {
 	})
 }
 
-// wait keeps a natural key from coming into being in this run.
+// wait keeps a natural key from coming into being in this run, and the record that had it last from being sent.
 func (r *scanned) wait(key syncdb.Hash) {
 	if r.waits == nil {
 		r.waits = map[syncdb.Hash]struct{}{}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -307,6 +308,108 @@ func TestLostCreateIsFoundThoughItsRowKeepsTheParentsOldName(t *testing.T) {
 	w.pack["courseOfferings.sql"] = back
 	w.exec(`delete from offering where id = 2`)
 	w.settled()
+}
+
+// loseNames does a run in which nobody learns whether records of a resource got other natural keys: they did, and then the target is silent about them.
+func (w *world) loseNames(resource string) {
+	w.t.Helper()
+	w.front.intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/"+resource) {
+			return false
+		}
+		if r.Method == http.MethodPut {
+			w.sandbox.Handler().ServeHTTP(httptest.NewRecorder(), r)
+		}
+		panic(http.ErrAbortHandler)
+	})
+	if _, _, err := w.run(); err != nil {
+		w.t.Log("the run ended early:", err)
+	}
+	w.front.intercept(nil)
+}
+
+// Nobody knows whether a session got its new name, and before the next run another row has one of the two names: each has a record of its own (I1, I4).
+func TestANameThatMayHaveChangedIsReadBeforeAnotherRowGetsIt(t *testing.T) {
+	t.Parallel()
+	for name, edit := range map[string]string{
+		"a new row gets the old name":                                `insert into session values (3, 10, 'Fall'); insert into offering values (3, 2, 3, 'ART-1')`,
+		"another row gets the old name":                              `update session set name = 'Fall' where id = 1`,
+		"the row has its old name again, and a new row the new":      `update session set name = 'Fall' where id = 2; insert into session values (3, 10, 'Autumn')`,
+		"the row has its old name again, and another row the new":    `update session set name = 'Fall' where id = 2; update session set name = 'Autumn' where id = 1`,
+		"another row has the old name, and this one a third":         `update session set name = 'Winter' where id = 2; update session set name = 'Fall' where id = 1`,
+		"another row has the old name, and this one that one's":      `update session set name = 'Spring' where id = 2; update session set name = 'Fall' where id = 1`,
+		"the row is gone, and another row has the old name":          `delete from offering where session = 2; delete from session where id = 2; update session set name = 'Fall' where id = 1`,
+		"the row is gone, and another row has the name it was given": `delete from offering where session = 2; delete from session where id = 2; update session set name = 'Autumn' where id = 1`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newOfferings(t)
+			w.options.Workers = 1
+			w.exec(`update session set name = 'Spring' where id = 1; insert into session values (2, 10, 'Fall'); insert into offering values (2, 2, 2, 'ART-1')`)
+			w.mustRun()
+			w.exec(`update session set name = 'Autumn' where id = 2`)
+			w.loseNames("sessions")
+			w.exec(edit)
+			w.settled()
+		})
+	}
+}
+
+// The same of a resource whose key no other key contains.
+func TestANameNothingIsBelowIsReadBeforeAnotherRowGetsIt(t *testing.T) {
+	t.Parallel()
+	for name, edit := range map[string]string{
+		"another row gets the old name":                           `update period set name = 'Old' where id = 2`,
+		"the row has its old name again, and another row the new": `update period set name = 'Old' where id = 1; update period set name = 'New' where id = 2`,
+		"a new row gets the old name":                             `insert into period values (9, 'Old', 10)`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.fill(4)
+			w.options.Workers = 1
+			w.exec(`update period set name = 'Old', school = 10 where id = 1; update period set name = 'Other', school = 10 where id = 2`)
+			w.mustRun()
+			w.exec(`update period set name = 'New' where id = 1`)
+			w.loseNames("classPeriods")
+			w.exec(edit)
+			w.refuseReadsByID("classPeriods", http.StatusInternalServerError) // once, for a whole run
+			w.mustRun()
+			w.front.intercept(nil)
+			w.settled()
+		})
+	}
+}
+
+// An invalid row stands for what it produced; of a create that never arrived there is nothing, so that nothing stays for it (I1, I5).
+func TestACreateThatNeverArrivedKeepsNothingItsInvalidRowReferredTo(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ arrives, stays bool }{"it never arrived": {false, false}, "it arrived": {true, true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newOfferings(t)
+			w.options.Safeguards = lenient()
+			w.exec(`insert into session values (2, 10, 'Spring')`)
+			w.mustRun()
+			w.exec(`insert into offering values (2, 2, 2, 'ART-1')`)
+			w.front.intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+				if r.Method != http.MethodPost || !strings.Contains(r.URL.Path, "courseOfferings") {
+					return false
+				}
+				if c.arrives {
+					w.sandbox.Handler().ServeHTTP(httptest.NewRecorder(), r)
+				}
+				panic(http.ErrAbortHandler)
+			})
+			w.mustRun()
+			w.front.intercept(nil)
+			w.exec(`update offering set session = 1, code = null where id = 2; delete from session where id = 2`)
+			_, calls := w.mustRun()
+			if deleted := slices.Contains(calls, "DELETE ed-fi/sessions"); deleted == c.stays {
+				t.Errorf("got calls %v; is the session deleted? %v, want %v", calls, deleted, !c.stays)
+			}
+		})
+	}
 }
 
 // One record alone is not sent under a key that a stray knows its parent by: sync-one reads no other record.
