@@ -80,32 +80,33 @@ func TestWhoAsksForARunIsToldWhichItIs(t *testing.T) {
 // F60.
 func TestAThousandWhoAskAtOnceGetOneRun(t *testing.T) {
 	t.Parallel()
-	s := newService(t, func(c *console.Config) {
+	onBoth(t, func(c *console.Config) {
 		c.Router.PerClient, c.Router.PerPrincipal = httpd.Limit{PerSecond: 1, Burst: 5}, httpd.Limit{PerSecond: 1, Burst: 5}
+	}, func(t *testing.T, s *service) {
+		key := s.key(console.NewKey{Role: "operator"})
+		s.running("lincoln")
+		var wg sync.WaitGroup
+		runs := make([]int64, 1000)
+		for i := range runs {
+			wg.Go(func() {
+				r := httptest.NewRequestWithContext(t.Context(), "POST", "/api/v1/connections/lincoln/runs", http.NoBody)
+				r.Header.Set("Authorization", "Bearer "+key)
+				w := httptest.NewRecorder()
+				s.console.ServeHTTP(w, r)
+				var doc askDoc
+				if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil || w.Code != 202 {
+					t.Errorf("got %d %s", w.Code, w.Body)
+					return
+				}
+				runs[i] = doc.Run.ID
+			})
+		}
+		wg.Wait()
+		slices.Sort(runs)
+		if got := slices.Compact(runs); len(got) != 1 || got[0] == 0 {
+			t.Errorf("they got runs %v, want the one that waits", got)
+		}
 	})
-	key := s.key(console.NewKey{Role: "operator"})
-	s.running("lincoln")
-	var wg sync.WaitGroup
-	runs := make([]int64, 1000)
-	for i := range runs {
-		wg.Go(func() {
-			r := httptest.NewRequestWithContext(t.Context(), "POST", "/api/v1/connections/lincoln/runs", http.NoBody)
-			r.Header.Set("Authorization", "Bearer "+key)
-			w := httptest.NewRecorder()
-			s.console.ServeHTTP(w, r)
-			var doc askDoc
-			if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil || w.Code != 202 {
-				t.Errorf("got %d %s", w.Code, w.Body)
-				return
-			}
-			runs[i] = doc.Run.ID
-		})
-	}
-	wg.Wait()
-	slices.Sort(runs)
-	if got := slices.Compact(runs); len(got) != 1 || got[0] == 0 {
-		t.Errorf("they got runs %v, want the one that waits", got)
-	}
 }
 
 func TestARequestThatIsSentAgainGetsTheSameRun(t *testing.T) {
@@ -214,51 +215,52 @@ func (s *service) keyID(token string) string {
 // What somebody puts where a value goes is a value: nothing is changed, and nothing of the database is told.
 func TestSQLIsOnlyText(t *testing.T) {
 	t.Parallel()
-	s := newService(t, nil)
-	key := s.key(console.NewKey{Role: "admin"})
-	_, hold, _ := s.hold("lincoln")
-	for _, evil := range []string{
-		`' OR '1'='1`, `'; DROP TABLE run; --`, `" OR ""="`, `1; DELETE FROM api_key`, `1 UNION SELECT secret_hash FROM api_key`, `\'; --`, `%27%20OR%201=1`, `admin'--`,
-		`${jndi:ldap://x}`, `{{7*7}}`, `../../etc/passwd`, `$1`, `?`, `:name`,
-	} {
-		q := strings.NewReplacer(" ", "%20", "'", "%27", `"`, "%22", ";", "%3B", "{", "%7B", "}", "%7D", `\`, "%5C", "/", "%2F", "?", "%3F", "$", "%24").Replace(evil)
-		body, err := json.Marshal(evil)
-		s.ok(err)
-		for _, c := range [][3]string{
-			{"GET", "/connections/" + q, ""}, {"GET", "/runs?connection=" + q, ""}, {"GET", "/runs?state=" + q, ""}, {"GET", "/runs?cursor=" + q, ""}, {"GET", "/keys/" + q, ""},
-			{"GET", "/runs/" + q, ""}, {"DELETE", "/keys/" + q, ""}, {"POST", "/keys", `{"name": "x", "role": ` + string(body) + `}`},
-			{"POST", "/keys", `{"name": "x", "role": "viewer", "tenant": ` + string(body) + `}`},
+	onBoth(t, nil, func(t *testing.T, s *service) {
+		key := s.key(console.NewKey{Role: "admin"})
+		_, hold, _ := s.hold("lincoln")
+		for _, evil := range []string{
+			`' OR '1'='1`, `'; DROP TABLE run; --`, `" OR ""="`, `1; DELETE FROM api_key`, `1 UNION SELECT secret_hash FROM api_key`, `\'; --`, `%27%20OR%201=1`, `admin'--`,
+			`${jndi:ldap://x}`, `{{7*7}}`, `../../etc/passwd`, `$1`, `?`, `:name`,
 		} {
-			a := s.do(c[0], "/api/v1"+c[1], key, c[2])
-			if a.status < 400 || a.status >= 500 || strings.Contains(strings.ToLower(a.body), "sql") {
-				t.Errorf("%s %s: got %d %s", c[0], c[1], a.status, a.body)
+			q := strings.NewReplacer(" ", "%20", "'", "%27", `"`, "%22", ";", "%3B", "{", "%7B", "}", "%7D", `\`, "%5C", "/", "%2F", "?", "%3F", "$", "%24").Replace(evil)
+			body, err := json.Marshal(evil)
+			s.ok(err)
+			for _, c := range [][3]string{
+				{"GET", "/connections/" + q, ""}, {"GET", "/runs?connection=" + q, ""}, {"GET", "/runs?state=" + q, ""}, {"GET", "/runs?cursor=" + q, ""}, {"GET", "/keys/" + q, ""},
+				{"GET", "/runs/" + q, ""}, {"DELETE", "/keys/" + q, ""}, {"POST", "/keys", `{"name": "x", "role": ` + string(body) + `}`},
+				{"POST", "/keys", `{"name": "x", "role": "viewer", "tenant": ` + string(body) + `}`},
+			} {
+				a := s.do(c[0], "/api/v1"+c[1], key, c[2])
+				if a.status < 400 || a.status >= 500 || strings.Contains(strings.ToLower(a.body), "sql") {
+					t.Errorf("%s %s: got %d %s", c[0], c[1], a.status, a.body)
+				}
 			}
+			// Where any text may stand it stands as it was given, and second order does no harm.
+			why := `{"why": ` + string(body) + `}`
+			if a := s.do("POST", "/api/v1/connections/lincoln/pause", key, why); a.status != 200 {
+				t.Errorf("pause because of %s: %d %s", evil, a.status, a.body)
+			}
+			var c struct{ Pause struct{ Why string } }
+			s.get("/connections/lincoln", key, &c)
+			if c.Pause.Why != evil {
+				t.Errorf("%q became %q", evil, c.Pause.Why)
+			}
+			_, _ = s.ask(key, "lincoln", "Idempotency-Key", evil)
+			if a := s.do("POST", "/api/v1/keys", key, `{"role": "viewer", "name": `+string(body)+`}`); a.status != 201 {
+				t.Errorf("a key with the name %s: %d %s", evil, a.status, a.body)
+			}
+			s.do("POST", fmt.Sprintf("/api/v1/holds/%d/approve", hold), key, `{"edition": 1, "why": `+string(body)+`}`)
+			s.do("POST", fmt.Sprintf("/api/v1/holds/%d/reopen", hold), key, `{"edition": 1, "why": `+string(body)+`}`)
 		}
-		// Where any text may stand it stands as it was given, and second order does no harm.
-		why := `{"why": ` + string(body) + `}`
-		if a := s.do("POST", "/api/v1/connections/lincoln/pause", key, why); a.status != 200 {
-			t.Errorf("pause because of %s: %d %s", evil, a.status, a.body)
+		if bad, err := s.ledger.VerifyAudit(t.Context()); bad != 0 || err != nil {
+			t.Errorf("audit row %d does not verify, %v", bad, err)
 		}
-		var c struct{ Pause struct{ Why string } }
-		s.get("/connections/lincoln", key, &c)
-		if c.Pause.Why != evil {
-			t.Errorf("%q became %q", evil, c.Pause.Why)
+		var me struct{ Role string }
+		s.get("/me", key, &me)
+		if me.Role != "admin" {
+			t.Errorf("the key is now of role %s", me.Role)
 		}
-		_, _ = s.ask(key, "lincoln", "Idempotency-Key", evil)
-		if a := s.do("POST", "/api/v1/keys", key, `{"role": "viewer", "name": `+string(body)+`}`); a.status != 201 {
-			t.Errorf("a key with the name %s: %d %s", evil, a.status, a.body)
-		}
-		s.do("POST", fmt.Sprintf("/api/v1/holds/%d/approve", hold), key, `{"edition": 1, "why": `+string(body)+`}`)
-		s.do("POST", fmt.Sprintf("/api/v1/holds/%d/reopen", hold), key, `{"edition": 1, "why": `+string(body)+`}`)
-	}
-	if bad, err := s.ledger.VerifyAudit(t.Context()); bad != 0 || err != nil {
-		t.Errorf("audit row %d does not verify, %v", bad, err)
-	}
-	var me struct{ Role string }
-	s.get("/me", key, &me)
-	if me.Role != "admin" {
-		t.Errorf("the key is now of role %s", me.Role)
-	}
+	})
 }
 
 func TestListsHavePages(t *testing.T) {
@@ -448,125 +450,127 @@ func TestASessionByKeyMayWhatItsKeyMay(t *testing.T) {
 
 func TestAConnectionSaysHowItIs(t *testing.T) {
 	t.Parallel()
-	s := newService(t, nil)
-	key := s.key(console.NewKey{Role: "operator", Name: "ada"})
-	type doc struct {
-		Name, State, FreshAsOf string
-		LastRun                *runDoc
-		Pause                  *struct{ Who, Why, Until string }
-		Schedule               *struct{ Cron, TimeZone, Next string }
-	}
-	state := func(want string) (d doc) {
-		t.Helper()
-		s.get("/connections/lincoln", key, &d)
-		if d.State != want {
-			t.Errorf("the connection is %s, want %s", d.State, want)
+	onBoth(t, nil, func(t *testing.T, s *service) {
+		key := s.key(console.NewKey{Role: "operator", Name: "ada"})
+		type doc struct {
+			Name, State, FreshAsOf string
+			LastRun                *runDoc
+			Pause                  *struct{ Who, Why, Until string }
+			Schedule               *struct{ Cron, TimeZone, Next string }
 		}
-		return d
-	}
-	d := state("never")
-	if d.Schedule == nil || d.Schedule.Cron != "0 2 * * *" || d.Schedule.TimeZone != "UTC" || !strings.Contains(d.Schedule.Next, "T02:00:00Z") || d.FreshAsOf != "" {
-		t.Errorf("got %+v, schedule %+v", d, d.Schedule)
-	}
-	s.ask(key, "lincoln")
-	state("waiting")
-	_, l, err := s.ledger.StartRun(t.Context(), s.ids["lincoln"], "test", time.Minute)
-	s.ok(err)
-	state("running")
-	s.finish(l, syncdb.RunDone)
-	if d = state("ok"); d.FreshAsOf == "" || d.LastRun == nil || d.LastRun.ID != l.RunID || string(d.LastRun.Totals) != `{"created":3}` {
-		t.Errorf("got %+v", d)
-	}
-	fresh := d.FreshAsOf
-	s.finish(s.running("lincoln"), syncdb.RunFailed)
-	if d = state("failing"); d.FreshAsOf != fresh {
-		t.Errorf("a failed run made it fresh as of %s", d.FreshAsOf)
-	}
-	until := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
-	if a := s.do("POST", "/api/v1/connections/lincoln/pause", key, `{"why": "rollover", "until": "`+until+`"}`); a.status != 200 {
-		t.Fatalf("pause: %d %s", a.status, a.body)
-	}
-	if d = state("paused"); d.Pause == nil || d.Pause.Why != "rollover" || !strings.HasPrefix(d.Pause.Who, "ada (") || d.Pause.Until != until {
-		t.Errorf("paused: %+v", d.Pause)
-	}
-	if a := s.do("POST", "/api/v1/connections/lincoln/resume", key, ""); a.status != 200 {
-		t.Fatalf("resume: %d %s", a.status, a.body)
-	}
-	state("failing")
-	l = s.running("lincoln")
-	s.ok(s.ledger.SetTarget(t.Context(), l, syncdb.TargetState{Alarm: "the target was wiped", AlarmRun: l.RunID}))
-	s.finish(l, syncdb.RunDone)
-	state("held")
-	if acts := s.acts(); !slices.Contains(acts, "connection.pause") || !slices.Contains(acts, "connection.resume") {
-		t.Errorf("audited: %v", acts)
-	}
+		state := func(want string) (d doc) {
+			t.Helper()
+			s.get("/connections/lincoln", key, &d)
+			if d.State != want {
+				t.Errorf("the connection is %s, want %s", d.State, want)
+			}
+			return d
+		}
+		d := state("never")
+		if d.Schedule == nil || d.Schedule.Cron != "0 2 * * *" || d.Schedule.TimeZone != "UTC" || !strings.Contains(d.Schedule.Next, "T02:00:00Z") || d.FreshAsOf != "" {
+			t.Errorf("got %+v, schedule %+v", d, d.Schedule)
+		}
+		s.ask(key, "lincoln")
+		state("waiting")
+		_, l, err := s.ledger.StartRun(t.Context(), s.ids["lincoln"], "test", time.Minute)
+		s.ok(err)
+		state("running")
+		s.finish(l, syncdb.RunDone)
+		if d = state("ok"); d.FreshAsOf == "" || d.LastRun == nil || d.LastRun.ID != l.RunID || string(d.LastRun.Totals) != `{"created":3}` {
+			t.Errorf("got %+v", d)
+		}
+		fresh := d.FreshAsOf
+		s.finish(s.running("lincoln"), syncdb.RunFailed)
+		if d = state("failing"); d.FreshAsOf != fresh {
+			t.Errorf("a failed run made it fresh as of %s", d.FreshAsOf)
+		}
+		until := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+		if a := s.do("POST", "/api/v1/connections/lincoln/pause", key, `{"why": "rollover", "until": "`+until+`"}`); a.status != 200 {
+			t.Fatalf("pause: %d %s", a.status, a.body)
+		}
+		if d = state("paused"); d.Pause == nil || d.Pause.Why != "rollover" || !strings.HasPrefix(d.Pause.Who, "ada (") || d.Pause.Until != until {
+			t.Errorf("paused: %+v", d.Pause)
+		}
+		if a := s.do("POST", "/api/v1/connections/lincoln/resume", key, ""); a.status != 200 {
+			t.Fatalf("resume: %d %s", a.status, a.body)
+		}
+		state("failing")
+		l = s.running("lincoln")
+		s.ok(s.ledger.SetTarget(t.Context(), l, syncdb.TargetState{Alarm: "the target was wiped", AlarmRun: l.RunID}))
+		s.finish(l, syncdb.RunDone)
+		state("held")
+		if acts := s.acts(); !slices.Contains(acts, "connection.pause") || !slices.Contains(acts, "connection.resume") {
+			t.Errorf("audited: %v", acts)
+		}
+	})
 }
 
 func TestAHoldIsDecidedOnce(t *testing.T) {
 	t.Parallel()
-	s := newService(t, nil)
-	key := s.key(console.NewKey{Role: "approver", Name: "ada"})
-	run, hold, issue := s.hold("acme~north")
-	type doc struct {
-		ID, Edition, Ops, Run                                         int64
-		Connection, Kind, State, Verb, Resource, DecidedBy, Why, Rule string
-	}
-	var holds page[doc]
-	s.get("/connections/acme~north/holds?state=open", key, &holds)
-	want := doc{ID: hold, Edition: 1, Ops: 1, Run: run, Connection: "acme~north", Kind: "hold", State: "open", Verb: "delete", Resource: "ed-fi/students", Rule: "delete-percent"}
-	if d := cmp.Diff([]doc{want}, holds.Items); d != "" {
-		t.Errorf("holds (-want +got):\n%s", d)
-	}
-	path := fmt.Sprintf("/api/v1/holds/%d/", hold)
-	decide := func(verb, why string) answer { return s.do("POST", path+verb, key, `{"edition": 1, "why": "`+why+`"}`) }
-	if a := decide("approve", "school 12 closed"); a.status != 200 {
-		t.Fatalf("approve: %d %s", a.status, a.body)
-	}
-	var got doc
-	s.get(fmt.Sprintf("/holds/%d", hold), key, &got)
-	if got.State != "approved" || got.Why != "school 12 closed" || !strings.HasPrefix(got.DecidedBy, "ada (") {
-		t.Errorf("got %+v", got)
-	}
-	s.refused(decide("discard", "no"), 409, "hold-decided", "approved")
-	if a := decide("reopen", "wait"); a.status != 200 {
-		t.Errorf("reopen: %d %s", a.status, a.body)
-	}
-	if a := decide("discard", "the export was cut off"); a.status != 200 {
-		t.Errorf("discard: %d %s", a.status, a.body)
-	}
-	if acts := s.acts(); acts[0] != "hold.discard" || acts[1] != "hold.reopen" || acts[2] != "hold.approve" {
-		t.Errorf("audited: %v", acts)
-	}
-	undo, err := s.ledger.SavePlan(t.Context(), s.ids["acme~north"], syncdb.Plan{Kind: syncdb.PlanUndo, State: syncdb.PlanDiscarded, RunID: run, DecidedBy: "ada"},
-		func(func(syncdb.PlanOp, error) bool) {})
-	s.ok(err)
-	path = fmt.Sprintf("/api/v1/holds/%d/", undo.ID)
-	s.refused(decide("approve", "x"), 409, "undone", "reopened")
-	if a := decide("reopen", "x"); a.status != 200 || !strings.Contains(a.body, `"released"`) {
-		t.Errorf("let go of what was undone: %d %s", a.status, a.body)
-	}
-	plan := s.saved("acme~north")
-	var plans page[doc]
-	s.get("/connections/acme~north/plans", key, &plans)
-	if len(plans.Items) != 1 || plans.Items[0].ID != plan || plans.Items[0].Kind != "plan" {
-		t.Errorf("plans %+v", plans)
-	}
-	var issues page[struct {
-		ID, Rows         int64
-		Code, Connection string
-	}]
-	s.get("/connections/acme~north/issues", key, &issues)
-	if len(issues.Items) != 1 || issues.Items[0].ID != issue || issues.Items[0].Rows != 1 || issues.Items[0].Code != "required-missing" || issues.Items[0].Connection != "acme~north" {
-		t.Errorf("issues %+v", issues)
-	}
-	if a := s.do("GET", fmt.Sprintf("/api/v1/issues/%d", issue), key, ""); a.status != 200 || strings.Contains(a.body, "Lovelace") || !strings.Contains(a.body, `"hint"`) {
-		t.Errorf("issue: %d %s", a.status, a.body)
-	}
-	for _, p := range []string{fmt.Sprintf("/runs/%d/receipt", run), "/connections/acme~north/receipts", fmt.Sprintf("/runs/%d/steps", run)} {
-		if a := s.do("GET", "/api/v1"+p, key, ""); a.status != 200 || !strings.Contains(a.body, `"statement"`) && !strings.Contains(a.body, `"verb":"create"`) {
-			t.Errorf("%s: %d %s", p, a.status, a.body)
+	onBoth(t, nil, func(t *testing.T, s *service) {
+		key := s.key(console.NewKey{Role: "approver", Name: "ada"})
+		run, hold, issue := s.hold("acme~north")
+		type doc struct {
+			ID, Edition, Ops, Run                                         int64
+			Connection, Kind, State, Verb, Resource, DecidedBy, Why, Rule string
 		}
-	}
+		var holds page[doc]
+		s.get("/connections/acme~north/holds?state=open", key, &holds)
+		want := doc{ID: hold, Edition: 1, Ops: 1, Run: run, Connection: "acme~north", Kind: "hold", State: "open", Verb: "delete", Resource: "ed-fi/students", Rule: "delete-percent"}
+		if d := cmp.Diff([]doc{want}, holds.Items); d != "" {
+			t.Errorf("holds (-want +got):\n%s", d)
+		}
+		path := fmt.Sprintf("/api/v1/holds/%d/", hold)
+		decide := func(verb, why string) answer { return s.do("POST", path+verb, key, `{"edition": 1, "why": "`+why+`"}`) }
+		if a := decide("approve", "school 12 closed"); a.status != 200 {
+			t.Fatalf("approve: %d %s", a.status, a.body)
+		}
+		var got doc
+		s.get(fmt.Sprintf("/holds/%d", hold), key, &got)
+		if got.State != "approved" || got.Why != "school 12 closed" || !strings.HasPrefix(got.DecidedBy, "ada (") {
+			t.Errorf("got %+v", got)
+		}
+		s.refused(decide("discard", "no"), 409, "hold-decided", "approved")
+		if a := decide("reopen", "wait"); a.status != 200 {
+			t.Errorf("reopen: %d %s", a.status, a.body)
+		}
+		if a := decide("discard", "the export was cut off"); a.status != 200 {
+			t.Errorf("discard: %d %s", a.status, a.body)
+		}
+		if acts := s.acts(); acts[0] != "hold.discard" || acts[1] != "hold.reopen" || acts[2] != "hold.approve" {
+			t.Errorf("audited: %v", acts)
+		}
+		undo, err := s.ledger.SavePlan(t.Context(), s.ids["acme~north"], syncdb.Plan{Kind: syncdb.PlanUndo, State: syncdb.PlanDiscarded, RunID: run, DecidedBy: "ada"},
+			func(func(syncdb.PlanOp, error) bool) {})
+		s.ok(err)
+		path = fmt.Sprintf("/api/v1/holds/%d/", undo.ID)
+		s.refused(decide("approve", "x"), 409, "undone", "reopened")
+		if a := decide("reopen", "x"); a.status != 200 || !strings.Contains(a.body, `"released"`) {
+			t.Errorf("let go of what was undone: %d %s", a.status, a.body)
+		}
+		plan := s.saved("acme~north")
+		var plans page[doc]
+		s.get("/connections/acme~north/plans", key, &plans)
+		if len(plans.Items) != 1 || plans.Items[0].ID != plan || plans.Items[0].Kind != "plan" {
+			t.Errorf("plans %+v", plans)
+		}
+		var issues page[struct {
+			ID, Rows         int64
+			Code, Connection string
+		}]
+		s.get("/connections/acme~north/issues", key, &issues)
+		if len(issues.Items) != 1 || issues.Items[0].ID != issue || issues.Items[0].Rows != 1 || issues.Items[0].Code != "required-missing" || issues.Items[0].Connection != "acme~north" {
+			t.Errorf("issues %+v", issues)
+		}
+		if a := s.do("GET", fmt.Sprintf("/api/v1/issues/%d", issue), key, ""); a.status != 200 || strings.Contains(a.body, "Lovelace") || !strings.Contains(a.body, `"hint"`) {
+			t.Errorf("issue: %d %s", a.status, a.body)
+		}
+		for _, p := range []string{fmt.Sprintf("/runs/%d/receipt", run), "/connections/acme~north/receipts", fmt.Sprintf("/runs/%d/steps", run)} {
+			if a := s.do("GET", "/api/v1"+p, key, ""); a.status != 200 || !strings.Contains(a.body, `"statement"`) && !strings.Contains(a.body, `"verb":"create"`) {
+				t.Errorf("%s: %d %s", p, a.status, a.body)
+			}
+		}
+	})
 }
 
 func TestARunIsCanceledOverTheAPI(t *testing.T) {
@@ -643,56 +647,58 @@ func (s *service) next(events <-chan event) (e event, run runDoc) {
 
 func TestARunIsFollowedFromAnyProcess(t *testing.T) {
 	t.Parallel()
-	s := newService(t, nil)
-	key := s.key(console.NewKey{Role: "viewer"})
-	l := s.running("acme~north")
-	path := fmt.Sprintf("/runs/%d/events", l.RunID)
-	events, status := s.listen(path, key)
-	if status != 200 {
-		t.Fatalf("status %d", status)
-	}
-	if _, run := s.next(events); run.ID != l.RunID || run.State != "running" || run.Connection != "acme~north" {
-		t.Errorf("first event: %+v", run)
-	}
-	s.ok(s.ledger.SaveProgress(t.Context(), l.RunID, json.RawMessage(`{"phase":"send","done":5,"total":9}`))) // as another process would
-	if _, run := s.next(events); string(run.Progress) != `{"phase":"send","done":5,"total":9}` {
-		t.Errorf("progress: %+v", run)
-	}
-	s.finish(l, syncdb.RunDone)
-	if _, run := s.next(events); run.State != "done" || run.Progress != nil {
-		t.Errorf("end: %+v", run)
-	}
-	if e, _ := s.next(events); e.name != "end" || e.data != `{"state":"done"}` {
-		t.Errorf("last event: %+v", e)
-	}
-	if e, open := <-events; open {
-		t.Errorf("after the end came %+v", e)
-	}
-	if _, status := s.listen(path, key, "Last-Event-ID", "end"); status != http.StatusNoContent {
-		t.Errorf("who connects again gets %d, want 204", status)
-	}
+	onBoth(t, nil, func(t *testing.T, s *service) {
+		key := s.key(console.NewKey{Role: "viewer"})
+		l := s.running("acme~north")
+		path := fmt.Sprintf("/runs/%d/events", l.RunID)
+		events, status := s.listen(path, key)
+		if status != 200 {
+			t.Fatalf("status %d", status)
+		}
+		if _, run := s.next(events); run.ID != l.RunID || run.State != "running" || run.Connection != "acme~north" {
+			t.Errorf("first event: %+v", run)
+		}
+		s.ok(s.ledger.SaveProgress(t.Context(), l.RunID, json.RawMessage(`{"phase":"send","done":5,"total":9}`))) // as another process would
+		if _, run := s.next(events); string(run.Progress) != `{"phase":"send","done":5,"total":9}` {
+			t.Errorf("progress: %+v", run)
+		}
+		s.finish(l, syncdb.RunDone)
+		if _, run := s.next(events); run.State != "done" || run.Progress != nil {
+			t.Errorf("end: %+v", run)
+		}
+		if e, _ := s.next(events); e.name != "end" || e.data != `{"state":"done"}` {
+			t.Errorf("last event: %+v", e)
+		}
+		if e, open := <-events; open {
+			t.Errorf("after the end came %+v", e)
+		}
+		if _, status := s.listen(path, key, "Last-Event-ID", "end"); status != http.StatusNoContent {
+			t.Errorf("who connects again gets %d, want 204", status)
+		}
+	})
 }
 
 func TestAllRunsOfATenantAreFollowed(t *testing.T) {
 	t.Parallel()
-	s := newService(t, nil)
-	key := s.key(console.NewKey{Role: "viewer", Tenant: "acme"})
-	l := s.running("acme~north")
-	s.running("lincoln")
-	events, _ := s.listen("/events", key)
-	if _, run := s.next(events); run.ID != l.RunID || run.State != "running" {
-		t.Errorf("first event: %+v", run)
-	}
-	s.running("other~north")
-	s.finish(l, syncdb.RunFailed)
-	if _, run := s.next(events); run.ID != l.RunID || run.State != "failed" {
-		t.Errorf("second event: %+v", run)
-	}
-	_, _, err := s.ledger.RequestRun(t.Context(), s.ids["acme~south"], "test")
-	s.ok(err)
-	if _, run := s.next(events); run.State != "waiting" || run.Connection != "acme~south" {
-		t.Errorf("third event: %+v", run)
-	}
+	onBoth(t, nil, func(t *testing.T, s *service) {
+		key := s.key(console.NewKey{Role: "viewer", Tenant: "acme"})
+		l := s.running("acme~north")
+		s.running("lincoln")
+		events, _ := s.listen("/events", key)
+		if _, run := s.next(events); run.ID != l.RunID || run.State != "running" {
+			t.Errorf("first event: %+v", run)
+		}
+		s.running("other~north")
+		s.finish(l, syncdb.RunFailed)
+		if _, run := s.next(events); run.ID != l.RunID || run.State != "failed" {
+			t.Errorf("second event: %+v", run)
+		}
+		_, _, err := s.ledger.RequestRun(t.Context(), s.ids["acme~south"], "test")
+		s.ok(err)
+		if _, run := s.next(events); run.State != "waiting" || run.Connection != "acme~south" {
+			t.Errorf("third event: %+v", run)
+		}
+	})
 }
 
 func TestOnePrincipalHoldsTwentyStreamsAtMost(t *testing.T) {

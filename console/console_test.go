@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/edfisync/edfisync/console"
+	"github.com/edfisync/edfisync/internal/dbtest"
 	"github.com/edfisync/edfisync/internal/httpd"
 	"github.com/edfisync/edfisync/internal/keys"
 	"github.com/edfisync/edfisync/jobs"
@@ -38,10 +39,27 @@ func (a asker) Ask(ctx context.Context, connection int64, reason string) (syncdb
 
 func newService(t *testing.T, change func(*console.Config)) *service {
 	t.Helper()
+	return newServiceOn(t, "sqlite:"+filepath.Join(t.TempDir(), "ledger.db"), change)
+}
+
+// onBoth runs a test on an embedded ledger and on PostgreSQL.
+func onBoth(t *testing.T, change func(*console.Config), test func(t *testing.T, s *service)) {
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		test(t, newService(t, change))
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		test(t, newServiceOn(t, dbtest.Postgres(t), change))
+	})
+}
+
+func newServiceOn(t *testing.T, dsn string, change func(*console.Config)) *service {
+	t.Helper()
 	s := &service{t: t, ids: map[string]int64{}, clock: &atomic.Int64{}}
 	now := func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
 	var err error
-	s.ledger, err = syncdb.Open(t.Context(), syncdb.Config{DSN: "sqlite:" + filepath.Join(t.TempDir(), "ledger.db"), Master: keys.GenerateMaster(), Clock: now})
+	s.ledger, err = syncdb.Open(t.Context(), syncdb.Config{DSN: dsn, Master: keys.GenerateMaster(), Clock: now})
 	s.ok(err)
 	t.Cleanup(func() { s.ledger.Close() })
 	var connections []console.Connection

@@ -340,6 +340,26 @@ func TestPagesAreNarrowedToATenant(t *testing.T) {
 		if p.ID != 1 || p.State != syncdb.RunDone || string(p.Progress) != `{"done":1}` || p.ProgressAt.IsZero() {
 			t.Errorf("progress %+v", p)
 		}
+		_, _, err = db.RequestRun(ctx, ids["a/one"], "x")
+		ok(t, err)
+		_, l, err := db.StartRun(ctx, ids["a/one"], "process", time.Minute)
+		ok(t, err)
+		ok(t, db.SaveProgress(ctx, l.RunID, []byte(`{"done":2}`)))
+		_, _, err = db.RequestRun(ctx, ids["a/one"], "x")
+		ok(t, err)
+		_, _, err = db.RequestRun(ctx, ids["ab/one"], "x")
+		ok(t, err)
+		for tenant, want := range map[string]string{"": "9 running {\"done\":2}; 10 waiting ; 11 waiting ; ", "a": "9 running {\"done\":2}; 10 waiting ; ", "b": ""} {
+			open, err := db.OpenProgress(ctx, tenant)
+			ok(t, err)
+			got := ""
+			for _, r := range open {
+				got += fmt.Sprintf("%d %s %s; ", r.ID, r.State, r.Progress)
+			}
+			if got != want {
+				t.Errorf("open runs of %q: %s, want %s", tenant, got, want)
+			}
+		}
 		if err := second(db.FindProgress(ctx, 99)); !errors.Is(err, syncdb.ErrNoRun) {
 			t.Errorf("progress of no run: %v", err)
 		}

@@ -108,7 +108,10 @@ func (rt *Router) byKey(ctx context.Context, token string, client netip.Addr) (P
 	case err == nil:
 		rt.lockout.succeeded(home + " " + id)
 		if rt.used.first(id, now) {
-			if err := rt.c.Keys.KeyUsed(ctx, id); err != nil {
+			// A ledger that a run is writing to must not keep whoever only reads waiting.
+			noting, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+			defer cancel()
+			if err := rt.c.Keys.KeyUsed(noting, id); err != nil {
 				rt.log.WarnContext(ctx, "note the use of a key", slog.String("key", id), slog.Any("error", err))
 			}
 		}
