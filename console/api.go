@@ -91,6 +91,7 @@ func (s *Console) finishDocument() error {
 		},
 	}
 	s.addEvents()
+	s.addSession()
 	text, err := s.OpenAPI()
 	if err != nil {
 		return fmt.Errorf("write the OpenAPI document: %w", err)

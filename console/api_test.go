@@ -591,6 +591,71 @@ func TestARunIsCanceledOverTheAPI(t *testing.T) {
 	}
 }
 
+func TestABrowserLogsInWithAKey(t *testing.T) {
+	t.Parallel()
+	onBoth(t, nil, func(t *testing.T, s *service) {
+		key := s.key(console.NewKey{Role: "operator", Name: "Ada"})
+		logIn := func(body string, header ...string) (answer, string) {
+			a := s.do("POST", "/api/v1/session", "", body, header...)
+			cookie, _, _ := strings.Cut(a.header.Get("Set-Cookie"), ";")
+			return a, cookie
+		}
+		a, first := logIn(`{"key": "` + key + `"}`)
+		if a.status != 204 || !strings.HasPrefix(first, "edfisync=") || !strings.Contains(a.header.Get("Set-Cookie"), "HttpOnly") {
+			t.Fatalf("got %d, %s", a.status, a.header.Get("Set-Cookie"))
+		}
+		in := func(cookie string) bool { return s.do("GET", "/api/v1/me", "", "", "Cookie", cookie).status == 200 }
+		if !in(first) {
+			t.Error("the session does not work")
+		}
+		_, second := logIn(`{"key": "`+key+`"}`, "Cookie", first)
+		if second == first || in(first) || !in(second) {
+			t.Error("a new log-in must make a new session and end the old one")
+		}
+		// A token that somebody else chose becomes no session.
+		planted := "edfisync=" + strings.Repeat("a", 52)
+		if _, third := logIn(`{"key": "`+key+`"}`, "Cookie", planted); third == planted || in(planted) {
+			t.Error("a planted token became a session")
+		}
+		if a := s.do("DELETE", "/api/v1/session", "", "", "Cookie", second, "Sec-Fetch-Site", "cross-site"); a.status != 403 {
+			t.Errorf("another site logs it out: %d", a.status)
+		}
+		if a := s.do("DELETE", "/api/v1/session", "", "", "Cookie", second); a.status != 204 || in(second) || !strings.Contains(a.header.Get("Set-Cookie"), "Max-Age=0") {
+			t.Errorf("log out: %d, %s", a.status, a.header.Get("Set-Cookie"))
+		}
+		s.refused(s.do("DELETE", "/api/v1/session", key, ""), 409, "no-session", "")
+		for _, c := range []struct {
+			body   string
+			header []string
+			status int
+			code   string
+		}{
+			{`{"key": "` + key + `x"}`, nil, 401, "unauthorized"}, {`{"key": ""}`, nil, 422, "invalid"}, {`{"key": "x", "role": "admin"}`, nil, 422, "invalid"}, {`{`, nil, 422, "invalid"},
+			{`key=` + key, []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "invalid"}, {`{"key": "` + key + `"}`, []string{"Origin", "https://evil.example"}, 403, "cross-origin"},
+		} {
+			a, cookie := logIn(c.body, c.header...)
+			s.refused(a, c.status, c.code, "")
+			if cookie != "" {
+				t.Errorf("%s set the cookie %s", c.body, cookie)
+			}
+		}
+		_, last := logIn(`{"key": "` + key + `"}`)
+		s.clock.Store(int64(12*time.Hour + time.Minute))
+		if in(last) {
+			t.Error("after 12 hours it is still logged in")
+		}
+		if acts := s.acts(); !slices.Contains(acts, "session.open") || !slices.Contains(acts, "session.close") {
+			t.Errorf("audited: %v", acts)
+		}
+		wrong, _ := httpd.NewSecret()
+		for range 10 {
+			logIn(`{"key": "` + httpd.FormatKey(s.keyID(key), wrong) + `"}`)
+		}
+		a, _ = logIn(`{"key": "` + key + `"}`)
+		s.refused(a, 429, "locked-out", "")
+	})
+}
+
 // event is one server-sent event.
 type event struct{ name, data string }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strconv"
 	"sync"
@@ -255,17 +256,26 @@ func (s *Console) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 // addEvents documents the streams, which huma does not serve.
 func (s *Console) addEvents() {
-	add := func(path, id, summary string, params []*huma.Param) {
-		op := &huma.Operation{
-			Method: http.MethodGet, Path: path, OperationID: id, Tags: []string{"events"}, Summary: summary, Parameters: params,
-			Responses: map[string]*huma.Response{
-				"200":     {Description: "Server-sent events.", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: "string"}}}},
-				"default": {Description: "Error", Content: map[string]*huma.MediaType{httpd.ProblemType: {Schema: &huma.Schema{Ref: "#/components/schemas/ErrorModel"}}}},
-			},
-		}
-		s.document(httpd.Rule{Least: httpd.Viewer, Stream: true}, op)
-		s.api.OpenAPI().AddOperation(op)
+	listens := httpd.Rule{Least: httpd.Viewer, Stream: true}
+	events := map[string]*huma.Response{
+		"200": {Description: "Server-sent events.", Content: map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: "string"}}}},
 	}
-	add("/events", "followRuns", "Follow the runs of all connections", nil)
-	add("/runs/{id}/events", "followRun", "Follow one run until it ends", []*huma.Param{{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: "integer"}}})
+	s.describe(listens, huma.Operation{
+		Method: http.MethodGet, Path: "/events", OperationID: "followRuns", Tags: []string{"events"}, Summary: "Follow the runs of all connections", Responses: events,
+	})
+	s.describe(listens, huma.Operation{
+		Method: http.MethodGet, Path: "/runs/{id}/events", OperationID: "followRun", Tags: []string{"events"}, Summary: "Follow one run until it ends", Responses: events,
+		Parameters: []*huma.Param{{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: "integer"}}},
+	})
+}
+
+// describe documents an operation that huma does not serve.
+func (s *Console) describe(rule httpd.Rule, op huma.Operation) {
+	responses := map[string]*huma.Response{
+		"default": {Description: "Error", Content: map[string]*huma.MediaType{httpd.ProblemType: {Schema: &huma.Schema{Ref: "#/components/schemas/ErrorModel"}}}},
+	}
+	maps.Copy(responses, op.Responses)
+	op.Responses = responses
+	s.document(rule, &op)
+	s.api.OpenAPI().AddOperation(&op)
 }

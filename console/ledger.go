@@ -11,6 +11,7 @@ import (
 type Ledger interface {
 	KeyLedger
 	keyLister
+	sessionLedger
 	connectionLedger
 	runLedger
 	askLedger
@@ -24,6 +25,11 @@ var _ Ledger = (*syncdb.DB)(nil)
 
 type keyLister interface {
 	APIKeys(ctx context.Context) ([]syncdb.APIKey, error)
+}
+
+type sessionLedger interface {
+	CreateSession(ctx context.Context, s syncdb.Session, act syncdb.AuditRow) error
+	EndSession(ctx context.Context, hash [32]byte) error
 }
 
 type connectionLedger interface {

@@ -46,6 +46,10 @@ func examples() map[string]example {
 	at := func(path string) example { return example{path: func(objects) string { return path }, open: true} }
 	pause := connection("/pause")
 	pause.body = func(objects) string { return `{"why": "matrix"}` }
+	logIn := at("/api/v1/session")
+	logIn.body = func(objects) string {
+		return `{"key": "efs_` + strings.Repeat("a", 13) + "_" + strings.Repeat("a", 52) + `"}`
+	}
 	makeKey := at("/api/v1/keys")
 	makeKey.body = func(objects) string {
 		return fmt.Sprintf(`{"name": "matrix %d", "role": "viewer"}`, time.Now().UnixNano())
@@ -62,6 +66,7 @@ func examples() map[string]example {
 		"GET /api/v1/connections/{connection}/holds": connection("/holds"), "GET /api/v1/holds/{id}": of("holds", func(o objects) any { return o.hold }, ""),
 		"POST /api/v1/holds/{id}/approve": decide("/approve"), "POST /api/v1/holds/{id}/discard": decide("/discard"), "POST /api/v1/holds/{id}/reopen": decide("/reopen"),
 		"GET /api/v1/connections/{connection}/plans": connection("/plans"), "GET /api/v1/plans/{id}": of("plans", func(o objects) any { return o.plan }, ""),
+		"POST /api/v1/session": logIn, "DELETE /api/v1/session": at("/api/v1/session"),
 		"GET /api/v1/audit": at("/api/v1/audit"), "GET /api/v1/audit/verify": at("/api/v1/audit/verify"),
 		"GET /api/v1/keys": at("/api/v1/keys"), "POST /api/v1/keys": makeKey, "GET /api/v1/keys/{id}": key(""), "POST /api/v1/keys/{id}/rotate": key("/rotate"),
 		"DELETE /api/v1/keys/{id}": key(""),
@@ -74,6 +79,10 @@ func may(t *testing.T, pattern string) (least httpd.Role, auditor bool) {
 	method, path, _ := strings.Cut(pattern, " ")
 	path = strings.TrimPrefix(path, "/api/v1")
 	switch {
+	case method == http.MethodPost && path == "/session":
+		return 0, true
+	case method == http.MethodDelete && path == "/session":
+		return httpd.Viewer, true
 	case path == "/healthz", path == "/readyz", path == "/openapi.json":
 		return 0, true
 	case strings.HasPrefix(path, "/keys"):
@@ -152,6 +161,8 @@ func TestAuthorizationMatrix(t *testing.T) {
 					want = []int{403}
 				case !e.open && c.tenant != "" && c.tenant != tenant:
 					want = []int{404}
+				case route.Pattern == "POST /api/v1/session":
+					want = []int{401, 429} // the key in its body is wrong, whoever sends it
 				default: // whatever the state of the object lets happen
 					want = []int{200, 201, 202, 409}
 				}

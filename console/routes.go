@@ -63,6 +63,8 @@ func (s *Console) routes() {
 	}, s.revokeKey)
 	register(s, reads, get("/me", "showMe", "keys", "Show whose key this is and what it may"), s.me)
 
+	s.router.Handle("POST "+base+"/session", httpd.Rule{Public: true}, http.HandlerFunc(s.logIn))
+	s.router.Handle("DELETE "+base+"/session", reads, http.HandlerFunc(s.logOut))
 	s.router.Handle("GET "+base+"/events", listens, http.HandlerFunc(s.events))
 	s.router.Handle("GET "+base+"/runs/{id}/events", listens, http.HandlerFunc(s.runEvents))
 	s.router.Handle("GET /healthz", health, http.HandlerFunc(s.healthz))

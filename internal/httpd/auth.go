@@ -45,6 +45,15 @@ func SetSession(w http.ResponseWriter, r *http.Request, token string, expires ti
 	http.SetCookie(w, c)
 }
 
+// SessionToken is the token in the browser's cookie; "" when there is none.
+func SessionToken(r *http.Request) string {
+	c, err := r.Cookie(SessionCookie(Secure(r.Context())))
+	if err != nil {
+		return ""
+	}
+	return c.Value
+}
+
 // Denial is a request that was refused, for the audit trail: who tried what from where. Nothing of it is what the client may have made up, but Path's
 // pattern names the route and not the object.
 type Denial struct {
@@ -81,6 +90,17 @@ func (rt *Router) authenticate(r *http.Request, client netip.Addr, tls bool) (Pr
 		}
 	}
 	return Principal{}, unauthorized("this needs a key: send it as Authorization: Bearer efs_…", Denial{Reason: "no-key"})
+}
+
+// LogIn finds out whose key somebody logs in with, under the same rules and lock-outs as a request with that key. When it is none, the request is answered
+// and ok is false.
+func (rt *Router) LogIn(w http.ResponseWriter, r *http.Request, key string) (p Principal, ok bool) {
+	p, ref := rt.byKey(r.Context(), strings.TrimSpace(key), ClientOf(r.Context()))
+	if ref != nil {
+		rt.refuse(w, r, r.Pattern, ref)
+		return Principal{}, false
+	}
+	return p, true
 }
 
 func unauthorized(detail string, d Denial) *refusal {
