@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -84,7 +86,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"code": runForCode, "sandbox": startSandbox, "written": waitWritten, "finished": waitFinished, "address": freeAddress, "reachable": waitReachable, "api": callAPI, "sql": execSQL, "wipe": wipeSandbox,
+			"code": runForCode, "sandbox": startSandbox, "written": waitWritten, "finished": waitFinished, "address": freeAddress, "printed": waitPrinted, "reachable": waitReachable, "api": callAPI, "sql": execSQL, "wipe": wipeSandbox,
 		},
 	})
 }
@@ -158,6 +160,20 @@ func waitReachable(ts *testscript.TestScript, _ bool, args []string) {
 		if conn, err := net.Dial("tcp", args[0]); err == nil {
 			ts.Check(conn.Close())
 			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// waitPrinted is "printed FILE" in a script: wait until a program that runs in the background has written a line there.
+func waitPrinted(ts *testscript.TestScript, _ bool, args []string) {
+	for {
+		text, err := os.ReadFile(ts.MkAbs(args[0]))
+		if err == nil && bytes.HasSuffix(text, []byte("\n")) {
+			return
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			ts.Check(err)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

@@ -22,6 +22,9 @@ import (
 type serveCmd struct {
 	Listen  string `placeholder:"HOST:PORT" help:"Where to listen (default: service.listen of the configuration)."`
 	Workers int    `placeholder:"N" help:"Runs at once in this process; 0 leaves all of them to workers (default: service.workers)." default:"-1"`
+
+	Demo     bool `help:"Serve a made-up district with an Ed-Fi API of its own, without any configuration."`
+	Students int  `default:"300" placeholder:"N" help:"Students of the district of --demo (default: 300, about 30,000 records)."`
 }
 
 // Help is the long help of the command.
@@ -32,6 +35,7 @@ order: runs may take service.drain to end, and are gone on with later when that 
 
 Examples:
 
+    edfisync serve --demo                      to try it: SIS and API are made up and gone when it ends
     edfisync serve
     edfisync serve --listen :8780 --workers 8
     edfisync serve --workers 0                 schedules and HTTP only; edfisync worker does the runs`
@@ -39,17 +43,25 @@ Examples:
 
 // Run serves until it is interrupted.
 func (c *serveCmd) Run(ctx context.Context, a *app) error {
+	if c.Demo {
+		return c.demo(ctx, a)
+	}
 	cfg, err := a.load()
 	if err != nil {
 		return err
 	}
+	c.change(cfg)
+	return a.serve(ctx, cfg, serving{schedules: true})
+}
+
+// change takes what the command line says over into the configuration.
+func (c *serveCmd) change(cfg *config.Config) {
 	if c.Listen != "" {
 		cfg.Service.Listen = c.Listen
 	}
 	if c.Workers >= 0 {
 		cfg.Service.Workers = c.Workers
 	}
-	return a.serve(ctx, cfg, true)
 }
 
 type workerCmd struct {
@@ -78,7 +90,7 @@ func (c *workerCmd) Run(ctx context.Context, a *app) error {
 	if c.Workers > 0 {
 		cfg.Service.Workers = c.Workers
 	}
-	return a.serve(ctx, cfg, false)
+	return a.serve(ctx, cfg, serving{})
 }
 
 // service is one process of the fleet.
@@ -96,9 +108,17 @@ type service struct {
 	fixed bool             // the configuration is not a file that could change
 }
 
-// serve works until ctx ends. Only the one that schedules asks for runs by itself.
-func (a *app) serve(ctx context.Context, cfg *config.Config, schedules bool) (err error) {
-	s := &service{app: a, log: logger(a.err, cfg.Log), cfg: cfg, ids: map[string]int64{}}
+// serving says how a process serves.
+type serving struct {
+	schedules bool // it asks for runs by itself, and answers the API
+	fixed     bool // the configuration is not a file that could change
+	// tell says where it can be reached; nil says it as serve and worker do.
+	tell func(ctx context.Context, s *service, server *httpd.Server) error
+}
+
+// serve works until ctx ends.
+func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err error) {
+	s := &service{app: a, log: logger(a.err, cfg.Log), cfg: cfg, ids: map[string]int64{}, fixed: how.fixed}
 	s.clients = &clients{log: s.log, known: map[string]*knownClient{}}
 	defer s.clients.close()
 	if s.ledger, err = openLedger(ctx, cfg); err != nil {
@@ -115,7 +135,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, schedules bool) (er
 		Dead:  func(holder string) bool { return isDead(cfg.WorkDir, holder) },
 		Queue: jobs.QueueConfig{DSN: queueDSN(cfg), Name: holder.name, Workers: cfg.Service.Workers, Logger: quiet(s.log)},
 	}
-	if schedules {
+	if how.schedules {
 		c.Schedules = s.schedules
 	}
 	if s.jobs, err = jobs.Open(ctx, c); err != nil {
@@ -124,7 +144,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, schedules bool) (er
 	defer func() { err = errors.Join(err, s.jobs.Close()) }()
 	var server *httpd.Server
 	if cfg.Service.Listen != "" {
-		if server, err = s.listen(ctx, cfg.Service, schedules); err != nil {
+		if server, err = s.listen(ctx, cfg.Service, how.schedules); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, server.Close()) }()
@@ -132,7 +152,11 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, schedules bool) (er
 	if err := s.jobs.Start(ctx); err != nil {
 		return err
 	}
-	a.tellServing(server, cfg)
+	if how.tell == nil {
+		a.tellServing(server, cfg)
+	} else if err := how.tell(ctx, s, server); err != nil {
+		return errors.Join(err, s.jobs.Stop(context.WithoutCancel(ctx)))
+	}
 	<-ctx.Done()
 	if !a.JSON {
 		fmt.Fprintf(a.err, "ending: runs under way have %s\n", cfg.Service.Drain)

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/edfisync/edfisync/console"
+	"github.com/edfisync/edfisync/internal/httpd"
+	"github.com/edfisync/edfisync/limitless"
+	"github.com/edfisync/edfisync/schema"
+)
+
+// demoKeyName names the key that serve --demo makes.
+const demoKeyName = "demo"
+
+// servedDemo is what serve --demo --json prints, on one line.
+type servedDemo struct {
+	URL        string `json:"url"`
+	Key        string `json:"key"`
+	Connection string `json:"connection"`
+}
+
+// demo serves a made-up district and an Ed-Fi API of its own, which are gone when it ends.
+func (c *serveCmd) demo(ctx context.Context, a *app) (err error) {
+	if c.Students < limitless.MinStudents || c.Students > limitless.MaxStudents {
+		return usageError(fmt.Errorf("--students: want %d to %d", limitless.MinStudents, limitless.MaxStudents))
+	}
+	dir, discard, err := demoDir("")
+	if err != nil {
+		return err
+	}
+	defer discard()
+	d := &demo{app: a, dir: dir, pack: demoPack("5.2")}
+	if d.model, err = schema.Bundled("5.2"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.close()) }()
+	if _, err := d.district(ctx, c.Students); err != nil {
+		return err
+	}
+	if err := d.api(ctx, false); err != nil {
+		return err
+	}
+	if err := d.configure(); err != nil {
+		return err
+	}
+	d.cfg.Connections[0].Schedule.Cron = "*/15 * * * *"
+	c.change(d.cfg)
+	return a.serve(ctx, d.cfg, serving{schedules: true, fixed: true, tell: d.tellServing})
+}
+
+// tellServing makes a key, and says where the console is and how to log in.
+func (d *demo) tellServing(ctx context.Context, s *service, server *httpd.Server) error {
+	_, key, err := console.CreateKey(ctx, s.ledger, console.NewKey{Name: demoKeyName, Role: httpd.Admin.String()}, "edfisync serve --demo")
+	if err != nil {
+		return err
+	}
+	name := d.cfg.Connections[0].Name
+	if d.JSON {
+		return json.NewEncoder(d.out).Encode(servedDemo{URL: server.URL(), Key: key, Connection: name})
+	}
+	d.say("\nThe API of the service:  %s/api/v1", server.URL())
+	d.say("The key:                 %s", key)
+	d.say("\nSync now:   curl -X POST -H 'Authorization: Bearer %s' %s/api/v1/connections/%s/runs", key, server.URL(), name)
+	d.say("The SIS is %s: change a row and sync again. Everything is gone when this ends; Ctrl-C ends it.", filepath.Join(d.dir, "sis.sqlite"))
+	return nil
+}
