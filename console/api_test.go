@@ -230,7 +230,7 @@ func TestSQLIsOnlyText(t *testing.T) {
 				{"GET", "/runs/" + q, ""}, {"DELETE", "/keys/" + q, ""}, {"POST", "/keys", `{"name": "x", "role": ` + string(body) + `}`},
 				{"POST", "/keys", `{"name": "x", "role": "viewer", "tenant": ` + string(body) + `}`},
 			} {
-				a := s.do(c[0], "/api/v1"+c[1], key, c[2])
+				a := s.do(c[0], "/api/v1"+c[1], key, c[2], "X-Request-Id", "12345678")
 				if a.status < 400 || a.status >= 500 || strings.Contains(strings.ToLower(a.body), "sql") {
 					t.Errorf("%s %s: got %d %s", c[0], c[1], a.status, a.body)
 				}
@@ -520,11 +520,23 @@ func TestAHoldIsDecidedOnce(t *testing.T) {
 		if d := cmp.Diff([]doc{want}, holds.Items); d != "" {
 			t.Errorf("holds (-want +got):\n%s", d)
 		}
+		type counts struct{ OpenHolds, OpenIssues int64 }
+		open := func(connection string, want counts) {
+			t.Helper()
+			var got counts
+			s.get("/connections/"+connection, key, &got)
+			if got != want {
+				t.Errorf("%s: open are %+v, want %+v", connection, got, want)
+			}
+		}
+		open("acme~north", counts{1, 1})
+		open("lincoln", counts{})
 		path := fmt.Sprintf("/api/v1/holds/%d/", hold)
 		decide := func(verb, why string) answer { return s.do("POST", path+verb, key, `{"edition": 1, "why": "`+why+`"}`) }
 		if a := decide("approve", "school 12 closed"); a.status != 200 {
 			t.Fatalf("approve: %d %s", a.status, a.body)
 		}
+		open("acme~north", counts{0, 1})
 		var got doc
 		s.get(fmt.Sprintf("/holds/%d", hold), key, &got)
 		if got.State != "approved" || got.Why != "school 12 closed" || !strings.HasPrefix(got.DecidedBy, "ada (") {

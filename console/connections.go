@@ -82,6 +82,8 @@ type connectionJSON struct {
 	LastRun    *runJSON      `json:"lastRun,omitempty"`
 	Pause      *pauseJSON    `json:"pause,omitempty"`
 	Schedule   *scheduleJSON `json:"schedule,omitempty"`
+	OpenHolds  int64         `json:"openHolds" doc:"What safeguards hold until somebody decides."`
+	OpenIssues int64         `json:"openIssues" doc:"Causes that keep records out of the target."`
 	Alarm      string        `json:"alarm,omitempty" doc:"Why everything is held."`
 }
 
@@ -104,6 +106,7 @@ type around struct {
 	last, done map[int64]syncdb.Run
 	pauses     map[int64]syncdb.Pause
 	alarms     map[string]string
+	open       map[int64]syncdb.OpenCount
 }
 
 func (s *Console) around(ctx context.Context) (a around, err error) {
@@ -111,6 +114,9 @@ func (s *Console) around(ctx context.Context) (a around, err error) {
 		return a, err
 	}
 	if a.pauses, err = s.c.Ledger.Pauses(ctx); err != nil {
+		return a, err
+	}
+	if a.open, err = s.c.Ledger.OpenCounts(ctx); err != nil {
 		return a, err
 	}
 	alarms, err := s.c.Ledger.Alarms(ctx)
@@ -124,6 +130,7 @@ func (s *Console) around(ctx context.Context) (a around, err error) {
 // show describes a connection.
 func (a around) show(c Connection, now time.Time) connectionJSON {
 	out := connectionJSON{Name: nameOf(c.Tenant, c.Name), Tenant: c.Tenant, SchoolYear: c.SchoolYear, State: "never", Alarm: a.alarms[c.Tenant+"/"+c.Name]}
+	out.OpenHolds, out.OpenIssues = a.open[c.ID].Holds, a.open[c.ID].Issues
 	if last, ok := a.last[c.ID]; ok {
 		r := runOf(last, out.Name)
 		out.LastRun = &r
@@ -301,7 +308,7 @@ func (s *Console) listIssues(ctx context.Context, in *issuesInput) (*list[issueJ
 // causes reads the open issues of a connection by rank, or those that are settled, the last first.
 func (s *Console) causes(ctx context.Context, connection int64, cleared bool) ([]sync.Cause, error) {
 	if !cleared {
-		return sync.RankCauses(ctx, s.c.Ledger, connection)
+		return s.openCauses(ctx, connection)
 	}
 	issues, err := s.c.Ledger.Issues(ctx, connection, false)
 	if err != nil {

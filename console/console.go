@@ -54,6 +54,8 @@ type Console struct {
 	api     huma.API
 	log     *slog.Logger
 	streams *streams
+
+	rankings *rankings
 }
 
 // New returns the handler of the service's HTTP server.
@@ -67,7 +69,7 @@ func New(c Config) (*Console, error) {
 	if c.Router.Logger == nil {
 		c.Router.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Console{c: c, log: c.Router.Logger, streams: newStreams()}
+	s := &Console{c: c, log: c.Router.Logger, streams: newStreams(), rankings: newRankings()}
 	c.Router.Keys, c.Router.Sessions, c.Router.Denied = keyStore{c.Ledger}, keyStore{c.Ledger}, s.denied
 	s.router = httpd.NewRouter(c.Router)
 	s.api = s.newAPI()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -23,7 +24,7 @@ import (
 
 // service is a console on a ledger of its own, with connections of two tenants. Nobody does the runs but the test.
 type service struct {
-	t       *testing.T
+	t       testing.TB
 	ledger  *syncdb.DB
 	console *console.Console
 	ids     map[string]int64 // of connections, by name in paths
@@ -37,7 +38,7 @@ func (a asker) Ask(ctx context.Context, connection int64, reason string) (syncdb
 	return a.RequestRun(ctx, connection, reason)
 }
 
-func newService(t *testing.T, change func(*console.Config)) *service {
+func newService(t testing.TB, change func(*console.Config)) *service {
 	t.Helper()
 	return newServiceOn(t, "sqlite:"+filepath.Join(t.TempDir(), "ledger.db"), change)
 }
@@ -54,7 +55,7 @@ func onBoth(t *testing.T, change func(*console.Config), test func(t *testing.T, 
 	})
 }
 
-func newServiceOn(t *testing.T, dsn string, change func(*console.Config)) *service {
+func newServiceOn(t testing.TB, dsn string, change func(*console.Config)) *service {
 	t.Helper()
 	s := &service{t: t, ids: map[string]int64{}, clock: &atomic.Int64{}}
 	now := func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
@@ -238,4 +239,23 @@ type begun struct {
 func (b *begun) WriteHeader(status int) {
 	b.ResponseRecorder.WriteHeader(status)
 	b.leave()
+}
+
+// try makes a request that may be none; ok tells whether it was one.
+func (s *service) try(method, path, key, body string) (status int, ok bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) //nolint:usetesting // a fuzz target must not use what made the service
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, "http://example.com", strings.NewReader(body))
+	if err != nil {
+		return 0, false
+	}
+	if r.URL, err = url.ParseRequestURI(path); err != nil {
+		return 0, false
+	}
+	r.RequestURI, r.RemoteAddr = path, "192.0.2.1:1234"
+	r.Header.Set("Authorization", "Bearer "+key)
+	r.Header.Set("Content-Type", "application/json")
+	w := &begun{httptest.NewRecorder(), cancel}
+	s.console.ServeHTTP(w, r)
+	return w.Code, true
 }

@@ -38,6 +38,7 @@ type connectionLedger interface {
 	Pauses(ctx context.Context) (map[int64]syncdb.Pause, error)
 	SetPause(ctx context.Context, connection int64, p *syncdb.Pause, act syncdb.AuditRow) error
 	Alarms(ctx context.Context) ([]syncdb.Alarm, error)
+	OpenCounts(ctx context.Context) (map[int64]syncdb.OpenCount, error)
 }
 
 type runLedger interface {

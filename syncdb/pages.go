@@ -72,6 +72,31 @@ func (d *DB) LastRuns(ctx context.Context) (last, done map[int64]Run, err error)
 	return last, done, nil
 }
 
+// OpenCount is how much of a connection waits for a person.
+type OpenCount struct {
+	Holds  int64 // open ones
+	Issues int64 // causes that are not settled
+}
+
+// OpenCounts returns what waits for a person, by connection; those of which nothing does are left out.
+func (d *DB) OpenCounts(ctx context.Context) (map[int64]OpenCount, error) {
+	var rows []struct {
+		ID     int64 `db:"connection_id"`
+		Holds  int64 `db:"holds"`
+		Issues int64 `db:"issues"`
+	}
+	if err := d.store.reads().SelectContext(ctx, &rows, `SELECT connection_id, count(*) AS holds, 0 AS issues FROM plan WHERE kind = 'hold' AND state = 'open' GROUP BY connection_id
+		UNION ALL SELECT connection_id, 0, count(*) FROM issue WHERE cleared_run = 0 GROUP BY connection_id`); err != nil {
+		return nil, fmt.Errorf("count what is open: %w", err)
+	}
+	out := map[int64]OpenCount{}
+	for _, r := range rows {
+		c := out[r.ID]
+		out[r.ID] = OpenCount{c.Holds + r.Holds, c.Issues + r.Issues}
+	}
+	return out, nil
+}
+
 // CancelRun ends a run that waits, or asks the process of one that runs to end it (I19), and writes who did so to the audit trail in the same transaction
 // (I16). It returns the run as it is then, ErrNoRun when there is none, and a *RunStateError when it has ended. It may be called twice while the run runs.
 func (d *DB) CancelRun(ctx context.Context, id int64, act AuditRow) (Run, error) {
