@@ -62,7 +62,7 @@ func TestUndoWhoseAnswersWereLostIsNotUndone(t *testing.T) {
 						}
 						w.front.intercept(nil)
 					}
-					s, calls = w.mustRun()
+					_, calls = w.mustRun()
 					if diff := cmp.Diff(w.everything(), want); diff != "" {
 						t.Errorf("calls %v; the target (-got +want):\n%s", calls, diff)
 					}

@@ -147,7 +147,7 @@ func (w *world) supervise(ctx context.Context, p *process, beside func(p *proces
 	}
 	p.check(s, err)
 	p.mu.Lock()
-	excused := p.troubled || p.broken || !p.stopAt.IsZero()
+	excused := p.troubled || p.broken || p.crawl || !p.stopAt.IsZero() // at a slow target a token may end while calls wait
 	p.mu.Unlock()
 	if err != nil && !excused && !errors.Is(err, syncdb.ErrNoRun) {
 		w.violate("run", "%s fails with nothing wrong around it: %v", p, err)
@@ -166,8 +166,11 @@ func (w *world) cancelLater(ctx context.Context, p *process, after time.Duration
 		w.mu.Lock()
 		holds := p.conn.holder == p
 		w.mu.Unlock()
-		// Before the run has begun it is the run of a dead process that is asked.
-		if w.ledger.Cancel(ctx, p.conn.ID) != nil || !holds {
+		if w.ledger.Cancel(ctx, p.conn.ID) != nil {
+			return
+		}
+		if !holds { // it has not begun: the run of a dead process is asked
+			p.hit()
 			return
 		}
 	}

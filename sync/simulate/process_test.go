@@ -37,6 +37,7 @@ type process struct {
 	broken   bool                   // its scan broke
 	stopAt   time.Time              // when somebody asked for the end of the run
 	writes   int                    // that arrived at the target
+	respelt  bool                   // a PUT was refused for the spelling of its key: what it would have let go of stays until the next run; under world.mu
 	tokens   int
 	troubled bool // something was done to it
 	ends     bool // somebody told the program to end, not only the run
@@ -143,8 +144,13 @@ func (p *process) run(parent context.Context, approve []string) (*sync.Summary, 
 	}
 	s, err := e.Run(ctx)
 	p.mu.Lock()
-	dead, ends, troubled := p.dead, p.ends, p.troubled
+	dead, ends, troubled, scan := p.dead, p.ends, p.troubled, p.scan
 	p.mu.Unlock()
+	if err == nil && !dead && scan != nil {
+		p.w.mu.Lock()
+		c.had(scan, func(*row) bool { return true })
+		p.w.mu.Unlock()
+	}
 	if !p.rival {
 		if c.shaken = troubled; dead || ends || !p.w.plan.daemon {
 			c.line = nil

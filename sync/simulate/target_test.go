@@ -166,6 +166,9 @@ func (w *world) remember(p *process, c *callInfo, body []byte, a *answer, f faul
 	if c.method == http.MethodPut && a.status < 300 && w.records[c.id] != nil {
 		w.records[c.id].sent, w.records[c.id].foreign = append(w.records[c.id].sent, body), false
 	}
+	if c.method == http.MethodPut && a.status == http.StatusBadRequest && w.fold {
+		p.respelt = true
+	}
 	switch {
 	case c.method == http.MethodPost && (a.status == 200 || a.status == 201):
 		at := a.header.Get("Location")
@@ -186,7 +189,7 @@ func (w *world) remember(p *process, c *callInfo, body []byte, a *answer, f faul
 			}
 			p.met[c.intent] = k
 		}
-	case c.method == http.MethodDelete && a.status == http.StatusConflict && w.ending && w.plan.heal && !w.meddled && !w.guests && c.kind > 0:
+	case c.method == http.MethodDelete && a.status == http.StatusConflict && w.ending && w.plan.heal && !w.meddled && !w.guests && !p.respelt && c.kind > 0:
 		// Nothing goes wrong any more, and every row is valid: what refers to it goes first. Only agencies, kind 0, refer to each other.
 		w.violateLocked("I6", "%s sends %s before what refers to it is gone: %s", p.name, c.label, a.body.String())
 	case a.status == http.StatusConflict && strings.Contains(a.body.String(), "unresolved-reference"):

@@ -104,6 +104,13 @@ func (c *connection) snapshot(p *process) *scan {
 		return s
 	}
 	c.noted = s
+	c.had(s, func(r *row) bool { return len(r.again) == 0 })
+	return s
+}
+
+// had notes which rows have which keys. A row that was made again is what the old one was only once a run has come to its end: until then nobody can
+// know. Called with world.mu held.
+func (c *connection) had(s *scan, which func(*row) bool) {
 	for _, k := range c.d.kinds {
 		if c.ever[k] == nil {
 			c.ever[k] = map[string]map[int]bool{}
@@ -113,11 +120,12 @@ func (c *connection) snapshot(p *process) *scan {
 				c.ever[k][key] = map[int]bool{}
 			}
 			for _, x := range group {
-				c.ever[k][key][x.row.id] = true
+				if which(x.row) {
+					c.ever[k][key][x.row.id] = true
+				}
 			}
 		}
 	}
-	return s
 }
 
 const masterKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
