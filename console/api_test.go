@@ -474,7 +474,14 @@ func TestAConnectionSaysHowItIs(t *testing.T) {
 		state("waiting")
 		_, l, err := s.ledger.StartRun(t.Context(), s.ids["lincoln"], "test", time.Minute)
 		s.ok(err)
-		state("running")
+		s.ok(s.ledger.SaveProgress(t.Context(), l.RunID, json.RawMessage(`{"done":7}`)))
+		waits, _ := s.ask(key, "lincoln")
+		if d = state("running"); d.LastRun == nil || d.LastRun.ID != l.RunID || string(d.LastRun.Progress) != `{"done":7}` {
+			t.Errorf("while one runs and one waits the last run is %+v", d.LastRun)
+		}
+		if a := s.do("POST", fmt.Sprintf("/api/v1/runs/%d/cancel", waits.Run.ID), key, ""); a.status != 202 {
+			t.Errorf("cancel the one that waits: %d %s", a.status, a.body)
+		}
 		s.finish(l, syncdb.RunDone)
 		if d = state("ok"); d.FreshAsOf == "" || d.LastRun == nil || d.LastRun.ID != l.RunID || string(d.LastRun.Totals) != `{"created":3}` {
 			t.Errorf("got %+v", d)

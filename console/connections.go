@@ -77,9 +77,9 @@ type connectionJSON struct {
 	Name       string        `json:"name" doc:"Its name in paths: the name, or tenant~name for another tenant than default."`
 	Tenant     string        `json:"tenant"`
 	SchoolYear int           `json:"schoolYear,omitempty"`
-	State      string        `json:"state" enum:"never,ok,failing,waiting,running,paused,held" doc:"held: everything is held until somebody has looked at the target."`
+	State      string        `json:"state" enum:"never,ok,failing,canceled,waiting,running,paused,held" doc:"Of the last run: ok, failing, canceled. held: everything is held until somebody has looked at the target."`
 	FreshAsOf  time.Time     `json:"freshAsOf,omitzero" doc:"When the last run that was done began: the target is as the source was then, but for issues and holds."`
-	LastRun    *runJSON      `json:"lastRun,omitempty"`
+	LastRun    *runJSON      `json:"lastRun,omitempty" doc:"The one that is under way, else the newest."`
 	Pause      *pauseJSON    `json:"pause,omitempty"`
 	Schedule   *scheduleJSON `json:"schedule,omitempty"`
 	OpenHolds  int64         `json:"openHolds" doc:"What safeguards hold until somebody decides."`
@@ -104,6 +104,7 @@ type scheduleJSON struct {
 // around is what is known of all connections at a moment.
 type around struct {
 	last, done map[int64]syncdb.Run
+	running    map[int64]syncdb.RunProgress
 	pauses     map[int64]syncdb.Pause
 	alarms     map[string]string
 	open       map[int64]syncdb.OpenCount
@@ -112,6 +113,16 @@ type around struct {
 func (s *Console) around(ctx context.Context) (a around, err error) {
 	if a.last, a.done, err = s.c.Ledger.LastRuns(ctx); err != nil {
 		return a, err
+	}
+	open, err := s.c.Ledger.OpenProgress(ctx, httpd.PrincipalOf(ctx).Tenant)
+	if err != nil {
+		return a, err
+	}
+	a.running = map[int64]syncdb.RunProgress{}
+	for _, r := range open {
+		if r.State == syncdb.RunRunning {
+			a.running[r.ConnectionID] = r
+		}
 	}
 	if a.pauses, err = s.c.Ledger.Pauses(ctx); err != nil {
 		return a, err
@@ -131,11 +142,14 @@ func (s *Console) around(ctx context.Context) (a around, err error) {
 func (a around) show(c Connection, now time.Time) connectionJSON {
 	out := connectionJSON{Name: nameOf(c.Tenant, c.Name), Tenant: c.Tenant, SchoolYear: c.SchoolYear, State: "never", Alarm: a.alarms[c.Tenant+"/"+c.Name]}
 	out.OpenHolds, out.OpenIssues = a.open[c.ID].Holds, a.open[c.ID].Issues
-	if last, ok := a.last[c.ID]; ok {
+	if r, ok := a.running[c.ID]; ok { // another may wait already
+		shown := progressOf(r, out.Name)
+		out.LastRun, out.State = &shown, string(syncdb.RunRunning)
+	} else if last, ok := a.last[c.ID]; ok {
 		r := runOf(last, out.Name)
 		out.LastRun = &r
 		switch last.State {
-		case syncdb.RunWaiting, syncdb.RunRunning:
+		case syncdb.RunWaiting, syncdb.RunRunning, syncdb.RunCanceled:
 			out.State = string(last.State)
 		case syncdb.RunFailed:
 			out.State = "failing"

@@ -51,7 +51,8 @@ func (d *DB) FindRuns(ctx context.Context, f RunFilter) ([]Run, error) {
 	return runs, nil
 }
 
-// LastRuns returns the newest run of each connection, and the newest that was done, by connection; those without any are left out.
+// LastRuns returns the newest run of each connection, and the newest that was done, by connection; those without any are left out. A run that was canceled
+// before it began is none.
 func (d *DB) LastRuns(ctx context.Context) (last, done map[int64]Run, err error) {
 	read := func(condition string) (map[int64]Run, error) {
 		var rows []runRow
@@ -63,7 +64,7 @@ func (d *DB) LastRuns(ctx context.Context) (last, done map[int64]Run, err error)
 		}
 		return out, err
 	}
-	if last, err = read(``); err == nil {
+	if last, err = read(` AND (r.started_at IS NOT NULL OR r.state = 'waiting')`); err == nil {
 		done, err = read(` AND r.state = 'done'`)
 	}
 	if err != nil {
