@@ -1,6 +1,11 @@
 package sandbox
 
-import "github.com/edfisync/edfisync/schema"
+import (
+	"bytes"
+	"slices"
+
+	"github.com/edfisync/edfisync/schema"
+)
 
 // A key change by PUT cascades. Records refer to others by row, so their stored bytes need no change; what changes is the natural key of
 // every record whose key holds a part of the changed one, and where key unification ties the changed value to another reference of the same
@@ -257,19 +262,30 @@ func (k *rekeying) follow(rekeyed []address) *refusal {
 		if len(b.table.unify) == 0 {
 			continue
 		}
+		pins := len(k.pins)
 		rec, f := k.align(b, changed)
-		if f != nil {
+		switch {
+		case f != nil:
 			return f
-		}
-		if rec != nil {
-			if k.seen[b] {
-				return &refusal{kind: refusedUnresolved, name: b.table.res.Name} // two changes want different values
-			}
+		case rec == nil:
+		case !k.seen[b]:
 			k.seen[b] = true
 			k.work = append(k.work, rekeyStep{b, rec})
+		case k.waits(b, rec): // reached on two ways, and both want the same
+			for _, r := range k.pins[pins:] {
+				r.inbound.Add(-1)
+			}
+			k.pins = k.pins[:pins]
+		default:
+			return &refusal{kind: refusedUnresolved, name: b.table.res.Name} // two changes want different values
 		}
 	}
 	return nil
+}
+
+// waits reports whether a record is to get these bytes already.
+func (k *rekeying) waits(a address, rec []byte) bool {
+	return slices.ContainsFunc(k.work, func(s rekeyStep) bool { return s.address == a && bytes.Equal(s.rec, rec) })
 }
 
 // align returns new bytes for a record whose unified values have come apart: those reached through a changed record win, the others follow.

@@ -57,7 +57,7 @@ func model(t testing.TB, version string) *schema.Model {
 
 // fewDescriptors are the values of the descriptors tests use; all of them would take most of a test's time.
 func fewDescriptors(m *schema.Model) []schema.DescriptorValue {
-	used := " EducationOrganizationCategory GradeLevel LocalEducationAgencyCategory Term AttendanceEventCategory CourseIdentificationSystem OtherNameType "
+	used := " EducationOrganizationCategory GradeLevel LocalEducationAgencyCategory Term AttendanceEventCategory CourseIdentificationSystem OtherNameType GradingPeriod GradeType "
 	return slices.DeleteFunc(m.DescriptorValues(), func(v schema.DescriptorValue) bool {
 		return !strings.Contains(used, " "+strings.TrimSuffix(v.Name, "Descriptor")+" ")
 	})

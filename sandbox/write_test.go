@@ -179,6 +179,35 @@ func TestKeyChangeMovesUnifiedReferencesAlong(t *testing.T) {
 	checkIntegrity(t, c.s)
 }
 
+// A grade is reached through its section's new key twice: with the session, and once the section meets in the class period of the other school.
+func TestKeyChangeReachesARecordOnTwoWays(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	c.district()
+	const (
+		period  = `{"classPeriodName":"P1","schoolReference":{"schoolId":255901001}}`
+		quarter = `{"gradingPeriodName":"Q1","gradingPeriodDescriptor":"uri://ed-fi.org/GradingPeriodDescriptor#First Nine Weeks","beginDate":"2025-08-20","endDate":"2025-10-20","totalInstructionalDays":40,"schoolReference":{"schoolId":255901001},"schoolYearTypeReference":{"schoolYear":2026}}`
+		grade   = `{"gradeTypeDescriptor":"uri://ed-fi.org/GradeTypeDescriptor#Final","letterGradeEarned":"A","gradingPeriodReference":{"gradingPeriodDescriptor":"uri://ed-fi.org/GradingPeriodDescriptor#First Nine Weeks","gradingPeriodName":"Q1","schoolId":255901001,"schoolYear":2026},` +
+			`"studentSectionAssociationReference":{"beginDate":"2025-08-23","localCourseCode":"ALG-1","schoolId":255901001,"schoolYear":2026,"sectionIdentifier":"S1","sessionName":"Fall","studentUniqueId":"604822"}}`
+	)
+	moved := func(body string) string { return strings.ReplaceAll(body, "255901001", "255901002") }
+	c.must(http.StatusCreated, http.MethodPost, "schools", moved(schoolBody))
+	for _, p := range [][2]string{{"classPeriods", period}, {"gradingPeriods", quarter}} {
+		c.must(http.StatusCreated, http.MethodPost, p[0], p[1])
+		c.must(http.StatusCreated, http.MethodPost, p[0], moved(p[1]))
+	}
+	c.must(http.StatusOK, http.MethodPost, "sections", strings.Replace(sectionBody, `{`, `{"classPeriods":[{"classPeriodReference":{"classPeriodName":"P1"}}],`, 1))
+	c.must(http.StatusCreated, http.MethodPost, "grades", grade)
+	c.must(http.StatusNoContent, http.MethodPut, "sessions/"+c.first("sessions"), moved(sessionBody))
+	for _, path := range []string{"sections", "studentSectionAssociations", "grades"} {
+		a := c.must(http.StatusOK, http.MethodGet, path, "")
+		if strings.Contains(a.Body, `"schoolId":255901001`) || !strings.Contains(a.Body, `"schoolId":255901002`) {
+			t.Errorf("%s did not move: %s", path, a.Body)
+		}
+	}
+	checkIntegrity(t, c.s)
+}
+
 func TestKeyChangeByUpdatableResources(t *testing.T) {
 	t.Parallel()
 	c := start(t)
