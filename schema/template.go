@@ -138,6 +138,16 @@ func (m *Model) Compile(r *Resource, cols []Column, maps DescriptorMaps, rules R
 	return t, nil
 }
 
+// Sends reports whether a column gives the element at a dotted path, something in it, or the whole it is in. Safe for concurrent use.
+func (t *Template) Sends(path string) bool {
+	for e := range t.columns {
+		if e.path == path || strings.HasPrefix(e.path, path+".") || strings.HasPrefix(path, e.path+".") {
+			return true
+		}
+	}
+	return false
+}
+
 // binder finds the element of each column.
 type binder struct {
 	model    *Model

@@ -123,7 +123,7 @@ func (w *world) records(resource string) []string {
 var allResources = []string{
 	"ed-fi/localEducationAgencies", "ed-fi/schools", "ed-fi/classPeriods", "ed-fi/students", "ed-fi/studentSchoolAssociations",
 	"ed-fi/studentEducationOrganizationAssociations", "ed-fi/sessions", "ed-fi/gradingPeriods", "ed-fi/courses", "ed-fi/courseOfferings", "ed-fi/sections",
-	"ed-fi/studentSectionAssociations", "ed-fi/grades", "ed-fi/programs", "ed-fi/studentProgramAssociations",
+	"ed-fi/studentSectionAssociations", "ed-fi/grades", "ed-fi/programs", "ed-fi/studentProgramAssociations", "ed-fi/bellSchedules",
 }
 
 // sameAsFresh fails unless the target holds exactly what a first load of the same SIS into an empty target gives (I1, I2).

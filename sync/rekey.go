@@ -43,7 +43,7 @@ type renames map[syncdb.Hash][]byte
 
 // joinKeys finds rows whose natural key changed: new under one key, gone under another (engine.md §1). Resources come in load order, so that a
 // change of a parent is known before its children are looked at.
-func joinKeys(ctx context.Context, s *scope, found []*scanned, hasher *schema.Hasher) error {
+func joinKeys(ctx context.Context, s *scope, found []*scanned, hasher *schema.Hasher, tied tiedParts) error {
 	moved := map[uint16]renames{} // by target: PUTs, and what the target does with them
 	for i, r := range found {
 		if err := ctx.Err(); err != nil {
@@ -52,7 +52,7 @@ func joinKeys(ctx context.Context, s *scope, found []*scanned, hasher *schema.Ha
 		if n := r.gone.count + r.kept.count; n == 0 || n > maxMoves || r.fresh.count == 0 && len(moved) == 0 {
 			continue
 		}
-		renamed, err := r.join(s, hasher, moved)
+		renamed, err := r.join(s, hasher, moved, tied)
 		if err != nil {
 			return fmt.Errorf("join new and gone rows of %s: %w", r.Path, err)
 		}
@@ -83,7 +83,7 @@ type goneRow struct {
 // join pairs fresh rows with gone entries. A row gets the record that will have its key once parents are re-keyed, whatever row that was made for: at
 // the target no other record can have the key. Without such a record it gets the one it was before, by its source key. renamed are all keys
 // that change by that, of records without a row too.
-func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]renames) (renamed renames, err error) {
+func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]renames, tied tiedParts) (renamed renames, err error) {
 	bySource, byKey, err := r.goneRows(r.cascades(s), hasher, moved)
 	if err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]renames
 			m.how = moveFollow
 		case authorises(r.Name) && g.person != rec.PersonHash:
 			// Moving an enrolment to another person by PUT would take away the right to delete what the first one still has.
-		case r.KeyUpdatable:
+		case r.KeyUpdatable && !tied.changed(r.Resource, g.text, rec.Key):
 			m.how = movePut
 			renamed[g.key] = clone(rec.Key)
 		}
@@ -203,6 +203,7 @@ func (r *scanned) otherYear(before, after []byte) bool {
 
 // lineage tells which parts of a resource's key come from one identifying reference.
 type lineage struct {
+	name   string // of the reference
 	entity string
 	parts  []int // for each part of the target's key, in its order: the index of the part in our key
 }
@@ -220,7 +221,7 @@ func lineages(r *schema.Resource) []lineage {
 		if p.Kind != schema.Reference {
 			continue
 		}
-		l := lineage{entity: p.Target}
+		l := lineage{name: p.Name, entity: p.Target}
 		identifying := true
 		for _, part := range p.Parts { // sorted by part: the target's key order
 			i, in := partOf[p.Name+"."+part.Leaf]

@@ -132,7 +132,12 @@ func (s *scanner) scan(ctx context.Context) ([]*scanned, error) {
 			return nil, fmt.Errorf("compare %s with the ledger: %w", res.Path, err)
 		}
 	}
-	if err := joinKeys(ctx, s.scope, out, schema.NewHasher(s.e.Keys.HashMAC())); err != nil {
+	tied, err := s.tied(ctx, out)
+	if err != nil {
+		closeAll(out)
+		return nil, err
+	}
+	if err := joinKeys(ctx, s.scope, out, schema.NewHasher(s.e.Keys.HashMAC()), tied); err != nil {
 		closeAll(out)
 		return nil, err
 	}

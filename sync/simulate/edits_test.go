@@ -27,9 +27,10 @@ const (
 	editRemade // the row is made again under another source key
 	editEmpty  // a whole table is empty
 	editRefill
-	editReturn  // what went or changed before the last run is back as it was
-	editPass    // a row gets the key of another one, which gets a new one
-	editCascade // a key that what is below takes over, where rows go at the same time, or become invalid
+	editReturn   // what went or changed before the last run is back as it was
+	editPass     // a row gets the key of another one, which gets a new one
+	editCascade  // a key that what is below takes over, where rows go at the same time, or become invalid
+	editNamesake // a new row gets the key another one had before, with rows below it like those of that one, which are corrected
 	edits
 )
 
@@ -37,6 +38,7 @@ func (e edit) String() string {
 	return [edits]string{
 		"insert", "delete", "delete alone", "bring back", "change", "revert", "make invalid", "heal", "change key", "swap keys", "change case of key",
 		"add twin", "move", "make again", "empty table", "refill tables", "bring back what went last", "pass key on", "change key above others",
+		"give old key to a new row",
 	}[e]
 }
 
@@ -139,6 +141,10 @@ func (d *district) apply(e edit, rng *rand.Rand) string {
 			}
 		}
 		return what
+	case editNamesake:
+		return d.namesake(pick(func(r *row) bool {
+			return r.hurt < 0 && slices.ContainsFunc(d.keyed(r), func(i int) bool { return r.own[i] != r.before[i] })
+		}))
 	case editReturn:
 		n := 0
 		for _, r := range d.went {
@@ -325,6 +331,47 @@ func (d *district) pass(r *row, rng *rand.Rand) string {
 		r.own[i], o.own[i] = o.own[i], d.fresh(rng, &c.columns[i], c.desc[i])
 	}
 	return d.label(r) + " gets that of " + d.label(o)
+}
+
+// namesake adds a row with the key another one had before its last edit, and copies what is below that one, which is corrected.
+func (d *district) namesake(r *row) string {
+	if r == nil {
+		return ""
+	}
+	again := d.copy(r, r.own)
+	for _, i := range d.keyed(r) {
+		again.own[i] = r.before[i]
+	}
+	d.copyBelow(r, again)
+	return d.label(r) + " to " + d.label(again)
+}
+
+func (d *district) copyBelow(from, to *row) {
+	for _, c := range d.children(from) {
+		again := d.copy(c, c.own)
+		for slot, p := range again.parents {
+			if p == from {
+				again.parents[slot] = to
+			}
+		}
+		d.copyBelow(c, again)
+		if c.hurt >= 0 {
+			d.heal(c)
+		}
+	}
+}
+
+// copy adds a valid row like another one, with values of its own.
+func (d *district) copy(r *row, own []string) *row {
+	again := *r
+	d.next++
+	again.id, again.own, again.parents, again.again = d.next, slices.Clone(own), slices.Clone(r.parents), nil
+	if r.hurt >= 0 {
+		again.own[r.hurt], again.hurt = r.healed, -1
+	}
+	again.before = slices.Clone(again.own)
+	d.rows[r.kind] = append(d.rows[r.kind], &again)
+	return &again
 }
 
 func (d *district) changeCase(r *row) string {

@@ -88,7 +88,7 @@ func mutants() []mutant {
 		defect("a record is given to the row with its key and to the one it was of", "sync/rekey.go", "if !kept && !wanted && !g.source.IsZero() {", "if !kept && (!wanted || wanted) && !g.source.IsZero() {"),
 		defect("a hold ends when no limit is passed any more", "sync/safeguard.go", "if w, ok := g.open[key]; ok && w.verb == verb &&", "if w, ok := g.open[key]; ok && w.verb != verb &&"),
 		// Keys.
-		defect("every key is changed by PUT", "sync/rekey.go", "		case r.KeyUpdatable:\n			m.how = movePut", "		default:\n			m.how = movePut"),
+		defect("every key is changed by PUT", "sync/rekey.go", "		case r.KeyUpdatable && !tied.changed(r.Resource, g.text, rec.Key):\n			m.how = movePut", "		default:\n			m.how = movePut"),
 		defect("a record that follows its parent is not sent though it changed", "sync/feed.go", "case m.how == moveFollow && !m.changed:", "case m.how == moveFollow:"),
 		defect("a key that is still taken is given up", "sync/judge.go", `&& e.Code == "identity-conflict"`, `&& e.Code == "no such code"`),
 		defect("a key in another spelling is never updated", "sync/answer.go", "if r.outcome == Rejected && s.respelled(o, err) {", "if false {"),

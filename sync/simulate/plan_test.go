@@ -206,6 +206,7 @@ func (p *plan) enrich(operations int) {
 	}
 	p.events = all
 	p.cascade()
+	p.namesakes()
 }
 
 // cascade adds keys that pass to what is below them while rows there go, or cannot be sent, to some worlds.
@@ -218,6 +219,22 @@ func (p *plan) cascade() {
 	for _, e := range p.events {
 		if e.what == eventRun && rng.IntN(2) == 0 {
 			all = append(all, event{id: 20_000 + len(all), seed: rng.Uint64(), conn: e.conn, what: eventEdit, edit: editCascade})
+		}
+		all = append(all, e)
+	}
+	p.events = all
+}
+
+// namesakes gives keys that rows had before to new rows, in some worlds.
+func (p *plan) namesakes() {
+	rng := rand.New(rand.NewPCG(p.seed, 0x5a3e))
+	if rng.IntN(4) > 0 {
+		return
+	}
+	var all []event
+	for _, e := range p.events {
+		if e.what == eventRun && rng.IntN(3) == 0 {
+			all = append(all, event{id: 30_000 + len(all), seed: rng.Uint64(), conn: e.conn, what: eventEdit, edit: editNamesake})
 		}
 		all = append(all, e)
 	}
