@@ -41,7 +41,7 @@ type Config struct {
 	// Ready says what else than the ledger must answer before this process is ready; nil = nothing.
 	Ready   func(ctx context.Context) error
 	Version string // of the program
-	// Router has the trusted proxies, the allow-list, limits and the logger; Keys, Sessions and Denied are the console's own.
+	// Router has the trusted proxies, the allow-list, limits and the logger; Keys, Sessions, Denied and RefusePage are the console's own.
 	Router httpd.RouterConfig
 	// Poll is how often the ledger is asked for news while somebody listens to events; 0 means 1 s.
 	Poll time.Duration
@@ -54,6 +54,8 @@ type Console struct {
 	api     huma.API
 	log     *slog.Logger
 	streams *streams
+	pages   *pages
+	offers  pageRules
 
 	rankings *rankings
 }
@@ -70,7 +72,11 @@ func New(c Config) (*Console, error) {
 		c.Router.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Console{c: c, log: c.Router.Logger, streams: newStreams(), rankings: newRankings()}
-	c.Router.Keys, c.Router.Sessions, c.Router.Denied = keyStore{c.Ledger}, keyStore{c.Ledger}, s.denied
+	var err error
+	if s.pages, err = newPages(); err != nil {
+		return nil, err
+	}
+	c.Router.Keys, c.Router.Sessions, c.Router.Denied, c.Router.RefusePage = keyStore{c.Ledger}, keyStore{c.Ledger}, s.denied, s.refusePage
 	s.router = httpd.NewRouter(c.Router)
 	s.api = s.newAPI()
 	s.routes()

@@ -124,7 +124,10 @@ func (s *service) do(method, path, key, body string, header ...string) answer {
 		b = strings.NewReader(body)
 	}
 	r := httptest.NewRequestWithContext(s.t.Context(), method, path, b)
-	if body != "" {
+	switch {
+	case body != "" && !strings.HasPrefix(path, "/api/"):
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	case body != "":
 		r.Header.Set("Content-Type", "application/json")
 	}
 	if key != "" {

@@ -54,7 +54,29 @@ func examples() map[string]example {
 	makeKey.body = func(objects) string {
 		return fmt.Sprintf(`{"name": "matrix %d", "role": "viewer"}`, time.Now().UnixNano())
 	}
+	page := func(path func(o objects) string, body string) example {
+		return example{path: path, body: func(objects) string { return body }}
+	}
+	run1 := func(rest string) func(o objects) string {
+		return func(o objects) string { return fmt.Sprintf("/runs/%d%s", o.run, rest) }
+	}
+	ofConnection := func(rest string) func(o objects) string {
+		return func(o objects) string { return "/connections/" + o.connection + rest }
+	}
+	ofHold := func(rest string) func(o objects) string {
+		return func(o objects) string { return fmt.Sprintf("/holds/%d%s", o.hold, rest) }
+	}
+	logInForm := at("/login")
+	logInForm.body = func(objects) string { return "key=wrong" }
 	return map[string]example{
+		"GET /{$}": at("/"), "GET /login": at("/login"), "GET /assets/{file}": at("/assets/console.css"), "POST /login": logInForm, "POST /logout": at("/logout"),
+		"GET /connections/{connection}": page(ofConnection(""), ""), "GET /connections/{connection}/issues": page(ofConnection("/issues"), ""),
+		"GET /connections/{connection}/holds": page(ofConnection("/holds"), ""), "GET /runs/{id}": page(run1(""), ""),
+		"POST /connections/{connection}/runs": page(ofConnection("/runs"), ""), "POST /connections/{connection}/pause": page(ofConnection("/pause"), "why=matrix&lasts=1h"),
+		"POST /connections/{connection}/resume": page(ofConnection("/resume"), ""), "POST /runs/{id}/cancel": page(run1("/cancel"), ""),
+		"POST /holds/{id}/approve": page(ofHold("/approve"), "edition=1&why=matrix"), "POST /holds/{id}/discard": page(ofHold("/discard"), "edition=1&why=matrix"),
+		"POST /holds/{id}/reopen": page(ofHold("/reopen"), "edition=1&why=matrix"),
+
 		"GET /healthz": at("/healthz"), "GET /readyz": at("/readyz"), "GET /api/v1/openapi.json": at("/api/v1/openapi.json"), "GET /api/v1/me": at("/api/v1/me"),
 		"GET /api/v1/connections": at("/api/v1/connections"), "GET /api/v1/connections/{connection}": connection(""),
 		"POST /api/v1/connections/{connection}/pause": pause, "POST /api/v1/connections/{connection}/resume": connection("/resume"),
@@ -82,6 +104,10 @@ func may(t *testing.T, pattern string) (least httpd.Role, auditor bool) {
 	case method == http.MethodPost && path == "/session":
 		return 0, true
 	case method == http.MethodDelete && path == "/session":
+		return httpd.Viewer, true
+	case path == "/login", path == "/assets/{file}":
+		return 0, true
+	case path == "/logout":
 		return httpd.Viewer, true
 	case path == "/healthz", path == "/readyz", path == "/openapi.json":
 		return 0, true
@@ -155,16 +181,18 @@ func TestAuthorizationMatrix(t *testing.T) {
 				}
 				var want []int
 				switch {
+				case !allowed && c.role == 0 && route.Rule.Page && method == http.MethodGet:
+					want = []int{303, 429} // to the log-in page
 				case !allowed && c.role == 0:
 					want = []int{401, 429} // who tries too often is locked out
 				case !allowed:
 					want = []int{403}
 				case !e.open && c.tenant != "" && c.tenant != tenant:
 					want = []int{404}
-				case route.Pattern == "POST /api/v1/session":
+				case route.Pattern == "POST /api/v1/session", route.Pattern == "POST /login":
 					want = []int{401, 429} // the key in its body is wrong, whoever sends it
 				default: // whatever the state of the object lets happen
-					want = []int{200, 201, 202, 409}
+					want = []int{200, 201, 202, 303, 409}
 				}
 				if !slices.Contains(want, got) {
 					t.Errorf("%s as %s, object of %s: got %d, want one of %v", route.Pattern, c.name, tenant, got, want)

@@ -77,8 +77,13 @@ type askOutput struct {
 	}
 }
 
-// ask asks for a run. However many ask at once, one run waits at most (F60).
+// ask asks for a run, for a program. However many ask at once, one run waits at most (F60).
 func (s *Console) ask(ctx context.Context, in *askInput) (*askOutput, error) {
+	return s.askAs(ctx, in, "api")
+}
+
+// askAs asks with the reason that says whether a program or a person asked.
+func (s *Console) askAs(ctx context.Context, in *askInput, reason string) (*askOutput, error) {
 	c, err := s.connection(ctx, in.Connection)
 	if err != nil {
 		return nil, err
@@ -96,7 +101,7 @@ func (s *Console) ask(ctx context.Context, in *askInput) (*askOutput, error) {
 	if err := s.auditAsk(ctx, c, in); err != nil {
 		return nil, err
 	}
-	run, joined, err := s.c.Runs.Ask(ctx, c.ID, "api")
+	run, joined, err := s.c.Runs.Ask(ctx, c.ID, reason)
 	if err != nil {
 		return nil, err
 	}

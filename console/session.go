@@ -18,10 +18,8 @@ import (
 // sessionAge is how long a browser stays logged in.
 const sessionAge = 12 * time.Hour
 
-// logIn opens a browser's session with a key. Each log-in gets a new token, and the session the browser had is over: a token that somebody planted there
-// is worth nothing (session fixation). What the key may, the session may, and no longer than the key.
+// logIn opens a browser's session with a key.
 func (s *Console) logIn(w http.ResponseWriter, r *http.Request) {
-	ctx := r.Context()
 	key, err := readKey(r)
 	if err != nil {
 		s.refuse(w, r, err)
@@ -31,6 +29,17 @@ func (s *Console) logIn(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	if err := s.openSession(w, r, p); err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// openSession opens a session for whoever logged in. Each log-in gets a new token, and the session the browser had is over: a token that somebody planted
+// there is worth nothing (session fixation). What the key may, the session may, and no longer than the key.
+func (s *Console) openSession(w http.ResponseWriter, r *http.Request, p httpd.Principal) error {
+	ctx := r.Context()
 	token, hash := httpd.NewSecret()
 	ends := time.Now().Add(sessionAge)
 	row := syncdb.AuditRow{
@@ -38,8 +47,7 @@ func (s *Console) logIn(w http.ResponseWriter, r *http.Request) {
 		Detail: encode(map[string]any{"client": httpd.ClientOf(ctx).String(), "request": httpd.RequestID(ctx)}),
 	}
 	if err := s.c.Ledger.CreateSession(ctx, syncdb.Session{Hash: hash, KeyID: p.ID, Name: p.Name, Role: p.Role.String(), Tenant: p.Tenant, ExpiresAt: ends}, row); err != nil {
-		s.refuse(w, r, err)
-		return
+		return err
 	}
 	if old := httpd.SessionToken(r); old != "" {
 		if err := s.c.Ledger.EndSession(ctx, httpd.HashSecret(old)); err != nil {
@@ -47,7 +55,7 @@ func (s *Console) logIn(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	httpd.SetSession(w, r, token, ends)
-	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 // readKey reads {"key": "efs_…"}.
@@ -68,20 +76,27 @@ func readKey(r *http.Request) (string, error) {
 
 // logOut ends the browser's session. With a key in the header there is none to end.
 func (s *Console) logOut(w http.ResponseWriter, r *http.Request) {
+	if err := s.closeSession(w, r); err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// closeSession ends the session of the browser that makes a request.
+func (s *Console) closeSession(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
 	token := httpd.SessionToken(r)
 	if token == "" || r.Header.Get("Authorization") != "" {
-		s.refuse(w, r, refuse(http.StatusConflict, "no-session", "this is no browser session; keys are ended with DELETE /keys"))
-		return
+		return refuse(http.StatusConflict, "no-session", "this is no browser session; keys are ended with DELETE /keys")
 	}
 	p := httpd.PrincipalOf(ctx)
 	err := s.c.Ledger.Audit(ctx, syncdb.AuditRow{Who: p.Who(), Action: "session.close", Connection: ofTenant(p.Tenant)})
 	if err = errors.Join(err, s.c.Ledger.EndSession(ctx, httpd.HashSecret(token))); err != nil { // logged out in any case
-		s.refuse(w, r, err)
-		return
+		return err
 	}
 	httpd.SetSession(w, r, "", time.Time{})
-	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 // addSession documents logging in and out, which huma does not serve.

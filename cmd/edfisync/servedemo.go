@@ -47,7 +47,8 @@ func (c *serveCmd) demo(ctx context.Context, a *app) (err error) {
 	if err := d.configure(); err != nil {
 		return err
 	}
-	d.cfg.Connections[0].Schedule.Cron = "*/15 * * * *"
+	d.cfg.Connections[0].Schedule.Cron = "0 2 * * *"
+	d.cfg.Ledger.Witness = filepath.Join(dir, "witness") // not beside a configuration that it has nothing to do with
 	c.change(d.cfg)
 	return a.serve(ctx, d.cfg, serving{schedules: true, fixed: true, tell: d.tellServing})
 }
@@ -62,9 +63,9 @@ func (d *demo) tellServing(ctx context.Context, s *service, server *httpd.Server
 	if d.JSON {
 		return json.NewEncoder(d.out).Encode(servedDemo{URL: server.URL(), Key: key, Connection: name})
 	}
-	d.say("\nThe API of the service:  %s/api/v1", server.URL())
-	d.say("The key:                 %s", key)
-	d.say("\nSync now:   curl -X POST -H 'Authorization: Bearer %s' %s/api/v1/connections/%s/runs", key, server.URL(), name)
+	d.say("\nThe console:  %s", server.URL())
+	d.say("The key:      %s", key)
+	d.say("\nLog in with the key, open %q and click Sync now. Programs do the same over the API, %s/api/v1.", name, server.URL())
 	d.say("The SIS is %s: change a row and sync again. Everything is gone when this ends; Ctrl-C ends it.", filepath.Join(d.dir, "sis.sqlite"))
 	return nil
 }

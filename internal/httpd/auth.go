@@ -33,11 +33,12 @@ func SessionCookie(secure bool) string {
 	return "edfisync"
 }
 
-// SetSession gives the browser a session's token; "" takes it away. It must be a new one for each log-in.
+// SetSession gives the browser a session's token; "" takes it away. It must be a new one for each log-in. The browser does not send it with what another
+// site began.
 func SetSession(w http.ResponseWriter, r *http.Request, token string, expires time.Time) {
 	tls := Secure(r.Context())
 	c := &http.Cookie{
-		Name: SessionCookie(tls), Value: token, Path: "/", Expires: expires, Secure: tls, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+		Name: SessionCookie(tls), Value: token, Path: "/", Expires: expires, Secure: tls, HttpOnly: true, SameSite: http.SameSiteStrictMode,
 	}
 	if token == "" {
 		c.MaxAge = -1

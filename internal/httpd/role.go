@@ -58,6 +58,7 @@ type Rule struct {
 	Anywhere    bool // from addresses outside the allow-list too: health
 	Unlimited   bool // exempt from the rate limit: a trigger that coalesces by itself. Failing log-ins are limited all the same
 	Stream      bool // the answer may take for ever; the handler sets the deadlines of its writes
+	Page        bool // it answers people: RouterConfig.RefusePage says why they may not
 	MaxBody     int64
 }
 

@@ -34,7 +34,9 @@ type RouterConfig struct {
 	// Denied is told of requests that were refused, for the audit trail: of equal ones (reason, route, client, principal) one a minute, and of all one
 	// a second in the long run, so that nobody fills the trail.
 	Denied func(ctx context.Context, d Denial)
-	Now    func() time.Time // nil means time.Now
+	// RefusePage answers people who may not, on routes with Rule.Page and for browsers on paths that are not there; nil answers them as programs.
+	RefusePage func(w http.ResponseWriter, r *http.Request, status int, code, detail string)
+	Now        func() time.Time // nil means time.Now
 }
 
 // Route is one registered route.
@@ -191,7 +193,7 @@ func tooMany(wait time.Duration) *refusal {
 		denial: Denial{Reason: "rate-limit"}}
 }
 
-// refuse answers with a problem, and tells the audit trail.
+// refuse answers with a problem or a page, and tells the audit trail.
 func (rt *Router) refuse(w http.ResponseWriter, r *http.Request, pattern string, ref *refusal) {
 	if ref.wait > 0 {
 		retryAfter(w, ref.wait)
@@ -199,7 +201,7 @@ func (rt *Router) refuse(w http.ResponseWriter, r *http.Request, pattern string,
 	if ref.allow != "" {
 		w.Header().Set("Allow", ref.allow)
 	}
-	if ref.status == http.StatusUnauthorized {
+	if ref.status == http.StatusUnauthorized && !rt.rules[pattern].Page {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="edfisync"`)
 	}
 	if d := ref.denial; d.Reason != "" && rt.c.Denied != nil {
@@ -212,6 +214,11 @@ func (rt *Router) refuse(w http.ResponseWriter, r *http.Request, pattern string,
 		if rt.denied.first(d.Reason+" "+household(d.Client)+" "+d.Principal.ID+" "+pattern, now) && rt.told.AllowN(now, 1) {
 			rt.c.Denied(r.Context(), d)
 		}
+	}
+	rule, known := rt.rules[pattern]
+	if rt.c.RefusePage != nil && (rule.Page || !known && strings.Contains(r.Header.Get("Accept"), "text/html")) {
+		rt.c.RefusePage(w, r, ref.status, ref.code, ref.detail)
+		return
 	}
 	Refuse(w, r, ref.status, ref.code, ref.detail)
 }

@@ -595,7 +595,7 @@ func TestASessionsCookieIsSafe(t *testing.T) {
 		w := httptest.NewRecorder()
 		rt.ServeHTTP(w, r)
 		got := w.Result().Cookies()[0]
-		if got.Name != c.cookie || got.Secure != c.secure || !got.HttpOnly || got.SameSite != http.SameSiteLaxMode || got.Path != "/" || got.Domain != "" {
+		if got.Name != c.cookie || got.Secure != c.secure || !got.HttpOnly || got.SameSite != http.SameSiteStrictMode || got.Path != "/" || got.Domain != "" {
 			t.Errorf("%s: cookie %v", name, got)
 		}
 		if (w.Header().Get("Strict-Transport-Security") != "") != c.secure {

@@ -1,0 +1,355 @@
+package console
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/edfisync/edfisync/internal/httpd"
+	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// functions are what pages call.
+func functions() template.FuncMap {
+	return template.FuncMap{
+		"count": count, "when": when, "stamp": func(t time.Time) string { return t.UTC().Format(time.RFC3339) }, "phase": phase,
+		"totals": totalsOf, "took": took, "progress": progressOfRun, "percent": percent, "calls": callsOf, "held": held, "failed": failed, "resource": resourceName,
+		"num": func(n int) int64 { return int64(n) },
+	}
+}
+
+// count writes a number with commas between thousands.
+func count(n int64) string {
+	text := strconv.FormatInt(n, 10)
+	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+// when writes a time for those whose browser does not write it in their own zone.
+func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
+
+// phase is an engine's phase in words.
+func phase(phase string) string {
+	words := map[string]string{
+		"": "starting", "recover": "settling what the last run left", "scan": "reading the source", "look": "looking at the target", "read": "reading the target",
+		"delete-evidence": "making sure of deletes", "send": "sending", "describe": "describing changes", "close": "closing",
+	}
+	if w, ok := words[phase]; ok {
+		return w
+	}
+	return phase
+}
+
+// totalsOf reads the counts of a run or of a step.
+func totalsOf(text json.RawMessage) sync.Totals {
+	var t sync.Totals
+	_ = json.Unmarshal(text, &t) // none are no counts
+	return t
+}
+
+// held are the records that a run did not send: invalid, blocked, or held by a safeguard.
+func held(t sync.Totals) int64 { return t.Invalid + t.Blocked + t.Kept }
+
+// failed are those that the target refused, or did not answer for.
+func failed(t sync.Totals) int64 { return t.Rejected + t.Errors }
+
+// progressOfRun reads how far a run is.
+func progressOfRun(text json.RawMessage) sync.Event {
+	var e sync.Event
+	_ = json.Unmarshal(text, &e) // none: it has just begun
+	return e
+}
+
+func percent(done, total int64) int64 {
+	if total <= 0 {
+		return 0
+	}
+	return min(100*done/total, 100)
+}
+
+// took is how long a run took, or takes until now.
+func took(r runJSON, now time.Time) string {
+	if r.StartedAt.IsZero() {
+		return "–"
+	}
+	end := r.EndedAt
+	if end.IsZero() {
+		end = now
+	}
+	d := end.Sub(r.StartedAt)
+	if d < 10*time.Second {
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Second).String()
+}
+
+// resourceName is a resource without the namespace most have.
+func resourceName(path string) string { return strings.TrimPrefix(path, "ed-fi/") }
+
+// callCount is how many calls of a hold are of one kind.
+type callCount struct {
+	Resource, Verb string
+	N              int64
+}
+
+// callsOf reads the counts of a hold, the most first.
+func callsOf(text json.RawMessage) (out []callCount) {
+	var counts map[string]map[string]int64
+	_ = json.Unmarshal(text, &counts) // none are no calls
+	for _, resource := range slices.Sorted(maps.Keys(counts)) {
+		for _, verb := range slices.Sorted(maps.Keys(counts[resource])) {
+			out = append(out, callCount{resource, verb, counts[resource][verb]})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b callCount) int { return cmp.Compare(b.N, a.N) })
+	return out
+}
+
+// overview is the page of all connections.
+type overview struct {
+	Connections []connectionJSON // what needs somebody first
+	Tallies     []tally
+	All         int
+	State       string // only those in this state
+	Find        string // only those with this in their name
+}
+
+// tally is how many connections are in a state.
+type tally struct {
+	State string
+	N     int
+}
+
+// urgency is the order of states on the overview.
+func urgency() []string {
+	return []string{"held", "failing", "paused", "running", "waiting", "never", "ok"}
+}
+
+func (s *Console) overviewPage(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	all, err := s.c.Connections(ctx)
+	if err != nil {
+		return err
+	}
+	a, err := s.around(ctx)
+	if err != nil {
+		return err
+	}
+	page := overview{State: r.FormValue("state"), Find: strings.TrimSpace(r.FormValue("find"))}
+	p, now, states, tallied := httpd.PrincipalOf(ctx), time.Now(), urgency(), map[string]int{}
+	for _, c := range all {
+		if !p.Sees(c.Tenant) {
+			continue
+		}
+		shown := a.show(c, now)
+		page.All++
+		tallied[shown.State]++
+		if (page.State == "" || page.State == shown.State) && strings.Contains(shown.Name, strings.ToLower(page.Find)) {
+			page.Connections = append(page.Connections, shown)
+		}
+	}
+	for _, state := range states {
+		if tallied[state] > 0 {
+			page.Tallies = append(page.Tallies, tally{state, tallied[state]})
+		}
+	}
+	slices.SortStableFunc(page.Connections, func(a, b connectionJSON) int {
+		return cmp.Or(cmp.Compare(slices.Index(states, a.State), slices.Index(states, b.State)), cmp.Compare(a.Name, b.Name))
+	})
+	s.show(w, r, http.StatusOK, "overview", frame{Title: "Connections", Events: base + "/events", Page: page})
+	return nil
+}
+
+// connectionView is the page of one connection.
+type connectionView struct {
+	connectionJSON
+	Runs   []runJSON
+	Issues int // open ones
+	Rows   int64
+	Holds  int // open ones
+}
+
+// runsShown is how many runs the page of a connection shows.
+const runsShown = 20
+
+func home() crumb { return crumb{"Connections", "/"} }
+
+func crumbOf(connection string) crumb {
+	return crumb{connection, "/connections/" + url.PathEscape(connection)}
+}
+
+func (s *Console) connectionPage(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	c, err := s.connection(ctx, r.PathValue("connection"))
+	if err != nil {
+		return err
+	}
+	a, err := s.around(ctx)
+	if err != nil {
+		return err
+	}
+	page := connectionView{connectionJSON: a.show(c, time.Now())}
+	runs, err := s.c.Ledger.FindRuns(ctx, syncdb.RunFilter{Connection: c.ID, Limit: runsShown})
+	if err != nil {
+		return err
+	}
+	for _, run := range runs {
+		page.Runs = append(page.Runs, runOf(run, page.Name))
+	}
+	issues, err := s.c.Ledger.Issues(ctx, c.ID, true)
+	if err != nil {
+		return err
+	}
+	for i := range issues {
+		page.Issues++
+		page.Rows += issues[i].Rows
+	}
+	holds, err := s.c.Ledger.Plans(ctx, c.ID, syncdb.PlanFilter{Kind: syncdb.PlanHold, States: []syncdb.PlanState{syncdb.PlanOpen}})
+	if err != nil {
+		return err
+	}
+	page.Holds = len(holds)
+	s.show(w, r, http.StatusOK, "connection", frame{Title: page.Name, Trail: []crumb{home()}, Events: base + "/events", Page: page})
+	return nil
+}
+
+// runView is the page of one run.
+type runView struct {
+	runJSON
+	Steps   []stepJSON
+	Counts  sync.Totals // of the run, or of its steps so far
+	Rate    string      // write calls a second
+	Receipt bool        // there is a signed statement
+	Open    bool        // it waits or runs
+}
+
+// Took is how long the run took, or takes until now.
+func (v runView) Took(now time.Time) string { return took(v.runJSON, now) }
+
+func (s *Console) runPage(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	id, err := idOf(r)
+	if err != nil {
+		return err
+	}
+	run, c, err := s.run(ctx, id)
+	if err != nil {
+		return err
+	}
+	page := runView{runJSON: progressOf(run, nameOf(c.Tenant, c.Name)), Open: !run.State.Final()}
+	steps, err := s.listSteps(ctx, &IDPath{id})
+	if err != nil {
+		return err
+	}
+	page.Steps, page.Counts = steps.Body.Items, totalsOf(run.Totals)
+	if len(run.Totals) == 0 {
+		for _, step := range page.Steps {
+			addTotals(&page.Counts, totalsOf(step.Totals))
+		}
+	}
+	if lasted := run.EndedAt.Sub(run.StartedAt); !page.Open && page.Counts.Calls > 0 && lasted > 0 {
+		page.Rate = fmt.Sprintf("%s/s", count(int64(float64(page.Counts.Calls)/lasted.Seconds())))
+	}
+	if !page.Open {
+		_, err := s.c.Ledger.ReceiptOf(ctx, c.ID, id)
+		if err != nil && !errors.Is(err, syncdb.ErrNotFound) {
+			return err
+		}
+		page.Receipt = err == nil
+	}
+	f := frame{Title: fmt.Sprintf("Run %d", id), Trail: []crumb{home(), crumbOf(page.Connection)}, Page: page}
+	if page.Open {
+		f.Events = fmt.Sprintf("%s/runs/%d/events", base, id)
+	}
+	s.show(w, r, http.StatusOK, "run", f)
+	return nil
+}
+
+// addTotals adds what a page shows of the counts of a step.
+func addTotals(to *sync.Totals, t sync.Totals) {
+	to.Created += t.Created
+	to.Updated += t.Updated
+	to.Rekeyed += t.Rekeyed
+	to.Deleted += t.Deleted
+	to.Unchanged += t.Unchanged
+	to.Invalid += t.Invalid
+	to.Blocked += t.Blocked
+	to.Kept += t.Kept
+	to.Rejected += t.Rejected
+	to.Errors += t.Errors
+	to.Calls += t.Calls
+}
+
+// issuesView is the page of a connection's issues.
+type issuesView struct {
+	Connection string
+	Cleared    bool // those that are settled
+	Issues     []sync.Cause
+	More       int // are not shown
+}
+
+// issuesMost is how many issues a page shows.
+const issuesMost = 200
+
+func (s *Console) issuesPage(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	c, err := s.connection(ctx, r.PathValue("connection"))
+	if err != nil {
+		return err
+	}
+	page := issuesView{Connection: nameOf(c.Tenant, c.Name), Cleared: r.FormValue("state") == "cleared"}
+	if page.Issues, err = s.causes(ctx, c.ID, page.Cleared); err != nil {
+		return err
+	}
+	if len(page.Issues) > issuesMost {
+		page.More, page.Issues = len(page.Issues)-issuesMost, page.Issues[:issuesMost]
+	}
+	s.show(w, r, http.StatusOK, "issues", frame{Title: "Issues", Trail: []crumb{home(), crumbOf(page.Connection)}, Page: page})
+	return nil
+}
+
+// holdsView is the page of a connection's holds.
+type holdsView struct {
+	Connection string
+	Open       []planJSON
+	Decided    []planJSON // the newest first
+}
+
+// decidedMost is how many decided holds a page shows.
+const decidedMost = 50
+
+func (s *Console) holdsPage(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	c, err := s.connection(ctx, r.PathValue("connection"))
+	if err != nil {
+		return err
+	}
+	page := holdsView{Connection: nameOf(c.Tenant, c.Name)}
+	all, err := s.c.Ledger.Plans(ctx, c.ID, syncdb.PlanFilter{})
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		switch {
+		case p.Kind == syncdb.PlanSaved:
+		case p.State == syncdb.PlanOpen:
+			page.Open = append(page.Open, planOf(p, page.Connection))
+		case len(page.Decided) < decidedMost:
+			page.Decided = append(page.Decided, planOf(p, page.Connection))
+		}
+	}
+	s.show(w, r, http.StatusOK, "holds", frame{Title: "Holds", Trail: []crumb{home(), crumbOf(page.Connection)}, Page: page})
+	return nil
+}
