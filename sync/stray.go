@@ -106,7 +106,7 @@ func (r *scanned) wait(key syncdb.Hash) {
 }
 
 // straysOf lists the strays of a resource: entries without a row below a parent the ledger does not know, those below a key that was left behind or
-// that a row brings into being, and those whose own key may have been changed by a call without an answer while a row has the one before; at most maxStrays.
+// that a row brings into being, and those whose own key may have been changed by a call without an answer, while rows have new keys; at most maxStrays.
 func (e *Engine) straysOf(ctx context.Context, f *family, of *kin, left leftKeys) ([]syncdb.Entry, error) {
 	var out []syncdb.Entry
 	had := map[syncdb.Hash]struct{}{}
@@ -131,7 +131,7 @@ func (e *Engine) straysOf(ctx context.Context, f *family, of *kin, left leftKeys
 		if _, twice := had[entry.KeyHash]; twice || entry.EdfiID == "" || len(out) >= maxStrays {
 			return nil
 		}
-		if unsure && entry.State == syncdb.Unknown && of.in.inUse(entry) || below && f.refersTo(of.Resource, entry.Key, left) || waiting && len(f.awaits(of.Resource, entry.Key)) > 0 {
+		if unsure && entry.State == syncdb.Unknown || below && f.refersTo(of.Resource, entry.Key, left) || waiting && len(f.awaits(of.Resource, entry.Key)) > 0 {
 			out = append(out, own(entry))
 		}
 		return nil

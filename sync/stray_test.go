@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/edfisync/edfisync/sync"
 )
 
@@ -172,6 +174,33 @@ func TestRecordRenamedWithoutAnAnswerIsNotTakenForTheOneThatGetsItsOldName(t *te
 	w.exec(`insert into section values (2, 1, 'A1', 2)`)
 	w.exec(`insert into seat values (12, 1, 2, '2025-08-18')`)
 	w.settled()
+}
+
+// The PUTs that rename two records are never answered, and in the next run their names pass on: each row gets the name the next one's record has by now, and
+// a new row has the first. A record that has a row's name already is not renamed for another row once that row was given it.
+func TestNamesGivenWithoutAnAnswerPassOnInTheNextRun(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(1)
+	w.mustRun()
+	w.exec(`update period set name = case id when 1 then 'A' else 'B' end`)
+	w.front.intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut {
+			return false
+		}
+		w.sandbox.Handler().ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	})
+	w.mustRun()
+	w.front.intercept(nil)
+	w.exec(`update period set name = case id when 1 then 'B' else 'C' end`)
+	w.exec(`insert into period values (3, 'A', 10)`)
+	_, calls := w.mustRun()
+	if diff := cmp.Diff(tally(calls), map[string]int{"POST ed-fi/classPeriods": 1, "PUT ed-fi/classPeriods": 2}); diff != "" {
+		t.Errorf("calls (-got +want):\n%s", diff)
+	}
+	w.converged()
+	w.sameAsFresh()
 }
 
 // outOfScope takes queries out of the pack and returns what puts them back.

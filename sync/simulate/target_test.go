@@ -300,8 +300,18 @@ func (w *world) judgeDelete(p *process, c *callInfo, s *scan) {
 		w.violate("I5", "%s deletes %s, and the source has no row at all (F38)", p.name, c.label)
 	}
 	ever := p.conn.ever[c.kind][h.key]
+	// A row may have had, in a scan that came to nothing, the key that the record of another row got with its parent.
+	own := func(of *row) bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		had := map[string]bool{}
+		for key, rows := range p.conn.ever[c.kind] {
+			had[key] = of.among(rows)
+		}
+		return len(ever) == 1 && ever[of.id] && (r == nil || r.was(k, had, w.fold))
+	}
 	for _, x := range s.records[c.kind] {
-		if !x.valid && (x.key == h.key || len(ever) == 1 && ever[x.row.id]) {
+		if !x.valid && (x.key == h.key || own(x.row)) {
 			w.violate("I5", "%s deletes %s, whose %s is invalid, not absent", p.name, c.label, p.conn.d.label(x.row))
 		}
 	}
