@@ -154,6 +154,7 @@ type Options struct {
 	WorkDir     string        // where spools go; default: the system's temporary directory
 	Holder      string        // names this process in the lease; default "edfisync"
 	Reason      string        // why the run was asked for: cron, api, console, cli (default), feed
+	Waiting     bool          // do the run that waits, and return syncdb.ErrNoRun when none does: another process was faster
 	LeaseTTL    time.Duration // default 60 s
 	RenewEvery  time.Duration // default 10 s
 	CallTimeout time.Duration // longest one call may take; default 30 s. The lease must outlive it

@@ -110,13 +110,15 @@ type tenure struct {
 	release func()          // stops renewing; to be called once
 }
 
-// begin asks for a run and takes its lease. A run another process holds the lease for is *syncdb.BusyError.
+// begin asks for a run, unless it is one that waits, and takes its lease. A run another process holds the lease for is *syncdb.BusyError.
 func (e *Engine) begin(ctx context.Context, o Options) (*tenure, error) {
-	failpoint.Reach(failpoint.RequestBefore, "", "")
-	if _, _, err := e.Ledger.RequestRun(ctx, e.Connection.ID, o.Reason); err != nil {
-		return nil, fmt.Errorf("ask for a run: %w", err)
+	if !o.Waiting {
+		failpoint.Reach(failpoint.RequestBefore, "", "")
+		if _, _, err := e.Ledger.RequestRun(ctx, e.Connection.ID, o.Reason); err != nil {
+			return nil, fmt.Errorf("ask for a run: %w", err)
+		}
+		failpoint.Reach(failpoint.RequestAfter, "", "")
 	}
-	failpoint.Reach(failpoint.RequestAfter, "", "")
 	failpoint.Reach(failpoint.StartBefore, "", "")
 	run, lease, err := e.Ledger.StartRun(ctx, e.Connection.ID, o.Holder, o.LeaseTTL)
 	if err != nil {

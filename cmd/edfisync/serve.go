@@ -336,7 +336,7 @@ func (s *service) run(ctx context.Context, run syncdb.Run) error {
 		return errors.Join(err, s.giveUp(ctx, run, conn, err))
 	}
 	defer o.close()
-	o.engine.Options.Reason = run.Reason
+	o.engine.Options.Reason, o.engine.Options.Waiting = run.Reason, true
 	o.engine.Progress = s.noting(ctx, run.ID)
 	log.InfoContext(ctx, "run begins", slog.String("reason", run.Reason))
 	summary, err := s.runOnce(ctx, cfg, o, false)

@@ -111,7 +111,6 @@ func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
 			latency += 9 * time.Second // a batch shall last longer than a lease that is not renewed
 		}
 	}
-	diceCup.Put(r)
 	switch f {
 	case slow:
 		latency = time.Duration(2+r.IntN(24)) * time.Second
@@ -120,6 +119,7 @@ func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
 	case timeoutBefore:
 		latency = 100 * time.Second // half of which is beyond the deadline
 	}
+	diceCup.Put(r)
 	a, err := p.travel(req.Context(), c, f, latency, body, late, n)
 	if c.method == http.MethodPost && c.kind >= 0 && f != refused && (err != nil || a.status >= 500 || f == pageInstead || f == page404) {
 		p.w.committing.Lock()
