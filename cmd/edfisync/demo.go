@@ -69,6 +69,7 @@ type demo struct {
 	pack    string // its name in a configuration
 	sis     *sqlx.DB
 	options limitless.Options
+	latency time.Duration // of its answers
 	server  *sandbox.Server
 	cfg     *config.Config
 	result  demoResult
@@ -221,7 +222,7 @@ func (d *demo) district(ctx context.Context, students int) (limitless.Stats, err
 // api starts the sandbox.
 func (d *demo) api(ctx context.Context, keep bool) error {
 	year := limitless.DefaultSchoolYear
-	options := sandbox.Options{Model: d.model, ClientID: sandboxClientID, ClientSecret: sandboxSecret, SchoolYears: []int{year - 1, year, year + 1}}
+	options := sandbox.Options{Model: d.model, ClientID: sandboxClientID, ClientSecret: sandboxSecret, SchoolYears: []int{year - 1, year, year + 1}, Latency: d.latency}
 	if keep {
 		options.Store = filepath.Join(d.dir, "sandbox.sqlite")
 	}

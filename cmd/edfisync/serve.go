@@ -23,8 +23,9 @@ type serveCmd struct {
 	Listen  string `placeholder:"HOST:PORT" help:"Where to listen (default: service.listen of the configuration)."`
 	Workers int    `placeholder:"N" help:"Runs at once in this process; 0 leaves all of them to workers (default: service.workers)." default:"-1"`
 
-	Demo     bool `help:"Serve a made-up district with an Ed-Fi API of its own, without any configuration."`
-	Students int  `default:"300" placeholder:"N" help:"Students of the district of --demo (default: 300, about 30,000 records)."`
+	Demo     bool          `help:"Serve a made-up district with an Ed-Fi API of its own, without any configuration."`
+	Students int           `default:"300" placeholder:"N" help:"Students of the district of --demo (default: 300, about 30,000 records)."`
+	Latency  time.Duration `default:"5ms" placeholder:"DURATION" help:"Wait of the Ed-Fi API of --demo before each answer, to imitate a distant host (default: 5ms)."`
 }
 
 // Help is the long help of the command.

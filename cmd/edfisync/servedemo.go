@@ -28,12 +28,15 @@ func (c *serveCmd) demo(ctx context.Context, a *app) (err error) {
 	if c.Students < limitless.MinStudents || c.Students > limitless.MaxStudents {
 		return usageError(fmt.Errorf("--students: want %d to %d", limitless.MinStudents, limitless.MaxStudents))
 	}
+	if c.Latency < 0 {
+		return usageError(fmt.Errorf("--latency: want 0 or more, not %s", c.Latency))
+	}
 	dir, discard, err := demoDir("")
 	if err != nil {
 		return err
 	}
 	defer discard()
-	d := &demo{app: a, dir: dir, pack: demoPack("5.2")}
+	d := &demo{app: a, dir: dir, pack: demoPack("5.2"), latency: c.Latency}
 	if d.model, err = schema.Bundled("5.2"); err != nil {
 		return err
 	}
