@@ -103,8 +103,11 @@ func (d *DB) auditHead(ctx context.Context, tx *sqlx.Tx) (*auditHead, error) {
 	if !errors.Is(err, sql.ErrNoRows) {
 		return head, err
 	}
-	fresh := &auditHead{DataKey: d.cfg.Master.NewDataKey(d.auditContext()), Hash: []byte{}}
-	if fresh.ring, err = d.cfg.Master.Ring(fresh.DataKey, d.auditContext(), 1); err != nil {
+	fresh := &auditHead{Hash: []byte{}}
+	if fresh.DataKey, err = d.newDataKey(ctx, tx, d.auditContext()); err != nil {
+		return nil, err
+	}
+	if fresh.ring, err = d.master.Load().Ring(fresh.DataKey, d.auditContext(), 1); err != nil {
 		return nil, err
 	}
 	n, err := d.exec(ctx, tx, `INSERT INTO audit_head (one, data_key, last_id, hash, mac) VALUES (1, ?, 0, ?, ?) ON CONFLICT DO NOTHING`,
@@ -131,7 +134,7 @@ func (d *DB) readAuditHead(ctx context.Context, q sqlx.QueryerContext, lock stri
 		return nil, err
 	}
 	var err error
-	head.ring, err = d.cfg.Master.Ring(head.DataKey, d.auditContext(), 1)
+	head.ring, err = d.master.Load().Ring(head.DataKey, d.auditContext(), 1)
 	return head, err
 }
 

@@ -27,6 +27,8 @@ type Config struct {
 	DSN string
 	// Master opens the connections' data keys. It must be the key the ledger was made with.
 	Master *keys.Master
+	// Next, when set, is the master key that Rekey goes over to: Open uses the one of both that the ledger is under by now.
+	Next *keys.Master
 	// Grace is how long after a lease expired it may be taken over; zero means DefaultGrace. All processes must agree.
 	Grace time.Duration
 	// Clock, when set, replaces the database's clock and the local one. Tests and simulations use it.

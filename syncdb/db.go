@@ -1,7 +1,6 @@
 package syncdb
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -10,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -23,7 +23,9 @@ type DB struct {
 	cfg    Config
 	store  store
 	ledger []byte // meta.ledger_id
-	fold   int    // results per transaction of a fold: maxFold, less in tests
+	master atomic.Pointer[keys.Master]
+	grace  atomic.Int64 // cfg.Grace in ms, or more
+	fold   int          // results per transaction of a fold: maxFold, less in tests
 
 	packers sync.Pool // of *packer: a compressor takes a megabyte
 
@@ -77,6 +79,8 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 		return nil, err
 	}
 	d := &DB{cfg: cfg, store: s, fold: maxFold, connections: map[int64]connection{}, resources: map[string]int64{}}
+	d.master.Store(cfg.Master)
+	d.grace.Store(cfg.Grace.Milliseconds())
 	d.packers.New = func() any { return newPacker() }
 	if err := d.prepare(ctx); err != nil {
 		return nil, fmt.Errorf("open ledger %s: %w", s.name(), errors.Join(err, s.close()))
@@ -100,7 +104,7 @@ func (d *DB) prepare(ctx context.Context) error {
 		_, _ = rand.Read(id)
 		failpoint.Reach(failpoint.IdentityBefore, "", "")
 		_, err = d.exec(ctx, d.store.writes(), `INSERT INTO meta (one, ledger_id, master_check) VALUES (1, ?, ?) ON CONFLICT DO NOTHING`,
-			id, d.cfg.Master.Check(id))
+			id, d.master.Load().Check(id))
 		failpoint.Reach(failpoint.IdentityAfter, "", "")
 		if err == nil {
 			err = read()
@@ -109,10 +113,17 @@ func (d *DB) prepare(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read ledger id: %w", err)
 	}
-	if !bytes.Equal(check, d.cfg.Master.Check(d.ledger)) {
-		return keys.ErrWrongMaster
+	return d.choose(check, d.cfg.Master, d.cfg.Next)
+}
+
+// RaiseGrace makes Config.Grace at least so long, when a connection came along whose calls may take longer. It is never lowered again (I7).
+func (d *DB) RaiseGrace(grace time.Duration) {
+	for ms := grace.Milliseconds(); ; {
+		have := d.grace.Load()
+		if have >= ms || d.grace.CompareAndSwap(have, ms) {
+			return
+		}
 	}
-	return nil
 }
 
 // Close closes the ledger. Calls in progress end with an error. It may be called twice.
@@ -129,7 +140,6 @@ func (d *DB) Identity(ctx context.Context) (ledger string, generation int64, err
 
 // Connection returns the connection of that tenant and name, and its keys. It is made, with a new data key, when there is none yet.
 func (d *DB) Connection(ctx context.Context, tenant, name string) (Connection, *keys.Ring, error) {
-	fresh := d.cfg.Master.NewDataKey(d.keyContext(tenant, name))
 	var id int64
 	find := func(q sqlx.QueryerContext) error {
 		return sqlx.GetContext(ctx, q, &id, d.bind(`SELECT id FROM connection WHERE tenant = ? AND name = ?`), tenant, name)
@@ -138,6 +148,10 @@ func (d *DB) Connection(ctx context.Context, tenant, name string) (Connection, *
 	if errors.Is(err, sql.ErrNoRows) {
 		failpoint.Reach(failpoint.ConnectionBefore, "", "")
 		err = d.transact(ctx, func(tx *sqlx.Tx) error {
+			fresh, err := d.newDataKey(ctx, tx, d.keyContext(tenant, name))
+			if err != nil {
+				return err
+			}
 			if _, err := d.exec(ctx, tx, `INSERT INTO connection (tenant, name, data_key) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`,
 				tenant, name, fresh); err != nil {
 				return err
@@ -145,7 +159,7 @@ func (d *DB) Connection(ctx context.Context, tenant, name string) (Connection, *
 			if err := find(tx); err != nil {
 				return err
 			}
-			_, err := d.exec(ctx, tx, `INSERT INTO lease (connection_id) VALUES (?) ON CONFLICT DO NOTHING`, id)
+			_, err = d.exec(ctx, tx, `INSERT INTO lease (connection_id) VALUES (?) ON CONFLICT DO NOTHING`, id)
 			return err
 		})
 		failpoint.Reach(failpoint.ConnectionAfter, "", "")
@@ -172,7 +186,7 @@ func (d *DB) connection(ctx context.Context, id int64) (connection, error) {
 	if err := row.Scan(&c.Tenant, &c.Name, &wrapped, &generation); err != nil {
 		return c, fmt.Errorf("read connection %d: %w", id, err)
 	}
-	ring, err := d.cfg.Master.Ring(wrapped, d.keyContext(c.Tenant, c.Name), generation)
+	ring, err := d.master.Load().Ring(wrapped, d.keyContext(c.Tenant, c.Name), generation)
 	if err != nil {
 		return c, fmt.Errorf("open data key of connection %s: %w", c.Name, err)
 	}

@@ -71,3 +71,9 @@ func ReadFrame(b []byte) (intents []Intent, results []Result, err error) {
 	}
 	return intents, results, r.err
 }
+
+// ExecForTest changes the ledger as somebody does who has access to the database.
+func (d *DB) ExecForTest(ctx context.Context, statement string) error {
+	_, err := d.exec(ctx, d.store.writes(), statement)
+	return err
+}

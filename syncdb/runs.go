@@ -136,7 +136,7 @@ func (d *DB) retire(ctx context.Context, tx *sqlx.Tx, connID int64) error {
 	if err != nil || old.RunID == 0 {
 		return err
 	}
-	if until := old.ExpiresAt + d.cfg.Grace.Milliseconds(); until > old.Now {
+	if until := old.ExpiresAt + d.grace.Load(); until > old.Now {
 		return &BusyError{Holder: old.Holder, RunID: old.RunID, Until: time.UnixMilli(until).UTC()}
 	}
 	if _, err := d.exec(ctx, tx, `UPDATE run SET state = 'failed', error = ?, ended_at = ? WHERE id = ? AND state = 'running'`,

@@ -56,7 +56,7 @@ func (d *DB) OpenRuns(ctx context.Context) ([]OpenRun, error) {
 	for i, r := range rows {
 		out[i] = OpenRun{Run: r.run(), Age: time.Duration(r.Now-r.CreatedAt) * time.Millisecond, Holder: r.Holder.String}
 		// A run without a lease was released by a process that died before it could say how the run ended.
-		out[i].Lost = r.State == string(RunRunning) && (!r.ExpiresAt.Valid || r.ExpiresAt.Int64+d.cfg.Grace.Milliseconds() <= r.Now)
+		out[i].Lost = r.State == string(RunRunning) && (!r.ExpiresAt.Valid || r.ExpiresAt.Int64+d.grace.Load() <= r.Now)
 	}
 	return out, nil
 }

@@ -165,6 +165,16 @@ func (m *Master) Ring(wrapped, context []byte, generation int) (*Ring, error) {
 	return newRing(data, generation)
 }
 
+// Rewrap wraps a wrapped data key by another master key, for the same context; what is sealed under the data key stays as it is. The error is
+// ErrWrongMaster when this master key, with this context, did not wrap it.
+func (m *Master) Rewrap(wrapped, context []byte, to *Master) ([]byte, error) {
+	data, err := m.wrap.Open(nil, nil, wrapped, context)
+	if err != nil {
+		return nil, ErrWrongMaster
+	}
+	return to.wrap.Seal(nil, nil, data, context), nil
+}
+
 // Format prints a fixed word for every verb, so that the key cannot be logged by accident (I15).
 func (m *Master) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[master key]") }
 
