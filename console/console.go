@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"time"
@@ -39,7 +40,9 @@ type Config struct {
 	// Connections are those of the configuration as it is now.
 	Connections func(ctx context.Context) ([]Connection, error)
 	// Ready says what else than the ledger must answer before this process is ready; nil = nothing.
-	Ready   func(ctx context.Context) error
+	Ready func(ctx context.Context) error
+	// Support writes a support bundle, with what the goroutines of this process do when that is asked for; nil = there is none to be had.
+	Support func(ctx context.Context, w io.Writer, goroutines bool) error
 	Version string // of the program
 	// Router has the trusted proxies, the allow-list, limits and the logger; Keys, Sessions, Denied and RefusePage are the console's own.
 	Router httpd.RouterConfig

@@ -81,7 +81,11 @@ func newServiceOn(t testing.TB, dsn string, change func(*console.Config)) *servi
 	config := console.Config{
 		Ledger: s.ledger, Runs: asker{s.ledger}, Version: "test", Poll: 20 * time.Millisecond,
 		Connections: func(context.Context) ([]console.Connection, error) { return connections, nil },
-		Router:      httpd.RouterConfig{PerPrincipal: httpd.Limit{PerSecond: 1e6, Burst: 1e6}, PerClient: httpd.Limit{PerSecond: 1e6, Burst: 1e6}, Now: now},
+		Support: func(_ context.Context, w io.Writer, goroutines bool) error {
+			_, err := fmt.Fprintf(w, "a bundle, goroutines: %v", goroutines)
+			return err
+		},
+		Router: httpd.RouterConfig{PerPrincipal: httpd.Limit{PerSecond: 1e6, Burst: 1e6}, PerClient: httpd.Limit{PerSecond: 1e6, Burst: 1e6}, Now: now},
 	}
 	if change != nil {
 		change(&config)

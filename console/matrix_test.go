@@ -91,7 +91,8 @@ func examples() map[string]example {
 		"POST /api/v1/session": logIn, "DELETE /api/v1/session": at("/api/v1/session"),
 		"GET /api/v1/audit": at("/api/v1/audit"), "GET /api/v1/audit/verify": at("/api/v1/audit/verify"),
 		"GET /api/v1/keys": at("/api/v1/keys"), "POST /api/v1/keys": makeKey, "GET /api/v1/keys/{id}": key(""), "POST /api/v1/keys/{id}/rotate": key("/rotate"),
-		"DELETE /api/v1/keys/{id}": key(""),
+		"DELETE /api/v1/keys/{id}":   key(""),
+		"GET /api/v1/support-bundle": at("/api/v1/support-bundle"),
 	}
 }
 
@@ -115,6 +116,8 @@ func may(t *testing.T, pattern string) (least httpd.Role, auditor bool) {
 		return httpd.Admin, false
 	case strings.HasPrefix(path, "/audit"):
 		return httpd.Admin, true
+	case path == "/support-bundle":
+		return httpd.Admin, false
 	case method == http.MethodGet:
 		return httpd.Viewer, true
 	case strings.HasPrefix(path, "/holds/"):
@@ -176,7 +179,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 				got := s.status(method, e.path(o), c.key, body)
 				cases++
 				allowed := least == 0 || c.role != 0 && (c.role == httpd.Auditor && auditor || c.role != httpd.Auditor && c.role >= least)
-				if strings.HasSuffix(route.Pattern, "/audit/verify") && c.tenant != "" {
+				if (strings.HasSuffix(route.Pattern, "/audit/verify") || strings.HasSuffix(route.Pattern, "/support-bundle")) && c.tenant != "" {
 					allowed = false
 				}
 				var want []int

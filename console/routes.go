@@ -69,6 +69,9 @@ func (s *Console) routes() {
 	s.router.Handle("GET "+base+"/runs/{id}/events", listens, http.HandlerFunc(s.runEvents))
 	s.router.Handle("GET /healthz", health, http.HandlerFunc(s.healthz))
 	s.router.Handle("GET /readyz", health, http.HandlerFunc(s.readyz))
+	if s.c.Support != nil {
+		s.supportRoutes()
+	}
 	s.offers = pageRules{asks: asks, steers: steers, decides: decides}
 	s.pageRoutes(reads)
 }

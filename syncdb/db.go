@@ -55,6 +55,8 @@ type store interface {
 	// repeatable reports whether err means that a transaction was rolled back and may be run again.
 	repeatable(err error) bool
 	migrate(ctx context.Context) error
+	// size fills in what Inventory says of the database.
+	size(ctx context.Context, out *Inventory) error
 	close() error
 }
 

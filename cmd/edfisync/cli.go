@@ -18,29 +18,30 @@ import (
 type commands struct {
 	globals
 
-	Demo       demoCmd       `cmd:"" group:"try" help:"Sync a made-up district to a sandbox, three times, and check every count."`
-	Sandbox    sandboxCmd    `cmd:"" group:"try" help:"Serve an Ed-Fi API to try things on."`
-	Catalog    catalogCmd    `cmd:"" group:"try" help:"Show the resources of a data standard: keys, references, elements."`
-	Check      checkCmd      `cmd:"" group:"sync" help:"Test the configuration, packs, source, target and ledger; send nothing."`
-	Plan       planCmd       `cmd:"" group:"sync" help:"Show what a run would send; send nothing."`
-	Apply      applyCmd      `cmd:"" group:"sync" help:"Make exactly the calls of a saved plan, or refuse it when anything changed."`
-	Run        runCmd        `cmd:"" group:"sync" help:"Run one connection: make the target equal to the source."`
-	Serve      serveCmd      `cmd:"" group:"sync" help:"Keep schedules and do runs day and night; answer over HTTP."`
-	Worker     workerCmd     `cmd:"" group:"sync" help:"Do runs that others ask for, beside serve, on this machine or another."`
-	Adopt      adoptCmd      `cmd:"" group:"sync" help:"Take over what the target already holds; send nothing."`
-	Undo       undoCmd       `cmd:"" group:"sync" help:"Bring the records a run wrote back to what they were before it."`
-	Verify     verifyCmd     `cmd:"" group:"look" help:"Re-read the target and compare it with the ledger, or with a receipt."`
-	Receipts   receiptsCmd   `cmd:"" group:"look" help:"List, show and check the signed statements of runs."`
-	Runs       runsCmd       `cmd:"" group:"look" help:"List past runs."`
-	Holds      holdsCmd      `cmd:"" group:"look" help:"List what safeguards hold back; approve or discard it."`
-	Issues     issuesCmd     `cmd:"" group:"look" help:"List what keeps records out of the target, by cause; show the rows of one."`
-	Retry      retryCmd      `cmd:"" group:"sync" help:"Let the next run send refused records again."`
-	Audit      auditCmd      `cmd:"" group:"look" help:"List what people did; check that the list was not changed."`
-	Trace      traceCmd      `cmd:"" group:"look" help:"Show all that is known of one record, from the SIS to the target."`
-	SyncOne    syncOneCmd    `cmd:"" group:"sync" help:"Send one record now, and show each step."`
-	Keys       keysCmd       `cmd:"" group:"other" help:"Make, list, rotate and revoke keys of the API."`
-	Version    versionCmd    `cmd:"" group:"other" help:"Print version and build."`
-	Completion completionCmd `cmd:"" group:"other" help:"Print a completion script for a shell."`
+	Demo          demoCmd          `cmd:"" group:"try" help:"Sync a made-up district to a sandbox, three times, and check every count."`
+	Sandbox       sandboxCmd       `cmd:"" group:"try" help:"Serve an Ed-Fi API to try things on."`
+	Catalog       catalogCmd       `cmd:"" group:"try" help:"Show the resources of a data standard: keys, references, elements."`
+	Check         checkCmd         `cmd:"" group:"sync" help:"Test the configuration, packs, source, target and ledger; send nothing."`
+	Plan          planCmd          `cmd:"" group:"sync" help:"Show what a run would send; send nothing."`
+	Apply         applyCmd         `cmd:"" group:"sync" help:"Make exactly the calls of a saved plan, or refuse it when anything changed."`
+	Run           runCmd           `cmd:"" group:"sync" help:"Run one connection: make the target equal to the source."`
+	Serve         serveCmd         `cmd:"" group:"sync" help:"Keep schedules and do runs day and night; answer over HTTP."`
+	Worker        workerCmd        `cmd:"" group:"sync" help:"Do runs that others ask for, beside serve, on this machine or another."`
+	Adopt         adoptCmd         `cmd:"" group:"sync" help:"Take over what the target already holds; send nothing."`
+	Undo          undoCmd          `cmd:"" group:"sync" help:"Bring the records a run wrote back to what they were before it."`
+	Verify        verifyCmd        `cmd:"" group:"look" help:"Re-read the target and compare it with the ledger, or with a receipt."`
+	Receipts      receiptsCmd      `cmd:"" group:"look" help:"List, show and check the signed statements of runs."`
+	Runs          runsCmd          `cmd:"" group:"look" help:"List past runs."`
+	Holds         holdsCmd         `cmd:"" group:"look" help:"List what safeguards hold back; approve or discard it."`
+	Issues        issuesCmd        `cmd:"" group:"look" help:"List what keeps records out of the target, by cause; show the rows of one."`
+	Retry         retryCmd         `cmd:"" group:"sync" help:"Let the next run send refused records again."`
+	Audit         auditCmd         `cmd:"" group:"look" help:"List what people did; check that the list was not changed."`
+	Trace         traceCmd         `cmd:"" group:"look" help:"Show all that is known of one record, from the SIS to the target."`
+	SyncOne       syncOneCmd       `cmd:"" group:"sync" help:"Send one record now, and show each step."`
+	Keys          keysCmd          `cmd:"" group:"other" help:"Make, list, rotate and revoke keys of the API."`
+	SupportBundle supportBundleCmd `cmd:"" group:"other" help:"Write what somebody who helps needs to know, without student data."`
+	Version       versionCmd       `cmd:"" group:"other" help:"Print version and build."`
+	Completion    completionCmd    `cmd:"" group:"other" help:"Print a completion script for a shell."`
 }
 
 // globals are the flags of every command.

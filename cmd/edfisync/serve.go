@@ -102,6 +102,7 @@ type service struct {
 	jobs   *jobs.Service
 
 	clients *clients
+	begun   time.Time
 
 	mu    gosync.Mutex
 	cfg   *config.Config   // as it was read last without an error
@@ -119,7 +120,7 @@ type serving struct {
 
 // serve works until ctx ends.
 func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err error) {
-	s := &service{app: a, log: logger(a.err, cfg.Log), cfg: cfg, ids: map[string]int64{}, fixed: how.fixed}
+	s := &service{app: a, log: logger(a.err, cfg.Log), cfg: cfg, ids: map[string]int64{}, fixed: how.fixed, begun: time.Now()}
 	s.clients = &clients{log: s.log, known: map[string]*knownClient{}}
 	defer s.clients.close()
 	if s.ledger, err = openLedger(ctx, cfg); err != nil {

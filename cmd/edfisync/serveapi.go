@@ -28,7 +28,7 @@ func (s *service) handler(api bool) (http.Handler, error) {
 	if router.Proxies, err = httpd.ParseNetworks(cfg.Proxies); err != nil {
 		return nil, fmt.Errorf("service.proxies: %w", err)
 	}
-	c, err := console.New(console.Config{Ledger: s.ledger, Runs: s.jobs, Connections: shown.read, Version: buildInfo().Version, Router: router})
+	c, err := console.New(console.Config{Ledger: s.ledger, Runs: s.jobs, Connections: shown.read, Version: buildInfo().Version, Support: s.support, Router: router})
 	if err != nil {
 		return nil, err
 	}
