@@ -84,14 +84,12 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 				"target has that one is not known", byHost, nil)
 			return s.saveProblems(500)
 		}
-		if _, waits := s.r.waits[rec.KeyHash]; waits && rec.Known {
-			s.hold(o, Blocked, "unsettled-below", "a call without an answer may have changed the natural key of the record, and it could not be read: whether "+
-				"another row's record has it is not known", byHost, nil)
-			return s.saveProblems(500)
-		}
 		if _, waits := s.r.waits[rec.KeyHash]; waits {
-			s.hold(o, Blocked, "unsettled-below", "another record had its natural key before, and one below that could not be read: whether it "+
-				"still has that key in its own is not known", byHost, nil)
+			doubt := "another record had its natural key before, and one below that could not be read: whether it still has that key in its own is not known"
+			if rec.Known {
+				doubt = "a call without an answer may have changed the natural key of the record, and it could not be read: whether another row's record has it is not known"
+			}
+			s.hold(o, Blocked, "unsettled-below", doubt, byHost, nil)
 			return s.saveProblems(500)
 		}
 		if _, dup := s.r.dups[rec.KeyHash]; dup {

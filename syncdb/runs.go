@@ -231,19 +231,7 @@ func (d *DB) FinishRun(ctx context.Context, l Lease, state RunState, totals json
 
 // Runs returns the connection's runs, newest first, at most limit of them; 0 means all.
 func (d *DB) Runs(ctx context.Context, connID int64, limit int) ([]Run, error) {
-	query, args := `SELECT `+runColumns+` FROM run WHERE connection_id = ? ORDER BY id DESC`, []any{connID}
-	if limit > 0 {
-		query, args = query+` LIMIT ?`, append(args, limit)
-	}
-	var rows []runRow
-	if err := d.store.reads().SelectContext(ctx, &rows, d.bind(query), args...); err != nil {
-		return nil, fmt.Errorf("read runs: %w", err)
-	}
-	runs := make([]Run, len(rows))
-	for i := range rows {
-		runs[i] = rows[i].run()
-	}
-	return runs, nil
+	return d.FindRuns(ctx, RunFilter{Connection: connID, Limit: limit})
 }
 
 // RunByID returns one run, or ErrNoRun.

@@ -133,19 +133,7 @@ func (r *receiptRow) receipt() Receipt {
 
 // Receipts returns the connection's receipts, newest first, at most limit of them; 0 means all.
 func (d *DB) Receipts(ctx context.Context, connID int64, limit int) ([]Receipt, error) {
-	query, args := `SELECT run_id, at, document FROM receipt WHERE connection_id = ? ORDER BY run_id DESC`, []any{connID}
-	if limit > 0 {
-		query, args = query+` LIMIT ?`, append(args, limit)
-	}
-	var rows []receiptRow
-	if err := d.store.reads().SelectContext(ctx, &rows, d.bind(query), args...); err != nil {
-		return nil, fmt.Errorf("read receipts: %w", err)
-	}
-	receipts := make([]Receipt, len(rows))
-	for i := range rows {
-		receipts[i] = rows[i].receipt()
-	}
-	return receipts, nil
+	return d.ReceiptsBefore(ctx, connID, 0, limit)
 }
 
 // ReceiptOf returns the receipt of one run of the connection, or ErrNotFound.
