@@ -80,6 +80,7 @@ func newServiceOn(t testing.TB, dsn string, change func(*console.Config)) *servi
 	}
 	config := console.Config{
 		Ledger: s.ledger, Runs: asker{s.ledger}, Version: "test", Poll: 20 * time.Millisecond,
+		Metrics:     http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "# figures") }),
 		Connections: func(context.Context) ([]console.Connection, error) { return connections, nil },
 		Support: func(_ context.Context, w io.Writer, goroutines bool) error {
 			_, err := fmt.Fprintf(w, "a bundle, goroutines: %v", goroutines)

@@ -148,6 +148,9 @@ func ofTenant(tenant string) string {
 	return tenant + "/"
 }
 
+// Keys shows a router the ledger's keys.
+func Keys(ledger KeyLedger) httpd.Keys { return keyStore{ledger} }
+
 // keyStore shows the router the ledger's keys and sessions.
 type keyStore struct{ ledger KeyLedger }
 

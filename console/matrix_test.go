@@ -77,7 +77,7 @@ func examples() map[string]example {
 		"POST /holds/{id}/approve": page(ofHold("/approve"), "edition=1&why=matrix"), "POST /holds/{id}/discard": page(ofHold("/discard"), "edition=1&why=matrix"),
 		"POST /holds/{id}/reopen": page(ofHold("/reopen"), "edition=1&why=matrix"),
 
-		"GET /healthz": at("/healthz"), "GET /readyz": at("/readyz"), "GET /api/v1/openapi.json": at("/api/v1/openapi.json"), "GET /api/v1/me": at("/api/v1/me"),
+		"GET /healthz": at("/healthz"), "GET /readyz": at("/readyz"), "GET /metrics": at("/metrics"), "GET /api/v1/openapi.json": at("/api/v1/openapi.json"), "GET /api/v1/me": at("/api/v1/me"),
 		"GET /api/v1/connections": at("/api/v1/connections"), "GET /api/v1/connections/{connection}": connection(""),
 		"POST /api/v1/connections/{connection}/pause": pause, "POST /api/v1/connections/{connection}/resume": connection("/resume"),
 		"POST /api/v1/connections/{connection}/runs": connection("/runs"), "GET /api/v1/runs": at("/api/v1/runs"), "GET /api/v1/runs/{id}": run(""),
@@ -179,7 +179,8 @@ func TestAuthorizationMatrix(t *testing.T) {
 				got := s.status(method, e.path(o), c.key, body)
 				cases++
 				allowed := least == 0 || c.role != 0 && (c.role == httpd.Auditor && auditor || c.role != httpd.Auditor && c.role >= least)
-				if (strings.HasSuffix(route.Pattern, "/audit/verify") || strings.HasSuffix(route.Pattern, "/support-bundle")) && c.tenant != "" {
+				everyTenant := strings.HasSuffix(route.Pattern, "/audit/verify") || strings.HasSuffix(route.Pattern, "/support-bundle") || route.Pattern == "GET /metrics"
+				if everyTenant && c.tenant != "" {
 					allowed = false
 				}
 				var want []int

@@ -20,6 +20,7 @@ func (s *Console) routes() {
 		verifies = httpd.Rule{Least: httpd.Admin, Auditor: true, EveryTenant: true} // the chain is one, of all tenants
 		listens  = httpd.Rule{Least: httpd.Viewer, Stream: true}
 		health   = httpd.Rule{Public: true, Anywhere: true}
+		measures = httpd.Rule{Least: httpd.Viewer, EveryTenant: true} // figures of all tenants
 	)
 	get := func(path, id, tag, summary string) huma.Operation {
 		return huma.Operation{Method: http.MethodGet, Path: path, OperationID: id, Tags: []string{tag}, Summary: summary}
@@ -71,6 +72,9 @@ func (s *Console) routes() {
 	s.router.Handle("GET /readyz", health, http.HandlerFunc(s.readyz))
 	if s.c.Support != nil {
 		s.supportRoutes()
+	}
+	if s.c.Metrics != nil {
+		s.router.Handle("GET /metrics", measures, s.c.Metrics)
 	}
 	s.offers = pageRules{asks: asks, steers: steers, decides: decides}
 	s.pageRoutes(reads)

@@ -114,9 +114,11 @@ func (c *core) attempt(ctx context.Context, k *call, number int) (answer, *token
 			return answer{}, nil, e
 		}
 	}
+	added, done := c.config.observe(ctx, Exchange{Method: k.method, Resource: k.name, Attempt: number, Write: k.write})
 	began := time.Now()
-	a, err := c.exchange(ctx, k, header)
+	a, err := c.exchange(ctx, k, merged(header, added))
 	ended := time.Now()
+	done(Result{Status: a.status, Code: codeOf(err), Took: ended.Sub(began)})
 	if k.auth {
 		c.limiter.release(ended, ended.Sub(began), err != nil && isTrouble(err))
 		if !used.proven.Load() && (err == nil || err.Status != 0 && err.Status != http.StatusUnauthorized) {

@@ -65,6 +65,8 @@ type Config struct {
 	Transport http.RoundTripper
 
 	UserAgent string // "" means "edfisync"
+	// Observer is told of every exchange. nil observes nothing.
+	Observer Observer
 	// Logger receives one debug line per attempt and a warning per oddity of the host. nil discards them.
 	Logger *slog.Logger
 }

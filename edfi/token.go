@@ -36,6 +36,7 @@ type tokens struct {
 	config    clientcredentials.Config
 	scope     string
 	userAgent string
+	observe   func(ctx context.Context, e Exchange) (http.Header, func(Result))
 	client    *http.Client
 	log       *slog.Logger
 	shared    atomic.Pointer[token]
@@ -69,6 +70,7 @@ func newTokens(config Config, tokenURL string, transport http.RoundTripper) *tok
 		},
 		scope:     config.Scope,
 		userAgent: config.UserAgent,
+		observe:   config.observe,
 		log:       config.Logger,
 	}
 	if config.Scope != "" {
@@ -204,7 +206,14 @@ func (t *tokens) fly(ctx context.Context, f *flight, suspect bool) {
 		t.mu.Unlock()
 		close(f.done)
 	}()
+	_, done := t.observe(ctx, Exchange{Method: http.MethodPost, Resource: "token", Attempt: 1})
+	began := time.Now()
 	f.token, f.err = t.request(ctx, suspect)
+	result := Result{Status: http.StatusOK, Took: time.Since(began)}
+	if f.err != nil {
+		result.Status, result.Code = f.err.Status, f.err.Code
+	}
+	done(result)
 }
 
 // request asks the token endpoint: with a Basic header, and when the host refuses that and no way is known to work, with the

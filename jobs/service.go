@@ -36,9 +36,11 @@ type Config struct {
 	Dead func(holder string) bool
 	// Schedules are those of the connections; they are read again with Reload.
 	Schedules func(ctx context.Context) ([]Schedule, error)
-	Logger    *slog.Logger
-	Sweep     time.Duration // how often runs without a doorbell are rung for again; 0 means 30 s
-	Drain     time.Duration // how long Stop lets runs go on; 0 means 25 s
+	// TookOver is told when this process has asked for a run that goes on for one whose process died; nil: nobody is.
+	TookOver func(lost syncdb.Run)
+	Logger   *slog.Logger
+	Sweep    time.Duration // how often runs without a doorbell are rung for again; 0 means 30 s
+	Drain    time.Duration // how long Stop lets runs go on; 0 means 25 s
 }
 
 // ErrNotHere means that a process does not have what a run needs, such as its connection's configuration.
@@ -200,6 +202,9 @@ func (s *Service) sweepOnce(ctx context.Context, age time.Duration) error {
 			}
 			if asked {
 				s.ring(ctx, run.ID)
+				if s.c.TookOver != nil {
+					s.c.TookOver(r.Run)
+				}
 			}
 		}
 	}

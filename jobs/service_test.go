@@ -262,8 +262,12 @@ func TestARunWhoseProcessDiedIsTakenOver(t *testing.T) {
 		if _, _, err := f.ledger.StartRun(t.Context(), c, "a process that dies", 300*time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
-		f.start("process", 2, nil)
+		var tookOver atomic.Int64
+		f.start("process", 2, func(cfg *jobs.Config) { cfg.TookOver = func(lost syncdb.Run) { tookOver.Add(lost.ConnectionID) } })
 		f.eventually("the next run is done", func() bool { return f.idle() && len(f.states(c)) == 2 })
+		if tookOver.Load() != c {
+			t.Errorf("told of a take-over of connection %d, want %d, once", tookOver.Load(), c)
+		}
 		if got := f.states(c); got[0] != syncdb.RunDone || got[1] != syncdb.RunFailed {
 			t.Errorf("got runs %v, newest first; want the lost one failed and another done", got)
 		}

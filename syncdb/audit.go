@@ -74,8 +74,19 @@ func (d *DB) Audit(ctx context.Context, a AuditRow) error {
 	return nil
 }
 
+// AuditFailures counts how often this process could not write an audit row, so that the act it was for did not happen (I16).
+func (d *DB) AuditFailures() int64 { return d.auditFailures.Load() }
+
 // audit appends to the chain within tx. It locks the head, so rows are numbered without gaps.
 func (d *DB) audit(ctx context.Context, tx *sqlx.Tx, a AuditRow) error {
+	err := d.appendAudit(ctx, tx, a)
+	if err != nil && !d.store.repeatable(err) {
+		d.auditFailures.Add(1)
+	}
+	return err
+}
+
+func (d *DB) appendAudit(ctx context.Context, tx *sqlx.Tx, a AuditRow) error {
 	if err := a.Check(); err != nil {
 		return err
 	}

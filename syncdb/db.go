@@ -29,6 +29,8 @@ type DB struct {
 
 	packers sync.Pool // of *packer: a compressor takes a megabyte
 
+	auditFailures atomic.Int64
+
 	mu          sync.Mutex
 	connections map[int64]connection // opened so far
 	resources   map[string]int64     // dictionary, as far as we have seen it; ids never change

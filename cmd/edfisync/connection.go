@@ -122,7 +122,7 @@ func (o *opened) connect(ctx context.Context, conn *config.Connection, log *slog
 	var target *edfi.Client
 	var err error
 	if o.clients != nil {
-		target, err = o.clients.client(ctx, conn.FullName(), targetConfig(conn, o.clients.log))
+		target, err = o.clients.client(ctx, conn)
 	} else if target, err = edfi.Connect(ctx, targetConfig(conn, log)); err == nil {
 		o.closers = append(o.closers, target.Close)
 	}

@@ -12,6 +12,7 @@ import (
 	_ "time/tzdata" // time zones of schedules, where the system has none
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
+	"github.com/edfisync/edfisync/cmd/edfisync/internal/metrics"
 	"github.com/edfisync/edfisync/edfi"
 	"github.com/edfisync/edfisync/internal/httpd"
 	"github.com/edfisync/edfisync/jobs"
@@ -103,6 +104,8 @@ type service struct {
 
 	clients *clients
 	begun   time.Time
+	metrics *metrics.Metrics
+	shown   *shownConnections
 
 	mu    gosync.Mutex
 	cfg   *config.Config   // as it was read last without an error
@@ -122,11 +125,16 @@ type serving struct {
 func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err error) {
 	s := &service{app: a, log: logger(a.err, cfg.Log), cfg: cfg, ids: map[string]int64{}, fixed: how.fixed, begun: time.Now()}
 	s.clients = &clients{log: s.log, known: map[string]*knownClient{}}
+	s.shown = &shownConnections{service: s}
 	defer s.clients.close()
 	if s.ledger, err = openLedger(ctx, cfg); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.ledger.Close()) }()
+	s.metrics = s.newMetrics()
+	s.clients.observe = func(conn *config.Connection) edfi.Observer {
+		return s.metrics.Target(metrics.Connection{Tenant: conn.Tenant, Name: conn.Name})
+	}
 	holder, err := newHolder(cfg.WorkDir) // names the process to the queue, too
 	if err != nil {
 		return err
@@ -134,7 +142,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err e
 	defer holder.release()
 	c := jobs.Config{
 		Ledger: s.ledger, Run: s.run, Logger: s.log, Drain: time.Duration(cfg.Service.Drain),
-		Dead:  func(holder string) bool { return isDead(cfg.WorkDir, holder) },
+		Dead: func(holder string) bool { return isDead(cfg.WorkDir, holder) }, TookOver: s.tookOver,
 		Queue: jobs.QueueConfig{DSN: queueDSN(cfg), Name: holder.name, Workers: cfg.Service.Workers, Logger: quiet(s.log)},
 	}
 	if how.schedules {
@@ -150,6 +158,13 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err e
 			return err
 		}
 		defer func() { err = errors.Join(err, server.Close()) }()
+	}
+	if cfg.Service.Metrics.Listen != "" {
+		var apart *httpd.Server
+		if apart, err = s.listenForMetrics(ctx, cfg.Service.Metrics.Listen); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, apart.Close()) }()
 	}
 	if err := s.jobs.Start(ctx); err != nil {
 		return err
@@ -169,18 +184,35 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err e
 // clients keeps the clients of targets from run to run, with their tokens, connections and what they learned of how much the target stands. An ODS
 // keeps 15 tokens for a key, so that a run every minute must not fetch one each. Safe for concurrent use.
 type clients struct {
-	log   *slog.Logger
-	mu    gosync.Mutex
-	known map[string]*knownClient // by connection
+	log     *slog.Logger
+	observe func(conn *config.Connection) edfi.Observer // of the requests of a connection, always the same one
+	mu      gosync.Mutex
+	known   map[string]*knownClient // by connection
 }
 
 type knownClient struct {
 	config edfi.Config
 	client *edfi.Client
+	of     metrics.Connection
+}
+
+// limits are how many requests may be in flight now.
+func (c *clients) limits() map[metrics.Connection]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make(map[metrics.Connection]int, len(c.known))
+	for _, k := range c.known {
+		out[k.of] = k.client.Concurrency()
+	}
+	return out
 }
 
 // client returns the connection's client, a new one when its configuration has changed.
-func (c *clients) client(ctx context.Context, connection string, config edfi.Config) (*edfi.Client, error) {
+func (c *clients) client(ctx context.Context, conn *config.Connection) (*edfi.Client, error) {
+	connection, config := conn.FullName(), targetConfig(conn, c.log)
+	if c.observe != nil {
+		config.Observer = c.observe(conn)
+	}
 	c.mu.Lock()
 	have := c.known[connection]
 	c.mu.Unlock()
@@ -196,7 +228,7 @@ func (c *clients) client(ctx context.Context, connection string, config edfi.Con
 	if old := c.known[connection]; old != nil {
 		old.client.Close()
 	}
-	c.known[connection] = &knownClient{config, client}
+	c.known[connection] = &knownClient{config, client, metrics.Connection{Tenant: conn.Tenant, Name: conn.Name}}
 	return client, nil
 }
 
@@ -333,8 +365,10 @@ func (s *service) run(ctx context.Context, run syncdb.Run) error {
 		return fmt.Errorf("%w: its connection is not in the configuration", jobs.ErrNotHere)
 	}
 	log := s.log.With(slog.String("connection", conn.FullName()), slog.Int64("run", run.ID))
+	defer s.metrics.RunBegins()()
 	o, err := s.openWitnessed(ctx, cfg, conn, &opened{ledger: s.ledger, clients: s.clients}, false)
 	if err != nil {
+		s.measure(ctx, conn, nil, err)
 		return errors.Join(err, s.giveUp(ctx, run, conn, err))
 	}
 	defer o.close()
@@ -343,6 +377,7 @@ func (s *service) run(ctx context.Context, run syncdb.Run) error {
 	log.InfoContext(ctx, "run begins", slog.String("reason", run.Reason))
 	summary, err := s.runOnce(ctx, cfg, o, false)
 	s.witnessed(ctx, cfg, o)
+	s.measure(ctx, conn, summary, err)
 	if summary != nil {
 		level := slog.LevelInfo
 		if err != nil || codeOfSummary(summary) != exitOK {

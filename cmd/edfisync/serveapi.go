@@ -19,8 +19,8 @@ func (s *service) handler(api bool) (http.Handler, error) {
 	if !api {
 		return s.health(), nil
 	}
-	shown, cfg := &shownConnections{service: s}, s.cfg.Service
-	router := httpd.RouterConfig{Logger: s.log}
+	cfg := s.cfg.Service
+	router := httpd.RouterConfig{Logger: s.log, Observe: s.observed}
 	var err error
 	if router.Allow, err = httpd.ParseNetworks(cfg.Allow); err != nil {
 		return nil, fmt.Errorf("service.allow: %w", err)
@@ -28,7 +28,9 @@ func (s *service) handler(api bool) (http.Handler, error) {
 	if router.Proxies, err = httpd.ParseNetworks(cfg.Proxies); err != nil {
 		return nil, fmt.Errorf("service.proxies: %w", err)
 	}
-	c, err := console.New(console.Config{Ledger: s.ledger, Runs: s.jobs, Connections: shown.read, Version: buildInfo().Version, Support: s.support, Router: router})
+	c, err := console.New(console.Config{
+		Ledger: s.ledger, Runs: s.jobs, Connections: s.shown.read, Version: buildInfo().Version, Support: s.support, Metrics: s.metrics.Handler(), Router: router,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +60,8 @@ func (s *service) listen(ctx context.Context, cfg config.Service, api bool) (*ht
 
 // health answers what orchestrators and load balancers ask.
 func (s *service) health() http.Handler {
-	router := httpd.NewRouter(httpd.RouterConfig{Logger: s.log})
+	router := httpd.NewRouter(httpd.RouterConfig{Logger: s.log, Keys: console.Keys(s.ledger), Observe: s.observed})
+	router.Handle("GET /metrics", metricsRule(), s.metrics.Handler())
 	rule := httpd.Rule{Public: true, Anywhere: true}
 	router.Handle("GET /healthz", rule, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, `{"status":"ok"}`) }))
 	router.Handle("GET /readyz", rule, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -37,6 +37,8 @@ type RouterConfig struct {
 	// RefusePage answers people who may not, on routes with Rule.Page and for browsers on paths that are not there; nil answers them as programs.
 	RefusePage func(w http.ResponseWriter, r *http.Request, status int, code, detail string)
 	Now        func() time.Time // nil means time.Now
+	// Observe is told of every request that was answered: pattern and rule of the route, none when there is no such route. nil: nobody is.
+	Observe func(pattern string, rule Rule, status int, took time.Duration)
 }
 
 // Route is one registered route.
@@ -103,11 +105,23 @@ func (rt *Router) Routes() []Route { return append([]Route(nil), rt.routes...) }
 func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	about := &requestInfo{id: requestID(r), client: clientAddr(r, rt.c.Proxies), secure: secure(r, rt.c.Proxies)}
 	r = r.WithContext(context.WithValue(r.Context(), requestKey, about))
-	defer rt.recovered(w, r)
 	secureHeaders(w, about)
 
 	_, pattern := rt.mux.Handler(r)
 	rule, known := rt.rules[pattern]
+	plain := w
+	if rt.c.Observe != nil {
+		began, seen := time.Now(), &statusWriter{ResponseWriter: w}
+		w = seen
+		defer func() {
+			told := pattern
+			if !known {
+				told = ""
+			}
+			rt.c.Observe(told, rule, seen.code(), time.Since(began))
+		}()
+	}
+	defer rt.recovered(w, r)
 	if !known || !clean(r.URL.Path) { // a mux would redirect; whoever writes such a path does not mean well
 		rt.refuse(w, r, pattern, rt.unknown(r))
 		return
@@ -121,7 +135,7 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rt.refuse(w, r, pattern, &refusal{status: http.StatusRequestEntityTooLarge, code: "too-large", detail: fmt.Sprintf("the body may have %d bytes", most)})
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, most)
+	r.Body = http.MaxBytesReader(plain, r.Body, most) // which closes the connection of who sends more
 	control := http.NewResponseController(w)
 	if r.ContentLength != 0 {
 		_ = control.SetReadDeadline(time.Now().Add(rt.c.ReadBody)) // a recorder in tests has no deadlines

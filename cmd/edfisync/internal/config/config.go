@@ -24,6 +24,12 @@ type Service struct {
 	Allow   []string `yaml:"allow" validate:"dive,network"`   // who may call; none = everybody
 	Proxies []string `yaml:"proxies" validate:"dive,network"` // whose word on where a call comes from is taken
 	TLS     TLS      `yaml:"tls"`
+	Metrics Metrics  `yaml:"metrics"`
+}
+
+// Metrics says where the process answers GET /metrics besides its own address.
+type Metrics struct {
+	Listen string `yaml:"listen" validate:"omitempty,hostname_port"` // "" = nowhere else
 }
 
 // TLS says with which certificate serve listens. Without one it speaks plain HTTP.
