@@ -68,6 +68,9 @@ func (s *Console) document(rule httpd.Rule, op *huma.Operation) {
 		if rule.EveryTenant {
 			role += " of every tenant"
 		}
+		if rule.StudentData {
+			role += " who may see student data"
+		}
 		op.Extensions["x-role"] = role
 	}
 }

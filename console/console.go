@@ -39,6 +39,8 @@ type Config struct {
 	Runs   Runs
 	// Connections are those of the configuration as it is now.
 	Connections func(ctx context.Context) ([]Connection, error)
+	// Records asks the SIS and the target about one record; nil = this process cannot.
+	Records Records
 	// Ready says what else than the ledger must answer before this process is ready; nil = nothing.
 	Ready func(ctx context.Context) error
 	// Support writes a support bundle, with what the goroutines of this process do when that is asked for; nil = there is none to be had.

@@ -79,7 +79,7 @@ func newServiceOn(t testing.TB, dsn string, change func(*console.Config)) *servi
 		s.ids[name] = conn.ID
 	}
 	config := console.Config{
-		Ledger: s.ledger, Runs: asker{s.ledger}, Version: "test", Poll: 20 * time.Millisecond,
+		Ledger: s.ledger, Runs: asker{s.ledger}, Version: "test", Poll: 20 * time.Millisecond, Records: &records{},
 		Metrics:     http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "# figures") }),
 		Connections: func(context.Context) ([]console.Connection, error) { return connections, nil },
 		Support: func(_ context.Context, w io.Writer, goroutines bool) error {

@@ -63,6 +63,8 @@ type planLedger interface {
 
 type issueLedger interface {
 	sync.CauseLedger
+	sync.RecallLedger
+	RetryProblemsAs(ctx context.Context, connection int64, f syncdb.ProblemFilter, act syncdb.AuditRow) (int, error)
 	FindIssue(ctx context.Context, id int64) (issue syncdb.Issue, connection int64, err error)
 }
 

@@ -2,6 +2,7 @@ package console_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -27,6 +28,7 @@ type objects struct {
 	plan       int64
 	issue      int64
 	key        string
+	record     string // its path below the connection
 }
 
 func examples() map[string]example {
@@ -118,8 +120,10 @@ func may(t *testing.T, pattern string) (least httpd.Role, auditor bool) {
 		return httpd.Admin, true
 	case path == "/support-bundle":
 		return httpd.Admin, false
-	case method == http.MethodGet:
+	case method == http.MethodGet, showsData(pattern):
 		return httpd.Viewer, true
+	case strings.HasPrefix(path, "/issues/"):
+		return httpd.Operator, false
 	case strings.HasPrefix(path, "/holds/"):
 		return httpd.Approver, false
 	case strings.HasPrefix(path, "/connections/"), strings.HasPrefix(path, "/runs/"):
@@ -137,26 +141,30 @@ func TestAuthorizationMatrix(t *testing.T) {
 	for tenant, connection := range map[string]string{"default": "lincoln", "acme": "acme~north", "other": "other~north"} {
 		o := objects{connection: connection}
 		o.run, o.hold, o.issue = s.hold(connection)
-		o.plan = s.saved(connection)
+		o.plan, o.record = s.saved(connection), "/records/ed-fi/students/r02"+strings.Repeat("00", 15)
 		id, _, _ := httpd.ParseKey(s.key(console.NewKey{Role: "viewer", Tenant: tenant}))
 		o.key = id
 		own[tenant] = o
 	}
-	callers := []struct {
+	type caller struct {
 		name, tenant string
 		role         httpd.Role
+		data         bool // may see student data
 		key          string
-	}{{name: "nobody"}, {name: "a wrong key", key: httpd.FormatKey(httpd.NewKeyID(), strings.Repeat("a", 52))}}
+	}
+	callers := []caller{{name: "nobody"}, {name: "a wrong key", key: httpd.FormatKey(httpd.NewKeyID(), strings.Repeat("a", 52))}}
 	for _, tenant := range []string{"", "acme", "other"} {
 		for _, role := range httpd.Roles() {
-			callers = append(callers, struct {
-				name, tenant string
-				role         httpd.Role
-				key          string
-			}{fmt.Sprintf("%s of %q", role, tenant), tenant, role, s.key(console.NewKey{Role: role.String(), Tenant: tenant})})
+			callers = append(callers, caller{fmt.Sprintf("%s of %q", role, tenant), tenant, role, false, s.key(console.NewKey{Role: role.String(), Tenant: tenant})})
+		}
+	}
+	for _, tenant := range []string{"", "acme"} {
+		for _, role := range []httpd.Role{httpd.Viewer, httpd.Auditor} {
+			callers = append(callers, caller{fmt.Sprintf("%s of %q who may see student data", role, tenant), tenant, role, true, s.key(console.NewKey{Role: role.String(), Tenant: tenant, StudentData: true})})
 		}
 	}
 	all := examples()
+	maps.Copy(all, recordExamples())
 	cases := 0
 	for _, route := range s.console.Routes() {
 		e, known := all[route.Pattern]
@@ -180,7 +188,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 				cases++
 				allowed := least == 0 || c.role != 0 && (c.role == httpd.Auditor && auditor || c.role != httpd.Auditor && c.role >= least)
 				everyTenant := strings.HasSuffix(route.Pattern, "/audit/verify") || strings.HasSuffix(route.Pattern, "/support-bundle") || route.Pattern == "GET /metrics"
-				if everyTenant && c.tenant != "" {
+				if everyTenant && c.tenant != "" || showsData(route.Pattern) && !c.data {
 					allowed = false
 				}
 				var want []int

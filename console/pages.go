@@ -94,6 +94,7 @@ type frame struct {
 	Asks    bool // may have a run done
 	Steers  bool // may pause, resume and cancel
 	Decides bool // may decide about holds
+	Data    bool // it shows student data
 	Events  string
 	Version string
 	Now     time.Time
@@ -182,25 +183,23 @@ func done(w http.ResponseWriter, r *http.Request, format string, args ...any) er
 
 // pageRoutes registers the pages. What is read, they show with the rule reads; what is done, they do with the rule of the API's route.
 func (s *Console) pageRoutes(reads httpd.Rule) {
-	asPage := func(rule httpd.Rule) httpd.Rule { rule.Page = true; return rule }
-	reads, public := asPage(reads), httpd.Rule{Public: true, Page: true}
-	asks, steers, decides := asPage(s.offers.asks), asPage(s.offers.steers), asPage(s.offers.decides)
-	s.router.Handle("GET /assets/{file}", public, http.HandlerFunc(s.asset))
-	s.router.Handle("GET /login", public, s.page(s.logInPage))
-	s.router.Handle("POST /login", public, s.page(s.logInForm))
-	s.router.Handle("POST /logout", reads, s.page(s.logOutForm))
-	s.router.Handle("GET /{$}", reads, s.page(s.overviewPage))
-	s.router.Handle("GET /connections/{connection}", reads, s.page(s.connectionPage))
-	s.router.Handle("GET /connections/{connection}/issues", reads, s.page(s.issuesPage))
-	s.router.Handle("GET /connections/{connection}/holds", reads, s.page(s.holdsPage))
-	s.router.Handle("GET /runs/{id}", reads, s.page(s.runPage))
-	s.router.Handle("POST /connections/{connection}/runs", asks, s.page(s.askForm))
-	s.router.Handle("POST /connections/{connection}/pause", steers, s.page(s.pauseForm))
-	s.router.Handle("POST /connections/{connection}/resume", steers, s.page(s.resumeForm))
-	s.router.Handle("POST /runs/{id}/cancel", steers, s.page(s.cancelForm))
-	s.router.Handle("POST /holds/{id}/approve", decides, s.page(s.decideForm(s.approve)))
-	s.router.Handle("POST /holds/{id}/discard", decides, s.page(s.decideForm(s.discard)))
-	s.router.Handle("POST /holds/{id}/reopen", decides, s.page(s.decideForm(s.reopen)))
+	public, asks, steers, decides := httpd.Rule{Public: true}, s.offers.asks, s.offers.steers, s.offers.decides
+	s.router.Handle("GET /assets/{file}", httpd.Rule{Public: true, Page: true}, http.HandlerFunc(s.asset))
+	s.pageOf("GET /login", public, s.logInPage)
+	s.pageOf("POST /login", public, s.logInForm)
+	s.pageOf("POST /logout", reads, s.logOutForm)
+	s.pageOf("GET /{$}", reads, s.overviewPage)
+	s.pageOf("GET /connections/{connection}", reads, s.connectionPage)
+	s.pageOf("GET /connections/{connection}/issues", reads, s.issuesPage)
+	s.pageOf("GET /connections/{connection}/holds", reads, s.holdsPage)
+	s.pageOf("GET /runs/{id}", reads, s.runPage)
+	s.pageOf("POST /connections/{connection}/runs", asks, s.askForm)
+	s.pageOf("POST /connections/{connection}/pause", steers, s.pauseForm)
+	s.pageOf("POST /connections/{connection}/resume", steers, s.resumeForm)
+	s.pageOf("POST /runs/{id}/cancel", steers, s.cancelForm)
+	s.pageOf("POST /holds/{id}/approve", decides, s.decideForm(s.approve))
+	s.pageOf("POST /holds/{id}/discard", decides, s.decideForm(s.discard))
+	s.pageOf("POST /holds/{id}/reopen", decides, s.decideForm(s.reopen))
 }
 
 func (s *Console) logInPage(w http.ResponseWriter, r *http.Request) error {

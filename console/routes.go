@@ -22,12 +22,6 @@ func (s *Console) routes() {
 		health   = httpd.Rule{Public: true, Anywhere: true}
 		measures = httpd.Rule{Least: httpd.Viewer, EveryTenant: true} // figures of all tenants
 	)
-	get := func(path, id, tag, summary string) huma.Operation {
-		return huma.Operation{Method: http.MethodGet, Path: path, OperationID: id, Tags: []string{tag}, Summary: summary}
-	}
-	post := func(path, id, tag, summary string, status int) huma.Operation {
-		return huma.Operation{Method: http.MethodPost, Path: path, OperationID: id, Tags: []string{tag}, Summary: summary, DefaultStatus: status}
-	}
 	register(s, reads, get("/connections", "listConnections", "connections", "List connections: state, freshness, last run, pause, next scheduled run"), s.listConnections)
 	register(s, reads, get("/connections/{connection}", "showConnection", "connections", "Show a connection"), s.showConnection)
 	register(s, steers, post("/connections/{connection}/pause", "pauseConnection", "connections", "Start no run until it is resumed; one under way goes on", http.StatusOK), s.pause)
@@ -78,4 +72,21 @@ func (s *Console) routes() {
 	}
 	s.offers = pageRules{asks: asks, steers: steers, decides: decides}
 	s.pageRoutes(reads)
+	s.recordRoutes(reads, steers)
+}
+
+// get describes an operation that reads.
+func get(path, id, tag, summary string) huma.Operation {
+	return huma.Operation{Method: http.MethodGet, Path: path, OperationID: id, Tags: []string{tag}, Summary: summary}
+}
+
+// post describes an operation that does something.
+func post(path, id, tag, summary string, status int) huma.Operation {
+	return huma.Operation{Method: http.MethodPost, Path: path, OperationID: id, Tags: []string{tag}, Summary: summary, DefaultStatus: status}
+}
+
+// pageOf registers a page, or a form, with the rule of what it shows or does.
+func (s *Console) pageOf(pattern string, rule httpd.Rule, fn func(http.ResponseWriter, *http.Request) error) {
+	rule.Page = true
+	s.router.Handle(pattern, rule, s.page(fn))
 }

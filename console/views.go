@@ -24,7 +24,7 @@ func functions() template.FuncMap {
 	return template.FuncMap{
 		"count": count, "when": when, "stamp": func(t time.Time) string { return t.UTC().Format(time.RFC3339) }, "phase": phase,
 		"totals": totalsOf, "took": took, "progress": progressOfRun, "percent": percent, "calls": callsOf, "held": held, "failed": failed, "resource": resourceName,
-		"num": func(n int) int64 { return int64(n) },
+		"num": func(n int) int64 { return int64(n) }, "pretty": pretty, "retryable": retryable, "waiting": func(c sync.Cause) bool { return c.Waiting() }, "words": words, "answered": answered, "short": short, "sum": func(a, b int64) int64 { return a + b },
 	}
 }
 
@@ -97,6 +97,25 @@ func took(r runJSON, now time.Time) string {
 
 // resourceName is a resource without the namespace most have.
 func resourceName(path string) string { return strings.TrimPrefix(path, "ed-fi/") }
+
+// words writes "1 record", "2 records".
+func words(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return count(n) + " " + many
+}
+
+// answered is a status of HTTP as people read it.
+func answered(status int) string {
+	if status == 0 {
+		return "no answer"
+	}
+	return strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
+}
+
+// short is the beginning of a record's id: enough to tell those of a page apart.
+func short(id string) string { return id[:min(len(id), 13)] }
 
 // callCount is how many calls of a hold are of one kind.
 type callCount struct {

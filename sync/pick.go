@@ -14,11 +14,34 @@ import (
 	"github.com/edfisync/edfisync/syncdb"
 )
 
-// RecordName names one record of a resource: by the values of its natural key, by name of the key part, or by the source key of its row.
+// RecordName names one record of a resource: by the values of its natural key, by name of the key part, or by the source key of its row. RecordID.Name
+// makes one, too.
 type RecordName struct {
 	Resource  string // "ed-fi/students"
 	Key       map[string]string
 	SourceKey string
+
+	canonical []byte // the natural key as the ledger has it, instead of Key
+}
+
+// ParseNaturalKey reads a natural key as people write it: name=value,name=value. A piece without a name belongs to the value before it: values may hold
+// commas. Its errors hold no value.
+func ParseNaturalKey(text string) (map[string]string, error) {
+	key, last := map[string]string{}, ""
+	for piece := range strings.SplitSeq(text, ",") {
+		part, value, ok := strings.Cut(piece, "=")
+		switch {
+		case ok && key[part] != "":
+			return nil, fmt.Errorf("the key has %s twice", part)
+		case ok:
+			key[part], last = value, part
+		case last == "":
+			return nil, errors.New("the key is not of the form name=value,name=value")
+		default:
+			key[last] += "," + piece
+		}
+	}
+	return key, nil
 }
 
 // UnknownRecordError says that a name cannot be that of a record. Its text holds no value.
@@ -63,6 +86,9 @@ func (e *Engine) subject(name RecordName) (*schema.Resource, []*source.Bound, er
 
 // keyOf is the canonical key a name gives, nil when it names the source row.
 func (e *Engine) keyOf(r *schema.Resource, name RecordName, rules schema.Rules) ([]byte, error) {
+	if name.canonical != nil {
+		return name.canonical, nil
+	}
 	if (name.SourceKey == "") == (len(name.Key) == 0) {
 		return nil, &UnknownRecordError{"give the natural key, or the source key of the row"}
 	}

@@ -151,10 +151,8 @@ func (e *Engine) Trace(ctx context.Context, l TraceLedger, name RecordName, o Tr
 		return nil, err
 	}
 	t.resource, t.queries, t.sourceKey = r, queries, name.SourceKey
-	t.out = &Trace{
-		Resource: r.Path, Synced: len(queries) > 0, Rows: []TraceRow{}, Entries: []TraceEntry{}, Problems: []TraceProblem{}, Attempts: []TraceAttempt{},
-		Parents: []TraceParent{}, Children: []TraceChildren{},
-	}
+	t.out = newTrace(r.Path)
+	t.out.Synced = len(queries) > 0
 	if t.rows, err = e.pick(ctx, queries, name.SourceKey, t.key); err != nil {
 		return nil, err
 	}
@@ -164,4 +162,10 @@ func (e *Engine) Trace(ctx context.Context, l TraceLedger, name RecordName, o Tr
 		}
 	}
 	return t.out, nil
+}
+
+func newTrace(resource string) *Trace {
+	return &Trace{
+		Resource: resource, Rows: []TraceRow{}, Entries: []TraceEntry{}, Problems: []TraceProblem{}, Attempts: []TraceAttempt{}, Parents: []TraceParent{}, Children: []TraceChildren{},
+	}
 }

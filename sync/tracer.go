@@ -110,10 +110,7 @@ func (t *tracer) entries(ctx context.Context) error {
 		if t.key == nil {
 			t.key, t.keyHash = entry.Key, key
 		}
-		t.out.Entries = append(t.out.Entries, TraceEntry{
-			KeyHash: hashText(key), NaturalKey: t.data(entry.Key), State: stateName(entry.State), Origin: originName(entry.Origin), EdfiID: entry.EdfiID,
-			RecordHash: hashText(entry.RecordHash), Run: entry.RunID, Former: former,
-		})
+		t.out.Entries = append(t.out.Entries, t.entryShown(&entry, former))
 	}
 	t.out.KeyHash, t.out.NaturalKey = hashText(t.keyHash), t.data(t.key)
 	t.out.OpenCalls, err = t.e.Ledger.Open(ctx, t.e.Connection.ID)
@@ -121,6 +118,13 @@ func (t *tracer) entries(ctx context.Context) error {
 		return fmt.Errorf("count open intents: %w", err)
 	}
 	return nil
+}
+
+func (t *tracer) entryShown(e *syncdb.Entry, former bool) TraceEntry {
+	return TraceEntry{
+		KeyHash: hashText(e.KeyHash), NaturalKey: t.data(e.Key), State: stateName(e.State), Origin: originName(e.Origin), EdfiID: e.EdfiID,
+		RecordHash: hashText(e.RecordHash), Run: e.RunID, Former: former,
+	}
 }
 
 func stateName(s syncdb.State) string {
@@ -168,7 +172,7 @@ func (t *tracer) problems(ctx context.Context) error {
 		at = append(at, p.source)
 	}
 	if !t.keyHash.IsZero() {
-		at = append(at, whole(t.keyHash, syncdb.Hash{'g', 'o', 'n', 'e'}), whole(t.keyHash, syncdb.Hash{'m', 'e', 't'}))
+		at = append(at, filedUnderKey(t.keyHash)...)
 	}
 	for _, source := range at {
 		p, ok, err := filedUnder(ctx, t.e.Ledger, t.e.Connection.ID, t.resource.Path, source)
@@ -178,13 +182,22 @@ func (t *tracer) problems(ctx context.Context) error {
 		if !ok {
 			continue
 		}
-		shown := TraceProblem{Code: p.Code, Outcome: p.Outcome, Owner: p.Owner, Cause: p.Cause, Detail: t.data(p.Detail)}
-		if a, ok := AdviceOn(p.Code); ok {
-			shown.Hint = a.Hint
-		}
-		t.out.Problems = append(t.out.Problems, shown)
+		t.out.Problems = append(t.out.Problems, t.problemShown(&p))
 	}
 	return nil
+}
+
+func (t *tracer) problemShown(p *syncdb.Problem) TraceProblem {
+	shown := TraceProblem{Code: p.Code, Outcome: p.Outcome, Owner: p.Owner, Cause: p.Cause, Detail: t.data(p.Detail)}
+	if a, ok := AdviceOn(p.Code); ok {
+		shown.Hint = a.Hint
+	}
+	return shown
+}
+
+// filedUnderKey are the source hashes under which problems of a record are filed that has no row: deletes, and records that were there before us.
+func filedUnderKey(key syncdb.Hash) []syncdb.Hash {
+	return []syncdb.Hash{whole(key, syncdb.Hash{'g', 'o', 'n', 'e'}), metProblem(key)}
 }
 
 // decisions looks for the record in what people approved, discarded and undid. What they said of the record as it was before does not count any more.
@@ -231,8 +244,13 @@ func (t *tracer) asksFor(p *syncdb.Plan, o syncdb.PlanOp) bool {
 	return false
 }
 
+// problemReader is the part of the ledger that problems are read from.
+type problemReader interface {
+	Problems(ctx context.Context, connection int64, f syncdb.ProblemFilter) ([]syncdb.Problem, error)
+}
+
 // filedUnder reads the problem of one source hash.
-func filedUnder(ctx context.Context, l Problems, connection int64, resource string, source syncdb.Hash) (p syncdb.Problem, ok bool, err error) {
+func filedUnder(ctx context.Context, l problemReader, connection int64, resource string, source syncdb.Hash) (p syncdb.Problem, ok bool, err error) {
 	before := source
 	for i := len(before) - 1; i >= 0; i-- { // the filter wants the hash before
 		if before[i]--; before[i] != 0xff {
@@ -253,18 +271,20 @@ func (t *tracer) attempts(ctx context.Context) error {
 	if t.keyHash.IsZero() {
 		return nil
 	}
-	err := t.l.Attempts(ctx, t.e.Connection.ID, t.resource.Path, t.keyHash, func(a *syncdb.Attempt) error {
-		t.out.Attempts = append(t.out.Attempts, t.attempt(a))
-		if len(t.out.Attempts) > t.o.Attempts {
-			t.out.Attempts = t.out.Attempts[1:]
-			t.out.Earlier++
-		}
-		return nil
-	})
+	err := t.l.Attempts(ctx, t.e.Connection.ID, t.resource.Path, t.keyHash, func(a *syncdb.Attempt) error { t.keep(a); return nil })
 	if err != nil {
 		return fmt.Errorf("read history: %w", err)
 	}
 	return nil
+}
+
+// keep adds a call to the last ones.
+func (t *tracer) keep(a *syncdb.Attempt) {
+	t.out.Attempts = append(t.out.Attempts, t.attempt(a))
+	if len(t.out.Attempts) > t.o.Attempts {
+		t.out.Attempts = t.out.Attempts[1:]
+		t.out.Earlier++
+	}
 }
 
 func (t *tracer) attempt(a *syncdb.Attempt) TraceAttempt {

@@ -43,19 +43,31 @@ func scanLinks(rows *sql.Rows, fn func(ProblemLink) error) error {
 // Rejected does not return them until they are refused again. It returns how many there are; rows with another outcome are sent again
 // anyway and not counted. It needs no lease and may be called again.
 func (d *DB) RetryProblems(ctx context.Context, connID int64, f ProblemFilter) (int, error) {
+	return d.retryProblems(ctx, connID, f, nil)
+}
+
+// RetryProblemsAs is RetryProblems of somebody: the audit row is part of the transaction (I16).
+func (d *DB) RetryProblemsAs(ctx context.Context, connID int64, f ProblemFilter, act AuditRow) (int, error) {
+	return d.retryProblems(ctx, connID, f, &act)
+}
+
+func (d *DB) retryProblems(ctx context.Context, connID int64, f ProblemFilter, act *AuditRow) (int, error) {
 	if f.Outcome == "" {
 		f.Outcome = OutcomeRejected
-	}
-	if f.Outcome != OutcomeRejected {
-		return 0, nil
 	}
 	from, args := f.query(connID)
 	var n int64
 	err := d.transact(ctx, func(tx *sqlx.Tx) error {
+		n = 0
 		var err error
-		// Without its content hash a row counts as changed when the same refusal is saved again.
-		n, err = d.exec(ctx, tx, `UPDATE problem SET full_record_hash = NULL, content_hash = ? WHERE (connection_id, resource_id, source_hash)
-			IN (SELECT p.connection_id, p.resource_id, p.source_hash `+from+`)`, append([]any{[]byte{}}, args...)...)
+		if f.Outcome == OutcomeRejected {
+			// Without its content hash a row counts as changed when the same refusal is saved again.
+			n, err = d.exec(ctx, tx, `UPDATE problem SET full_record_hash = NULL, content_hash = ? WHERE (connection_id, resource_id, source_hash)
+				IN (SELECT p.connection_id, p.resource_id, p.source_hash `+from+`)`, append([]any{[]byte{}}, args...)...)
+		}
+		if err == nil && act != nil {
+			err = d.audit(ctx, tx, *act)
+		}
 		return err
 	})
 	if err != nil {

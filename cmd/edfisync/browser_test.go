@@ -227,9 +227,7 @@ func TestSyncNowInARealBrowser(t *testing.T) {
 	b.do(chromedp.Navigate(served.URL+"/connections/"+served.Connection), chromedp.Click(chromedp.CSS("#sync-now")), chromedp.WaitVisible(chromedp.CSS("#steps")))
 	b.until(`location.pathname === "/runs/2" && document.querySelector("#state .done")`)
 	b.pictures("run")
-	for name, path := range map[string]string{
-		"overview": "/", "connection": "/connections/demo", "issues": "/connections/demo/issues", "holds": "/connections/demo/holds", "refused": "/runs/99",
-	} {
+	for name, path := range pathsOfPages(b, served.URL) {
 		b.do(chromedp.Navigate(served.URL+path), chromedp.WaitVisible(chromedp.CSS("h1")))
 		b.pictures(name)
 		if wide := eval[float64](b, "document.documentElement.scrollWidth - innerWidth"); wide > 0 {

@@ -111,9 +111,13 @@ func (c *issuesShowCmd) show(ctx context.Context, a *app, ledger *syncdb.DB, con
 	if err != nil {
 		return err
 	}
-	shown := issueDetail{Cause: cause, Details: make([]issueRow, len(problems))}
+	shown := issueDetail{Cause: cause, Details: make([]sync.IssueRow, len(problems))}
+	level := sync.ShowValues
+	if c.Answer {
+		level = sync.ShowAnswer
+	}
 	for i := range problems {
-		if shown.Details[i], err = readRow(&problems[i], c.Answer); err != nil {
+		if shown.Details[i], err = sync.ReadRow(&problems[i], level); err != nil {
 			return fmt.Errorf("read a row of issue %d: %w", c.ID, err)
 		}
 	}

@@ -26,12 +26,12 @@ func TestIssueShowsWhatTheTargetSaid(t *testing.T) {
 		},
 		{Outcome: "failed", Detail: []byte(`{"call":"delete","error":"no connection","naturalKey":null}`)},
 	}
-	render := func(answer bool) string {
+	render := func(shown sync.RowShown) string {
 		d := issueDetail{Cause: sync.Cause{Issue: syncdb.Issue{
 			ID: 7, Code: "x", Resource: "ed-fi/students", Cause: "a cause", Owner: "us", Outcome: "rejected", FirstRun: 1, LastRun: 2, Rows: 5,
 		}}}
 		for i := range problems {
-			row, err := readRow(&problems[i], answer)
+			row, err := sync.ReadRow(&problems[i], shown)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -67,10 +67,10 @@ a record without a source row: failed
 
 and 1 more row; --rows 5 shows all
 `
-	if diff := cmp.Diff(render(false), want); diff != "" {
+	if diff := cmp.Diff(render(sync.ShowValues), want); diff != "" {
 		t.Errorf("issue (-got +want):\n%s", diff)
 	}
-	if !strings.Contains(render(true), "  answer: {\"detail\":\"Ana\"}\n") {
+	if !strings.Contains(render(sync.ShowAnswer), "  answer: {\"detail\":\"Ana\"}\n") {
 		t.Error("--answer does not show the target's answer")
 	}
 }
@@ -94,8 +94,8 @@ func TestRowsNameWhatTheyWaitFor(t *testing.T) {
 		`{"entity":"Course","oneOf":[{"entity":"Course","naturalKey":["A"]},{"entity":"Course","naturalKey":["B"]}]}`: `one of Course ["A"], ["B"]`,
 		`{"else":1}`: `{"else":1}`, "": "",
 	} {
-		if got := blocker([]byte(text)); got != want {
-			t.Errorf("blocker(%s) = %q, want %q", text, got, want)
+		if got := (&sync.IssueRow{BlockedBy: []byte(text)}).WaitsFor(); got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
 		}
 	}
 }

@@ -120,11 +120,11 @@ func exportRows(ctx context.Context, w *safeCSV, ledger *syncdb.DB, conn int64, 
 			return rows, err
 		}
 		for i := range problems {
-			row, err := readRow(&problems[i], false)
+			row, err := sync.ReadRow(&problems[i], sync.ShowValues)
 			if err != nil {
 				return rows, fmt.Errorf("read a row of issue %d: %w", cause.ID, err)
 			}
-			w.write(append(line[:len(line):len(line)], row.SourceKey, string(row.NaturalKey), blocker(row.BlockedBy), row.rules())...)
+			w.write(append(line[:len(line):len(line)], row.SourceKey, string(row.NaturalKey), row.WaitsFor(), rulesOfRow(&row))...)
 			rows++
 		}
 		if len(problems) < exportPage {
@@ -134,8 +134,8 @@ func exportRows(ctx context.Context, w *safeCSV, ledger *syncdb.DB, conn int64, 
 	}
 }
 
-// rules lists what is wrong with a row, in one cell.
-func (r *issueRow) rules() string {
+// rulesOfRow lists what is wrong with a row, in one cell.
+func rulesOfRow(r *sync.IssueRow) string {
 	var all []string
 	for _, p := range r.Problems {
 		text := p.Path + ": " + p.Message

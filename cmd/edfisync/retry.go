@@ -40,10 +40,8 @@ func (c *retryCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
-		if err := a.audit(ctx, ledger, conn, "retry", name, nil); err != nil {
-			return err
-		}
-		n, err := ledger.RetryProblems(ctx, conn.ID, filter)
+		act := syncdb.AuditRow{Who: operator(), Action: "retry", Connection: conn.Tenant + "/" + conn.Name, Object: name}
+		n, err := ledger.RetryProblemsAs(ctx, conn.ID, filter, act)
 		if err != nil {
 			return err
 		}

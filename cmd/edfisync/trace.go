@@ -21,7 +21,7 @@ type recordArgs struct {
 	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
 }
 
-// name reads the natural key. A piece without a name belongs to the value before it: values may hold commas.
+// name reads what the arguments name.
 func (r *recordArgs) name() (sync.RecordName, error) {
 	out := sync.RecordName{Resource: r.Resource, SourceKey: r.SourceKey}
 	if (r.Key == "") == (r.SourceKey == "") {
@@ -30,20 +30,9 @@ func (r *recordArgs) name() (sync.RecordName, error) {
 	if r.Key == "" {
 		return out, nil
 	}
-	out.Key = map[string]string{}
-	last := ""
-	for piece := range strings.SplitSeq(r.Key, ",") {
-		part, value, ok := strings.Cut(piece, "=")
-		switch {
-		case ok && out.Key[part] != "":
-			return out, usageError(fmt.Errorf("the key has %s twice", part))
-		case ok:
-			out.Key[part], last = value, part
-		case last == "":
-			return out, usageError(errors.New("the key is not of the form name=value,name=value"))
-		default:
-			out.Key[last] += "," + piece
-		}
+	var err error
+	if out.Key, err = sync.ParseNaturalKey(r.Key); err != nil {
+		return out, usageError(err)
 	}
 	return out, nil
 }

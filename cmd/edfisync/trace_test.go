@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/edfisync/edfisync/sync"
 )
@@ -34,7 +35,7 @@ func TestRecordsAreNamedOnTheCommandLine(t *testing.T) {
 				}
 				return
 			}
-			if diff := cmp.Diff(c.want, got); err != nil || diff != "" {
+			if diff := cmp.Diff(c.want, got, cmpopts.IgnoreUnexported(sync.RecordName{})); err != nil || diff != "" {
 				t.Errorf("name(): %v (-want +got):\n%s", err, diff)
 			}
 		})
