@@ -20,6 +20,7 @@ type rekeying struct {
 	drop []staleRecord    // records' former bytes, whose references end when all went well
 	pins []*row           // references the new bytes have raised
 	keys []rekeyed        // what becomes key changes
+	late []address        // records whose new key another one has, until one of them is aligned
 }
 
 // rekeyed is a record whose natural key changes.
@@ -85,6 +86,11 @@ func (k *rekeying) run() *refusal {
 			return f
 		}
 	}
+	for _, a := range k.late {
+		if !k.index(a) {
+			return &refusal{kind: refusedDuplicate, name: a.table.res.Name, keys: "a dependent item's"}
+		}
+	}
 	return nil
 }
 
@@ -97,8 +103,8 @@ func (k *rekeying) apply(step rekeyStep) *refusal {
 	}
 	k.replace(step)
 	for _, a := range rekeyed {
-		if f := k.index(a); f != nil {
-			return f
+		if !k.index(a) {
+			k.late = append(k.late, a) // half of its new key may be to come: what key unification ties it to follows
 		}
 	}
 	return k.follow(rekeyed)
@@ -220,14 +226,15 @@ func (k *rekeying) unindex(a address) {
 	k.undo = append(k.undo, func() { index[h] = a.table.entry(a.row) })
 }
 
-func (k *rekeying) index(a address) *refusal {
+// index makes a record known by its key, unless another one is.
+func (k *rekeying) index(a address) bool {
 	h, index := k.keyHash(a), a.table.space.index
-	if entry, taken := index[h]; taken && entry != a.table.entry(a.row) {
-		return &refusal{kind: refusedDuplicate, name: a.table.res.Name, keys: "a dependent item's"}
+	if entry, taken := index[h]; taken {
+		return entry == a.table.entry(a.row)
 	}
 	index[h] = a.table.entry(a.row)
 	k.undo = append(k.undo, func() { delete(index, h) })
-	return nil
+	return true
 }
 
 func (k *rekeying) replace(step rekeyStep) {

@@ -208,6 +208,28 @@ func TestKeyChangeReachesARecordOnTwoWays(t *testing.T) {
 	checkIntegrity(t, c.s)
 }
 
+// On its way to another school and another name an absence has, for a moment, the new name and the old school, which another absence may have for good.
+func TestKeyChangeMayPassAKeyThatIsTaken(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	c.district()
+	const (
+		absence = `{"attendanceEventCategoryDescriptor":"uri://ed-fi.org/AttendanceEventCategoryDescriptor#Tardy","eventDate":"2025-09-02","schoolReference":{"schoolId":255901001},` +
+			`"sessionReference":{"schoolId":255901001,"schoolYear":2026,"sessionName":"Fall"},"studentReference":{"studentUniqueId":"604822"}}`
+	)
+	fall := c.first("sessions")
+	spring := func(body string) string { return strings.ReplaceAll(body, `"Fall"`, `"Spring"`) }
+	moved := func(body string) string { return strings.ReplaceAll(body, "255901001", "255901002") }
+	c.must(http.StatusCreated, http.MethodPost, "schools", moved(schoolBody))
+	c.must(http.StatusCreated, http.MethodPost, "sessions", spring(sessionBody))
+	c.must(http.StatusCreated, http.MethodPost, "studentSchoolAttendanceEvents", absence)
+	c.must(http.StatusCreated, http.MethodPost, "studentSchoolAttendanceEvents", spring(absence))
+	c.must(http.StatusNoContent, http.MethodPut, "sessions/"+fall, spring(moved(sessionBody)))
+	c.must(http.StatusOK, http.MethodPost, "studentSchoolAttendanceEvents", spring(moved(absence))) // it went along
+	c.must(http.StatusOK, http.MethodPost, "studentSchoolAttendanceEvents", spring(absence))
+	checkIntegrity(t, c.s)
+}
+
 func TestKeyChangeByUpdatableResources(t *testing.T) {
 	t.Parallel()
 	c := start(t)

@@ -93,6 +93,9 @@ func (m *mapper) batch(b *source.Batch) error {
 	}
 	m.probe(n)
 	for i := range n {
+		if len(m.res.suspects) > 0 && (m.verdicts[i] == sameRow || m.verdicts[i] == claimRow) {
+			m.outdated(i, b.Row(i))
+		}
 		if m.verdicts[i] == sameRow || m.verdicts[i] == invalidRow {
 			continue
 		}

@@ -198,9 +198,17 @@ func (e *Engine) scanSettled(ctx context.Context, o Options, k *keeper, sc *scop
 				if err != nil {
 					return err
 				}
-				if corrected, err := e.findStrays(ctx, k, o, f, known); err != nil {
+				corrected, err := e.findStrays(ctx, k, o, f, known)
+				if err != nil {
 					return err
-				} else if corrected || settled {
+				}
+				stale := false
+				if !again {
+					if stale, err = e.markStale(ctx, k, f); err != nil {
+						return err
+					}
+				}
+				if corrected || settled || stale {
 					return errScanAgain
 				}
 				if err := e.markDoubts(ctx, found); err != nil {

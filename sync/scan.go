@@ -50,6 +50,10 @@ type scanned struct {
 	doubts   map[syncdb.Hash]struct{} // of these: those somebody said no about
 	keysStay bool                     // no natural key of the resource is changed in this run
 
+	suspects suspects      // what it refers to outside its key and may have had another natural key
+	own      []lineage     // references that are part of its natural key, when there are suspects
+	stale    []syncdb.Hash // keys of unchanged rows that refer to what the ledger has no entry of
+
 	waits map[syncdb.Hash]struct{} // natural keys that must not come into being in this run: what was below them before could not be read
 
 	noted syncdb.Scope  // as the ledger has it; its watermark is of the last complete scan
@@ -79,6 +83,7 @@ type scanner struct {
 	mark     string // watermark of the snapshot (I10)
 	sample   sample // of live entries, to look at the target by
 	rows     atomic.Int64
+	found    []*scanned      // so far
 	batches  []*source.Batch // for the queries, one after the other
 	mappers  []*mapper
 	report   func(resource string, done, total int64)
@@ -99,6 +104,7 @@ func (s *scanner) scan(ctx context.Context) ([]*scanned, error) {
 	for i, r := range s.scope.resources {
 		res, err := s.resource(ctx, snapshot, i, r)
 		out = append(out, res)
+		s.found = out
 		if err != nil {
 			closeAll(out)
 			return nil, fmt.Errorf("scan %s: %w", r.Path, err)
@@ -237,6 +243,12 @@ func (s *scanner) resource(ctx context.Context, snapshot Snapshot, index int, r 
 	res, err := s.entries(ctx, index, r)
 	if err != nil {
 		return res, err
+	}
+	if res.entries > 0 {
+		res.suspects = s.scope.suspects(r.Resource, s.found)
+	}
+	if len(res.suspects) > 0 {
+		res.own = lineages(r.Resource)
 	}
 	for _, q := range r.Queries {
 		if err := s.query(ctx, snapshot, res, q); err != nil {

@@ -157,6 +157,9 @@ func (w *world) remember(p *process, c *callInfo, body []byte, a *answer, f faul
 	if !c.write {
 		return
 	}
+	p.mu.Lock()
+	s := p.scan
+	p.mu.Unlock()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.writes++
@@ -180,6 +183,7 @@ func (w *world) remember(p *process, c *callInfo, body []byte, a *answer, f faul
 			w.records[id] = k
 			if a.status == 201 {
 				k.creator = p.conn.d.tag
+				p.conn.made(w.u.kinds[c.kind], s, body, w.fold)
 			}
 		}
 		k.sent, k.foreign = append(k.sent, body), false

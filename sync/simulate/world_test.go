@@ -128,6 +128,21 @@ func (c *connection) had(s *scan, which func(*row) bool) {
 	}
 }
 
+// made notes that a record was made for the rows that have its key: what was made for a row is that row's, whatever row it was made again from. Called
+// with world.mu held.
+func (c *connection) made(k *compiledKind, s *scan, body []byte, fold bool) {
+	h, err := k.read(body, fold)
+	if err != nil || s == nil || c.ever[k.index] == nil {
+		return
+	}
+	for _, x := range s.keys[k.index][h.key] {
+		if c.ever[k.index][h.key] == nil {
+			c.ever[k.index][h.key] = map[int]bool{}
+		}
+		c.ever[k.index][h.key][x.row.id] = true
+	}
+}
+
 const masterKey = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 // play makes the world of a plan and lives through it, in virtual time. gated pins the order of events.
