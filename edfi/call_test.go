@@ -41,7 +41,7 @@ func status(code int, header ...string) http.HandlerFunc {
 
 func problemAnswer(code int, typeSuffix string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		writeJSON(w, code, map[string]any{"type": typePrefix + typeSuffix, "status": code, "correlationId": "c-1"})
+		writeJSON(w, code, map[string]any{"type": typePrefix + typeSuffix, "status": code, "correlationId": "00000000-0000-0000-0000-0000000000c1"})
 	}
 }
 

@@ -4,15 +4,55 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/edfisync/edfisync/schema"
 )
 
 // What may be taken from a response into logs and issues. Ed-Fi error texts hold key values ("The duplicate key is (…) = (…)"), so
-// nothing is copied that is not a name: of a property, of an entity, of a problem type (I14).
+// nothing is copied that is not a name: of a property, of an entity, of a problem type; and of names only those made of words of the data
+// standard, since a host may put anything where a name belongs (I14).
 var (
-	safePath      = regexp.MustCompile(`^(\$|request)?[A-Za-z0-9_.\[\]-]{0,200}$`)
-	safeTypeWords = regexp.MustCompile(`^urn:ed-fi:api:[a-z0-9:-]{1,120}$`)
-	safeID        = regexp.MustCompile(`^[0-9A-Za-z:-]{1,64}$`)
+	pathStep = regexp.MustCompile(`^([A-Za-z_]{1,100})((?:\[[0-9]{0,6}\])*)$`)
+	// safeID is what hosts number their requests with: a GUID, the trace of W3C, or the connection and request of ASP.NET.
+	safeID = regexp.MustCompile(`^(?:[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}|00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}|0H[0-9A-Z]{11}(?::[0-9A-F]{8})?)$`)
 )
+
+// otherName stands for a name that is not of the data standard.
+const otherName = "(other)"
+
+// safeName returns a name of the data standard, or several with commas between, and stands in for any other.
+func safeName(name string) string {
+	parts := strings.Split(name, ", ")
+	for i, part := range parts {
+		if !schema.Vocabulary(part) {
+			parts[i] = otherName
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// safePath returns the path of a property, with a stand-in for each step that is not of the data standard, such as those of an extension; "body" for what is
+// no path.
+func safePath(path string) string {
+	steps := strings.Split(strings.TrimPrefix(path, "request."), ".")
+	known := false
+	for i, step := range steps {
+		match := pathStep.FindStringSubmatch(step)
+		switch {
+		case step == "$" && i == 0:
+		case match != nil && schema.Vocabulary(match[1]):
+			known = true
+		case match != nil:
+			steps[i] = otherName + match[2]
+		default:
+			steps[i] = otherName
+		}
+	}
+	if !known {
+		return "body"
+	}
+	return strings.Join(steps, ".")
+}
 
 // Entity and property names within the fixed texts of the API. Each captures names only.
 //
@@ -67,10 +107,7 @@ func (p problem) causes() []string {
 	var out []string
 	for _, errors := range []map[string][]string{p.ValidationErrors, p.ModelState} {
 		for path, messages := range errors {
-			if !safePath.MatchString(path) || path == "" {
-				path = "body"
-			}
-			path = strings.TrimPrefix(path, "request.")
+			path = safePath(path)
 			for _, message := range messages {
 				out = append(out, path+": "+messageKind(message))
 			}
@@ -79,11 +116,15 @@ func (p problem) causes() []string {
 	text := p.text()
 	for _, pattern := range namePatterns {
 		for _, match := range pattern.expr.FindAllStringSubmatch(text, 10) {
-			out = append(out, pattern.before+match[1]+pattern.after)
+			name := match[1]
+			if pattern.before != "method " {
+				name = safeName(name)
+			}
+			out = append(out, pattern.before+name+pattern.after)
 		}
 	}
 	if match := propertyList.FindStringSubmatch(text); match != nil {
-		out = append(out, "by "+strings.ReplaceAll(match[1], "'", ""))
+		out = append(out, "by "+safeName(strings.TrimSuffix(strings.ReplaceAll(match[1], "'", ""), ", ")))
 	}
 	slices.Sort(out)
 	out = slices.Compact(out)
@@ -94,7 +135,7 @@ func messageKind(message string) string {
 	for _, kind := range messageKinds {
 		if match := kind.expr.FindStringSubmatch(message); match != nil {
 			if len(match) > 1 && strings.Contains(kind.text, "${1}") {
-				return strings.Replace(kind.text, "${1}", match[1], 1)
+				return strings.Replace(kind.text, "${1}", safeName(match[1]), 1)
 			}
 			return kind.text
 		}
@@ -106,9 +147,14 @@ func isDescriptorCause(cause string) bool {
 	return strings.HasSuffix(cause, "Descriptor value does not exist")
 }
 
+// safeType returns as much of a problem type as the table of types has.
 func safeType(problemType string) string {
-	if safeTypeWords.MatchString(problemType) {
-		return problemType
+	suffix, ok := strings.CutPrefix(problemType, typePrefix)
+	for ok && suffix != "" {
+		if _, known := verdictOfSuffix(suffix); known || suffix == "bad-request" || suffix == "not-found" || suffix == "data-conflict" {
+			return typePrefix + suffix
+		}
+		suffix = suffix[:max(strings.LastIndexByte(suffix, ':'), 0)]
 	}
 	return ""
 }

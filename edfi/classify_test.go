@@ -11,7 +11,7 @@ import (
 )
 
 func problemBody(typeSuffix, detail, more string) string {
-	return `{"detail":"` + detail + `","type":"urn:ed-fi:api:` + typeSuffix + `","title":"T","correlationId":"c-1"` + more + `}`
+	return `{"detail":"` + detail + `","type":"urn:ed-fi:api:` + typeSuffix + `","title":"T","correlationId":"00000000-0000-0000-0000-0000000000c1"` + more + `}`
 }
 
 // The bodies are those of Ed-Fi's error knowledge base, source and tests, with values that must never be printed marked by "SECRET".
@@ -31,7 +31,7 @@ func TestClassify(t *testing.T) {
 	}{
 		// ODS/API 7.1 and later
 		{name: "a missing descriptor, an empty collection and a partial reference in one answer", status: 400, method: "POST",
-			body:  `{"detail":"Data validation failed. See 'validationErrors' for details.","type":"urn:ed-fi:api:bad-request:data-validation-failed","title":"Data Validation Failed","status":400,"correlationId":"c-1","validationErrors":{"$.termDescriptor":["TermDescriptor value 'uri://ed-fi.org/TermDescriptor#SECRET' does not exist."],"$.classPeriods":["BellScheduleClassPeriods must have at least one item."],"$.calendarReference":["CalendarReference is missing the following properties: SchoolId"]}}`,
+			body:  `{"detail":"Data validation failed. See 'validationErrors' for details.","type":"urn:ed-fi:api:bad-request:data-validation-failed","title":"Data Validation Failed","status":400,"correlationId":"00000000-0000-0000-0000-0000000000c1","validationErrors":{"$.termDescriptor":["TermDescriptor value 'uri://ed-fi.org/TermDescriptor#SECRET' does not exist."],"$.classPeriods":["BellScheduleClassPeriods must have at least one item."],"$.calendarReference":["CalendarReference is missing the following properties: SchoolId"]}}`,
 			class: Invalid, code: "descriptor-unknown",
 			causes: []string{"$.calendarReference: reference lacks SchoolId", "$.classPeriods: needs at least one item", "$.termDescriptor: TermDescriptor value does not exist"}},
 		{name: "required, too long, disagreeing references, a duplicate item", status: 400, method: "PUT",
@@ -56,7 +56,7 @@ func TestClassify(t *testing.T) {
 		{name: "a token the host does not know", status: 401, method: "POST", body: problemBody("security:authentication", "The caller could not be authenticated.", `,"errors":["Invalid Authorization header."]`),
 			class: Stop, code: "unauthenticated"},
 		{name: "no relationship with the student (F21)", status: 403, method: "PUT",
-			body:  `{"detail":"Access to the requested data could not be authorized. Hint: You may need to create a corresponding 'StudentSchoolAssociation' item.","type":"urn:ed-fi:api:security:authorization","title":"Authorization Denied","status":403,"correlationId":"c-1","errors":["No relationships have been established between the caller's education organization id claims (255901, 19255901) and one or more of the following properties of the resource item: 'EducationOrganizationId', 'StudentUniqueId'."]}`,
+			body:  `{"detail":"Access to the requested data could not be authorized. Hint: You may need to create a corresponding 'StudentSchoolAssociation' item.","type":"urn:ed-fi:api:security:authorization","title":"Authorization Denied","status":403,"correlationId":"00000000-0000-0000-0000-0000000000c1","errors":["No relationships have been established between the caller's education organization id claims (255901, 19255901) and one or more of the following properties of the resource item: 'EducationOrganizationId', 'StudentUniqueId'."]}`,
 			class: Blocked, code: "no-relationship", causes: []string{"by EducationOrganizationId, StudentUniqueId", "needs StudentSchoolAssociation"}},
 		{name: "a claim set without the action", status: 403, method: "POST", body: problemBody("security:authorization:access-denied:action", "Access to the requested data could not be authorized.", ""), class: Rejected, code: "claim-denied"},
 		{name: "a claim set without the resource", status: 403, method: "POST", body: problemBody("security:authorization:access-denied:resource", "x", ""), class: Rejected, code: "claim-denied"},
@@ -78,7 +78,7 @@ func TestClassify(t *testing.T) {
 		{name: "a child of the item (F23)", status: 409, method: "DELETE", body: problemBody("data-conflict:dependent-item-exists", "The requested action cannot be performed because this item is referenced by an existing 'StudentSchoolAssociation' item.", ""),
 			class: Blocked, code: "dependent-exists", causes: []string{"referenced by StudentSchoolAssociation"}},
 		{name: "a key in use (F24), whose values the host prints", status: 409, method: "POST",
-			body:  `{"detail":"The identifying value(s) of the item are the same as another item that already exists.","type":"urn:ed-fi:api:data-conflict:non-unique-identity","title":"Identifying Values Are Not Unique","status":409,"errors":["A primary key conflict occurred when attempting to create or update a record in the 'ClassPeriod' table. The duplicate key is (ClassPeriodName, SchoolId) = (SECRET, SECRET)."],"correlationId":"c-1"}`,
+			body:  `{"detail":"The identifying value(s) of the item are the same as another item that already exists.","type":"urn:ed-fi:api:data-conflict:non-unique-identity","title":"Identifying Values Are Not Unique","status":409,"errors":["A primary key conflict occurred when attempting to create or update a record in the 'ClassPeriod' table. The duplicate key is (ClassPeriodName, SchoolId) = (SECRET, SECRET)."],"correlationId":"00000000-0000-0000-0000-0000000000c1"}`,
 			class: Rejected, code: "identity-conflict", causes: []string{"table ClassPeriod"}},
 		{name: "an alternate key in use", status: 409, method: "POST", body: problemBody("data-conflict:non-unique-values", "The value supplied for property 'X' of entity 'Y' is not unique.", ""), class: Rejected, code: "non-unique-values"},
 		{name: "a concurrent write", status: 409, method: "PUT", body: problemBody("data-conflict:multi-user-conflict", "x", ""), class: Transient, code: "multi-user-conflict"},
@@ -111,9 +111,9 @@ func TestClassify(t *testing.T) {
 		{name: "v6: a failure", status: 500, method: "POST", body: `{"message":"An unexpected error occurred on the server. SECRET"}`, class: Transient, code: "target-error"},
 
 		// DMS
-		{name: "DMS: all missing parents in one answer", status: 409, method: "POST", body: `{"detail":"One or more references could not be resolved. See 'validationErrors' for details.","type":"urn:ed-fi:api:data-conflict:unresolved-reference","title":"Unresolved Reference","status":409,"correlationId":"c-1","validationErrors":{"$.schoolReference":["The referenced School item does not exist."],"$.sessionReference":["The referenced Session item does not exist."]},"errors":[]}`,
+		{name: "DMS: all missing parents in one answer", status: 409, method: "POST", body: `{"detail":"One or more references could not be resolved. See 'validationErrors' for details.","type":"urn:ed-fi:api:data-conflict:unresolved-reference","title":"Unresolved Reference","status":409,"correlationId":"00000000-0000-0000-0000-0000000000c1","validationErrors":{"$.schoolReference":["The referenced School item does not exist."],"$.sessionReference":["The referenced Session item does not exist."]},"errors":[]}`,
 			class: Blocked, code: "unresolved-reference", causes: []string{"$.schoolReference: referenced School does not exist", "$.sessionReference: referenced Session does not exist"}},
-		{name: "DMS: a missing descriptor outweighs a missing parent", status: 400, method: "POST", body: `{"detail":"Data validation failed. See 'validationErrors' for details.","type":"urn:ed-fi:api:bad-request","title":"Bad Request","status":400,"correlationId":"c-1","validationErrors":{"$.schoolReference":["The referenced School item does not exist."],"$.termDescriptor":["TermDescriptor value 'uri://ed-fi.org/termdescriptor#secret' does not exist."]},"errors":[]}`,
+		{name: "DMS: a missing descriptor outweighs a missing parent", status: 400, method: "POST", body: `{"detail":"Data validation failed. See 'validationErrors' for details.","type":"urn:ed-fi:api:bad-request","title":"Bad Request","status":400,"correlationId":"00000000-0000-0000-0000-0000000000c1","validationErrors":{"$.schoolReference":["The referenced School item does not exist."],"$.termDescriptor":["TermDescriptor value 'uri://ed-fi.org/termdescriptor#secret' does not exist."]},"errors":[]}`,
 			class: Invalid, code: "descriptor-unknown", causes: []string{"$.schoolReference: referenced School does not exist", "$.termDescriptor: TermDescriptor value does not exist"}},
 		{name: "DMS: the id of a PUT", status: 400, method: "PUT", body: problemBody("bad-request:data-validation-failed", "x", `,"validationErrors":{"$.id":["id is required."]},"errors":[]`), class: Invalid, code: "data-validation-failed", causes: []string{"$.id: required"}},
 		{name: "DMS: a key in use", status: 409, method: "POST", body: problemBody("identity-conflict", "The identifying value(s) of the item are the same as another item that already exists.", `,"validationErrors":{},"errors":["A natural key conflict occurred when attempting to create a new resource School with a duplicate key. The duplicate keys and values are (schoolId = SECRET)"]`), class: Rejected, code: "identity-conflict"},
@@ -177,7 +177,7 @@ func TestErrorTextNamesCallAndCauses(t *testing.T) {
 	t.Parallel()
 	e := Classify(400, nil, []byte(problemBody("bad-request:data-validation-failed", "x", `,"validationErrors":{"$.a":["a is required."]}`)), "POST")
 	e.Resource = "ed-fi/students"
-	want := "post ed-fi/students: the target refuses the content (400 Bad Request); $.a: required [correlation id c-1]"
+	want := "post ed-fi/students: the target refuses the content (400 Bad Request); $.a: required [correlation id 00000000-0000-0000-0000-0000000000c1]"
 	if got := e.Error(); got != want {
 		t.Errorf("error text\n got %s\nwant %s", got, want)
 	}
@@ -236,5 +236,45 @@ func TestErrorShowsTheFirstCauses(t *testing.T) {
 	e := &Error{Title: "refused", Causes: strings.Split("a b c d e f g h i j", " "), Err: io.EOF}
 	if got, want := e.Error(), "refused; a; b; c; d; e; f; g; h; and 2 more: EOF"; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// A host that puts values where names belong, as texts of databases and of proxies do, gets none of them into causes, types and correlation ids (I14).
+func TestClassifyTakesNamesOfTheDataStandardOnly(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, body string
+		causes     []string
+	}{
+		{"a path", `{"validationErrors":{"$.Kowalska":["X"],"$.addresses[2].Kowalska":["is required."],"$._ext.tx.birthDate":["is required."],"Kowalska":["X"]}}`,
+			[]string{"$._ext.(other).birthDate: required", "$.addresses[2].(other): required", "body: refused"}},
+		{"a path that is none", `{"validationErrors":{"$.birth Date of O'Neill":["X"],"604822":["X"],"":["X"]}}`, []string{"body: refused"}},
+		{"a name in a message", `{"validationErrors":{"$.schoolReference":["The referenced Kowalska item does not exist.","Kowalska is missing the following properties: SchoolId, Kowalska"]}}`,
+			[]string{"$.schoolReference: reference lacks SchoolId, (other)", "$.schoolReference: referenced (other) does not exist"}},
+		{"a name in a text", `{"detail":"it is referenced by an existing 'Kowalska' item"}`, []string{"referenced by (other)"}},
+		{"properties", `{"errors":["one or more of the following properties of the resource item: 'Kowalska', 'StudentUniqueId'."]}`, []string{"by (other), StudentUniqueId"}},
+	} {
+		e := Classify(400, nil, []byte(tt.body), "POST")
+		if diff := cmp.Diff(tt.causes, e.Causes); diff != "" {
+			t.Errorf("%s: causes (-want +got):\n%s", tt.name, diff)
+		}
+	}
+	for id, want := range map[string]string{
+		"Kowalska": "", "604822": "", "c-1": "", "0HMVFE0A284AM:00000001": "0HMVFE0A284AM:00000001", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+		"6f2a1c9e-7a1b-4c6d-9e1f-0123456789ab": "6f2a1c9e-7a1b-4c6d-9e1f-0123456789ab", "6f2a1c9e7a1b4c6d9e1f0123456789ab": "6f2a1c9e7a1b4c6d9e1f0123456789ab",
+	} {
+		if got := Classify(500, nil, fmt.Appendf(nil, `{"correlationId": %q}`, id), "POST").CorrelationID; got != want {
+			t.Errorf("correlation id %s: got %q, want %q", id, got, want)
+		}
+	}
+	for from, want := range map[string]string{
+		"security:authorization:kowalska": "security:authorization", "kowalska": "", "data-conflict:unresolved-reference": "data-conflict:unresolved-reference", "bad-request:kowalska": "bad-request",
+	} {
+		if want != "" {
+			want = typePrefix + want
+		}
+		if got := Classify(400, nil, fmt.Appendf(nil, `{"type": "urn:ed-fi:api:%s"}`, from), "POST").Type; got != want {
+			t.Errorf("type %s: got %q, want %q", from, got, want)
+		}
 	}
 }

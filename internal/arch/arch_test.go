@@ -43,6 +43,7 @@ var allowed = map[string][]string{
 	"internal/dbtest": {
 		"internal/keys",
 	},
+	"internal/canary":    {},
 	"internal/failpoint": {},
 	"internal/httpd":     {"internal/keys"},
 	"internal/tinysis":   {},
