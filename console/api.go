@@ -95,6 +95,7 @@ func (s *Console) finishDocument() error {
 	}
 	s.addEvents()
 	s.addSession()
+	s.addStatus()
 	text, err := s.OpenAPI()
 	if err != nil {
 		return fmt.Errorf("write the OpenAPI document: %w", err)

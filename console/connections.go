@@ -77,7 +77,7 @@ type connectionJSON struct {
 	Name       string        `json:"name" doc:"Its name in paths: the name, or tenant~name for another tenant than default."`
 	Tenant     string        `json:"tenant"`
 	SchoolYear int           `json:"schoolYear,omitempty"`
-	State      string        `json:"state" enum:"never,ok,failing,canceled,waiting,running,paused,held" doc:"Of the last run: ok, failing, canceled. held: everything is held until somebody has looked at the target."`
+	State      string        `json:"state" enum:"never,ok,attention,failing,canceled,waiting,running,paused,held" doc:"Of the last run: ok, failing, canceled. attention: it was done, and holds or issues need somebody. held: everything is held until somebody has looked at the target."`
 	FreshAsOf  time.Time     `json:"freshAsOf,omitzero" doc:"When the last run that was done began: the target is as the source was then, but for issues and holds."`
 	LastRun    *runJSON      `json:"lastRun,omitempty" doc:"The one that is under way, else the newest."`
 	Pause      *pauseJSON    `json:"pause,omitempty"`
@@ -108,6 +108,7 @@ type around struct {
 	pauses     map[int64]syncdb.Pause
 	alarms     map[string]string
 	open       map[int64]syncdb.OpenCount
+	informing  map[int64]int64 // open issues that need nobody
 }
 
 func (s *Console) around(ctx context.Context) (a around, err error) {
@@ -128,6 +129,9 @@ func (s *Console) around(ctx context.Context) (a around, err error) {
 		return a, err
 	}
 	if a.open, err = s.c.Ledger.OpenCounts(ctx); err != nil {
+		return a, err
+	}
+	if a.informing, err = s.c.Ledger.CountIssues(ctx, sync.InformingCodes()); err != nil {
 		return a, err
 	}
 	alarms, err := s.c.Ledger.Alarms(ctx)
@@ -155,6 +159,9 @@ func (a around) show(c Connection, now time.Time) connectionJSON {
 			out.State = "failing"
 		default:
 			out.State = "ok"
+			if out.OpenHolds > 0 || out.OpenIssues > a.informing[c.ID] {
+				out.State = "attention"
+			}
 		}
 	}
 	if done, ok := a.done[c.ID]; ok {

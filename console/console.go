@@ -31,6 +31,7 @@ type Connection struct {
 	Name       string
 	SchoolYear int
 	Schedule   *jobs.Schedule // nil = it runs when somebody asks
+	Resources  []string       // it syncs these, "ed-fi/students"; nil = all of its mapping pack
 }
 
 // Config of a Console. Ledger, Runs and Connections are required.
@@ -39,6 +40,8 @@ type Config struct {
 	Runs   Runs
 	// Connections are those of the configuration as it is now.
 	Connections func(ctx context.Context) ([]Connection, error)
+	// Embed are the origins whose pages may show a connection's badge in a frame: https://sis.example.org.
+	Embed []string
 	// Records asks the SIS and the target about one record; nil = this process cannot.
 	Records Records
 	// Ready says what else than the ledger must answer before this process is ready; nil = nothing.

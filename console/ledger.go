@@ -39,6 +39,7 @@ type connectionLedger interface {
 	SetPause(ctx context.Context, connection int64, p *syncdb.Pause, act syncdb.AuditRow) error
 	Alarms(ctx context.Context) ([]syncdb.Alarm, error)
 	OpenCounts(ctx context.Context) (map[int64]syncdb.OpenCount, error)
+	CountIssues(ctx context.Context, codes []string) (map[int64]int64, error)
 }
 
 type runLedger interface {

@@ -28,6 +28,7 @@ var web embed.FS
 type pages struct {
 	of     map[string]*template.Template // by name of the file: "overview"
 	assets map[string]asset              // by name: "console.css"
+	badge  *template.Template            // a connection's status as a picture
 }
 
 // asset is a file that pages load.
@@ -65,6 +66,9 @@ func newPages() (*pages, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the console's pages: %w", err)
+	}
+	if p.badge, err = newBadge(); err != nil {
+		return nil, fmt.Errorf("read the badge: %w", err)
 	}
 	return p, nil
 }
@@ -106,18 +110,23 @@ type crumb struct{ Name, Path string }
 
 // show answers with a page.
 func (s *Console) show(w http.ResponseWriter, r *http.Request, status int, name string, f frame) {
+	s.showAs(w, r, status, name, "frame.html", f)
+}
+
+// showAs answers with a page in a frame of its own.
+func (s *Console) showAs(w http.ResponseWriter, r *http.Request, status int, name, root string, f frame) {
 	p := httpd.PrincipalOf(r.Context())
 	f.Me, f.Version, f.Now = p, s.c.Version, time.Now()
 	f.Asks, f.Steers, f.Decides = s.offers.asks.Allows(p), s.offers.steers.Allows(p), s.offers.decides.Allows(p)
 	var b bytes.Buffer // so that a page that cannot be drawn is not sent in half
-	if err := s.pages.of[name].ExecuteTemplate(&b, "frame.html", f); err != nil {
+	if err := s.pages.of[name].ExecuteTemplate(&b, root, f); err != nil {
 		s.log.ErrorContext(r.Context(), "draw a page", slog.String("page", name), slog.String("request", httpd.RequestID(r.Context())), slog.Any("error", err))
 		httpd.Refuse(w, r, http.StatusInternalServerError, "internal", "something went wrong here; the log says more under this correlationId")
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes()) // the browser has gone when this fails
+	_, _ = w.Write(visible(b.Bytes())) // the browser has gone when this fails
 }
 
 // refused is the page that says why something was not done.
@@ -135,6 +144,9 @@ func (s *Console) refusePage(w http.ResponseWriter, r *http.Request, status int,
 	case r.URL.Path == "/login" && r.Method == http.MethodPost:
 		page.Next = nextOf(r.PostFormValue("next"))
 		s.show(w, r, status, "login", frame{Title: "Log in", Page: page})
+		return
+	case status == http.StatusUnauthorized && isBadge(r):
+		s.showBadge(w, r, status, nil)
 		return
 	case status == http.StatusUnauthorized && r.Method == http.MethodGet:
 		to := "/login"

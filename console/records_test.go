@@ -76,6 +76,10 @@ func recordExamples() map[string]example {
 	add("POST /connections/{connection}/records/find", "resource=ed-fi/students&key=studentUniqueId%3D604822", find(""))
 	add("POST /api/v1/connections/{connection}/records/find", `{"resource": "ed-fi/students", "naturalKey": {"studentUniqueId": "604822"}}`, find("/api/v1"))
 	add("POST /api/v1/connections/{connection}/retry", `{"resource": "ed-fi/students"}`, func(o objects) string { return "/api/v1/connections/" + o.connection + "/retry" })
+	for _, path := range []string{"/status", "/badge.svg", "/resources"} {
+		add("GET /api/v1/connections/{connection}"+path, "", func(o objects) string { return "/api/v1/connections/" + o.connection + path })
+	}
+	add("GET /connections/{connection}/badge", "", func(o objects) string { return "/connections/" + o.connection + "/badge" })
 	return out
 }
 

@@ -73,6 +73,7 @@ func (s *Console) routes() {
 	s.offers = pageRules{asks: asks, steers: steers, decides: decides}
 	s.pageRoutes(reads)
 	s.recordRoutes(reads, steers)
+	s.statusRoutes(reads)
 }
 
 // get describes an operation that reads.

@@ -22,7 +22,7 @@ type runJSON struct {
 	StartedAt  time.Time       `json:"startedAt,omitzero"`
 	EndedAt    time.Time       `json:"endedAt,omitzero"`
 	Totals     json.RawMessage `json:"totals,omitempty" doc:"Counts by outcome."`
-	Error      string          `json:"error,omitempty" doc:"Why it failed."`
+	Error      string          `json:"error,omitempty" doc:"Why it failed. Folders of the server are left out; the log has them."`
 	Progress   json.RawMessage `json:"progress,omitempty" doc:"How far it is: phase, resource, done, total."`
 	ProgressAt time.Time       `json:"progressAt,omitzero"`
 }
@@ -30,7 +30,7 @@ type runJSON struct {
 func runOf(r syncdb.Run, connection string) runJSON {
 	return runJSON{
 		ID: r.ID, Connection: connection, State: string(r.State), Reason: r.Reason, CreatedAt: r.CreatedAt, StartedAt: r.StartedAt, EndedAt: r.EndedAt, Totals: r.Totals,
-		Error: r.Error,
+		Error: withoutPaths(r.Error),
 	}
 }
 

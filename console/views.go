@@ -24,7 +24,7 @@ func functions() template.FuncMap {
 	return template.FuncMap{
 		"count": count, "when": when, "stamp": func(t time.Time) string { return t.UTC().Format(time.RFC3339) }, "phase": phase,
 		"totals": totalsOf, "took": took, "progress": progressOfRun, "percent": percent, "calls": callsOf, "held": held, "failed": failed, "resource": resourceName,
-		"num": func(n int) int64 { return int64(n) }, "pretty": pretty, "retryable": retryable, "waiting": func(c sync.Cause) bool { return c.Waiting() }, "words": words, "answered": answered, "short": short, "sum": func(a, b int64) int64 { return a + b },
+		"num": func(n int) int64 { return int64(n) }, "pretty": pretty, "stateWords": stateWords, "retryable": retryable, "waiting": func(c sync.Cause) bool { return c.Waiting() }, "words": words, "answered": answered, "short": short, "sum": func(a, b int64) int64 { return a + b },
 	}
 }
 
@@ -143,7 +143,11 @@ type overview struct {
 	All         int
 	State       string // only those in this state
 	Find        string // only those with this in their name
+	More        int    // are not shown
 }
+
+// connectionsShown is how many connections the overview shows: a page for people, not a list for programs.
+const connectionsShown = 250
 
 // tally is how many connections are in a state.
 type tally struct {
@@ -153,7 +157,7 @@ type tally struct {
 
 // urgency is the order of states on the overview.
 func urgency() []string {
-	return []string{"held", "failing", "paused", "running", "waiting", "never", "ok"}
+	return []string{"held", "failing", "attention", "paused", "canceled", "running", "waiting", "never", "ok"}
 }
 
 func (s *Console) overviewPage(w http.ResponseWriter, r *http.Request) error {
@@ -187,6 +191,9 @@ func (s *Console) overviewPage(w http.ResponseWriter, r *http.Request) error {
 	slices.SortStableFunc(page.Connections, func(a, b connectionJSON) int {
 		return cmp.Or(cmp.Compare(slices.Index(states, a.State), slices.Index(states, b.State)), cmp.Compare(a.Name, b.Name))
 	})
+	if more := len(page.Connections) - connectionsShown; more > 0 {
+		page.More, page.Connections = more, page.Connections[:connectionsShown]
+	}
 	s.show(w, r, http.StatusOK, "overview", frame{Title: "Connections", Events: base + "/events", Page: page})
 	return nil
 }
@@ -194,14 +201,13 @@ func (s *Console) overviewPage(w http.ResponseWriter, r *http.Request) error {
 // connectionView is the page of one connection.
 type connectionView struct {
 	connectionJSON
-	Runs   []runJSON
-	Issues int // open ones
-	Rows   int64
-	Holds  int // open ones
+	Runs      []runJSON // the last of them
+	Chart     chart
+	Resources []resourceJSON
 }
 
 // runsShown is how many runs the page of a connection shows.
-const runsShown = 20
+const runsShown = 12
 
 func home() crumb { return crumb{"Connections", "/"} }
 
@@ -220,26 +226,18 @@ func (s *Console) connectionPage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page := connectionView{connectionJSON: a.show(c, time.Now())}
-	runs, err := s.c.Ledger.FindRuns(ctx, syncdb.RunFilter{Connection: c.ID, Limit: runsShown})
+	runs, err := s.c.Ledger.FindRuns(ctx, syncdb.RunFilter{Connection: c.ID, Limit: chartBars})
 	if err != nil {
 		return err
 	}
 	for _, run := range runs {
 		page.Runs = append(page.Runs, runOf(run, page.Name))
 	}
-	issues, err := s.c.Ledger.Issues(ctx, c.ID, true)
-	if err != nil {
+	page.Chart = chartOf(page.Runs)
+	page.Runs = page.Runs[:min(len(page.Runs), runsShown)]
+	if page.Resources, err = s.resourcesOf(ctx, c); err != nil {
 		return err
 	}
-	for i := range issues {
-		page.Issues++
-		page.Rows += issues[i].Rows
-	}
-	holds, err := s.c.Ledger.Plans(ctx, c.ID, syncdb.PlanFilter{Kind: syncdb.PlanHold, States: []syncdb.PlanState{syncdb.PlanOpen}})
-	if err != nil {
-		return err
-	}
-	page.Holds = len(holds)
 	s.show(w, r, http.StatusOK, "connection", frame{Title: page.Name, Trail: []crumb{home()}, Events: base + "/events", Page: page})
 	return nil
 }

@@ -25,10 +25,11 @@ type Cause struct {
 	Informs bool `json:"informs,omitempty"`
 }
 
+// InformingCodes are the codes of issues that only tell what is: nobody has to do anything.
+func InformingCodes() []string { return []string{"met-existing", string(RulePreventDelete)} }
+
 // informs reports whether an issue code only tells what is.
-func informs(code string) bool {
-	return code == "met-existing" || code == string(RulePreventDelete)
-}
+func informs(code string) bool { return slices.Contains(InformingCodes(), code) }
 
 // CauseLedger is the part of the ledger that causes are ranked from.
 type CauseLedger interface {

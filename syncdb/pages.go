@@ -98,6 +98,30 @@ func (d *DB) OpenCounts(ctx context.Context) (map[int64]OpenCount, error) {
 	return out, nil
 }
 
+// CountIssues returns how many open issues each connection has whose code is one of these; connections without any are left out.
+func (d *DB) CountIssues(ctx context.Context, codes []string) (map[int64]int64, error) {
+	out := map[int64]int64{}
+	if len(codes) == 0 {
+		return out, nil
+	}
+	args := make([]any, len(codes))
+	for i, c := range codes {
+		args[i] = c
+	}
+	var rows []struct {
+		ID int64 `db:"connection_id"`
+		N  int64 `db:"n"`
+	}
+	if err := d.store.reads().SelectContext(ctx, &rows, d.bind(`SELECT connection_id, count(*) AS n FROM issue WHERE cleared_run = 0 AND code IN (`+list("?", len(codes))+`)
+		GROUP BY connection_id`), args...); err != nil {
+		return nil, fmt.Errorf("count issues: %w", err)
+	}
+	for _, r := range rows {
+		out[r.ID] = r.N
+	}
+	return out, nil
+}
+
 // CancelRun ends a run that waits, or asks the process of one that runs to end it (I19), and writes who did so to the audit trail in the same transaction
 // (I16). It returns the run as it is then, ErrNoRun when there is none, and a *RunStateError when it has ended. It may be called twice while the run runs.
 func (d *DB) CancelRun(ctx context.Context, id int64, act AuditRow) (Run, error) {

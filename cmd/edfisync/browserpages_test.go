@@ -11,7 +11,7 @@ func pathsOfPages(b *browser, base string) map[string]string {
 	b.t.Helper()
 	paths := map[string]string{
 		"overview": "/", "connection": "/connections/demo", "issues": "/connections/demo/issues", "holds": "/connections/demo/holds", "refused": "/runs/99",
-		"issue": "/issues/1", "issue-data": "/issues/1/data",
+		"issue": "/issues/1", "issue-data": "/issues/1/data", "badge": "/connections/demo/badge",
 	}
 	b.do(chromedp.Navigate(base+"/issues/1"), chromedp.WaitVisible(chromedp.CSS("tbody th a")))
 	record := eval[string](b, "document.querySelector('tbody th a').pathname")

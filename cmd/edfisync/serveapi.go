@@ -30,7 +30,7 @@ func (s *service) handler(api bool) (http.Handler, error) {
 	}
 	c, err := console.New(console.Config{
 		Ledger: s.ledger, Runs: s.jobs, Connections: s.shown.read, Version: buildInfo().Version, Support: s.support, Metrics: s.metrics.Handler(), Router: router,
-		Records: &askedRecords{service: s, busy: map[int64]chan struct{}{}},
+		Records: &askedRecords{service: s, busy: map[int64]chan struct{}{}}, Embed: cfg.Embed,
 	})
 	if err != nil {
 		return nil, err
@@ -106,6 +106,9 @@ func (s *shownConnections) read(ctx context.Context) ([]console.Connection, erro
 			return nil, err
 		}
 		c := console.Connection{ID: id, Tenant: conn.Tenant, Name: conn.Name, SchoolYear: conn.SchoolYear}
+		for _, name := range conn.Resources {
+			c.Resources = append(c.Resources, fullResource(name))
+		}
 		if conn.Schedule.Cron != "" {
 			schedule, err := scheduleOf(conn, id)
 			if err != nil {

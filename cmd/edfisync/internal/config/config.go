@@ -23,6 +23,7 @@ type Service struct {
 	Drain   Duration `yaml:"drain" validate:"min=0,max=86400000000000"`
 	Allow   []string `yaml:"allow" validate:"dive,network"`   // who may call; none = everybody
 	Proxies []string `yaml:"proxies" validate:"dive,network"` // whose word on where a call comes from is taken
+	Embed   []string `yaml:"embed" validate:"dive,origin"`    // whose pages may show a connection's badge in a frame
 	TLS     TLS      `yaml:"tls"`
 	Metrics Metrics  `yaml:"metrics"`
 }

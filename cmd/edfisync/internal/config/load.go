@@ -136,6 +136,9 @@ func check(cfg *Config, lines map[string]int, known []Problem) []Problem {
 	}); err != nil {
 		panic(err) // only for an empty tag name
 	}
+	if err := validate.RegisterValidation("origin", func(field validator.FieldLevel) bool { return isOrigin(field.Field().String()) }); err != nil {
+		panic(err) // only for an empty tag name
+	}
 	if err := validate.RegisterValidation("slug", func(field validator.FieldLevel) bool { return slug.MatchString(field.Field().String()) }); err != nil {
 		panic(err) // only for an empty tag name
 	}
@@ -226,6 +229,8 @@ func explain(field validator.FieldError) (message, remedy string) {
 		return "want HOST:PORT, such as 127.0.0.1:8780 or :8780", ""
 	case "network":
 		return "want a network, such as 10.0.0.0/8 or 2001:db8::/32, or one address", ""
+	case "origin":
+		return "want the origin of pages, such as https://sis.example.org or http://localhost:3000", "without a path"
 	case "required_with":
 		return "is required beside " + strings.ToLower(field.Param()), ""
 	case "timezone":
@@ -294,4 +299,10 @@ func cause(err error) error {
 		}
 		err = inner
 	}
+}
+
+// isOrigin reports whether a text is an origin as browsers write it, and nothing that would mean more in a policy: scheme, host, perhaps a port.
+func isOrigin(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && text == u.Scheme+"://"+u.Host && !strings.ContainsAny(u.Host, "*;, '\"\r\n\t")
 }
