@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/edfisync/edfisync/internal/httpd"
+	"github.com/edfisync/edfisync/jobs"
 	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
@@ -81,6 +82,7 @@ type connectionJSON struct {
 	FreshAsOf  time.Time     `json:"freshAsOf,omitzero" doc:"When the last run that was done began: the target is as the source was then, but for issues and holds."`
 	LastRun    *runJSON      `json:"lastRun,omitempty" doc:"The one that is under way, else the newest."`
 	Pause      *pauseJSON    `json:"pause,omitempty"`
+	Quarantine *quarantine   `json:"quarantine,omitempty" doc:"Its runs failed time after time, and its schedule leaves it alone for a while. Asking for a run goes through."`
 	Schedule   *scheduleJSON `json:"schedule,omitempty"`
 	OpenHolds  int64         `json:"openHolds" doc:"What safeguards hold until somebody decides."`
 	OpenIssues int64         `json:"openIssues" doc:"Causes that keep records out of the target."`
@@ -92,6 +94,12 @@ type pauseJSON struct {
 	Who   string    `json:"who"`
 	Why   string    `json:"why"`
 	Until time.Time `json:"until,omitzero" doc:"Left out: until somebody resumes it."`
+}
+
+type quarantine struct {
+	Failures    int       `json:"failures" doc:"Runs that failed one after the other."`
+	FailedAt    time.Time `json:"failedAt" doc:"When the last of them ended."`
+	NextAttempt time.Time `json:"nextAttempt" doc:"When the schedule runs it next, unless somebody asks before."`
 }
 
 type scheduleJSON struct {
@@ -106,6 +114,8 @@ type around struct {
 	last, done map[int64]syncdb.Run
 	running    map[int64]syncdb.RunProgress
 	pauses     map[int64]syncdb.Pause
+	failing    map[int64]syncdb.Failing
+	quarantine jobs.Quarantine
 	alarms     map[string]string
 	open       map[int64]syncdb.OpenCount
 	informing  map[int64]int64 // open issues that need nobody
@@ -128,6 +138,10 @@ func (s *Console) around(ctx context.Context) (a around, err error) {
 	if a.pauses, err = s.c.Ledger.Pauses(ctx); err != nil {
 		return a, err
 	}
+	if a.failing, err = s.c.Ledger.Failing(ctx); err != nil {
+		return a, err
+	}
+	a.quarantine = s.c.Quarantine
 	if a.open, err = s.c.Ledger.OpenCounts(ctx); err != nil {
 		return a, err
 	}
@@ -189,7 +203,23 @@ func (a around) show(c Connection, now time.Time) connectionJSON {
 			out.Schedule.Next = ticks.Next(now)
 		}
 	}
+	out.Quarantine = a.quarantineOf(c.ID, out)
 	return out
+}
+
+// quarantineOf says when a connection that fails is run next without anybody asking; nil when it is not in quarantine. A run of the schedule that waits
+// begins when the quarantine is over; otherwise the schedule's next time counts, too.
+func (a around) quarantineOf(id int64, shown connectionJSON) *quarantine {
+	failing := a.failing[id]
+	next := a.quarantine.Until(id, failing)
+	if next.IsZero() {
+		return nil
+	}
+	waits := shown.LastRun != nil && shown.LastRun.State == string(syncdb.RunWaiting)
+	if shown.Schedule != nil && !waits && shown.Schedule.Next.After(next) {
+		next = shown.Schedule.Next
+	}
+	return &quarantine{failing.Runs, failing.At, next}
 }
 
 // ConnectionPath is the connection in a path. It is exported so that huma fills it in.

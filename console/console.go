@@ -48,8 +48,10 @@ type Config struct {
 	Ready func(ctx context.Context) error
 	// Support writes a support bundle, with what the goroutines of this process do when that is asked for; nil = there is none to be had.
 	Support func(ctx context.Context, w io.Writer, goroutines bool) error
-	Version string       // of the program
-	Metrics http.Handler // answers GET /metrics, which shows figures of all tenants; nil = there is none
+	// Quarantine is the service's, to show until when a connection that fails is left alone.
+	Quarantine jobs.Quarantine
+	Version    string       // of the program
+	Metrics    http.Handler // answers GET /metrics, which shows figures of all tenants; nil = there is none
 	// Router has the trusted proxies, the allow-list, limits and the logger; Keys, Sessions, Denied and RefusePage are the console's own.
 	Router httpd.RouterConfig
 	// Poll is how often the ledger is asked for news while somebody listens to events; 0 means 1 s.

@@ -36,6 +36,8 @@ type connectionLedger interface {
 	Identity(ctx context.Context) (ledger string, generation int64, err error)
 	Connections(ctx context.Context) ([]syncdb.Connection, error)
 	Pauses(ctx context.Context) (map[int64]syncdb.Pause, error)
+	PauseOf(ctx context.Context, connection int64) (p syncdb.Pause, paused bool, err error)
+	Failing(ctx context.Context) (map[int64]syncdb.Failing, error)
 	SetPause(ctx context.Context, connection int64, p *syncdb.Pause, act syncdb.AuditRow) error
 	Alarms(ctx context.Context) ([]syncdb.Alarm, error)
 	OpenCounts(ctx context.Context) (map[int64]syncdb.OpenCount, error)

@@ -23,12 +23,29 @@ type runJSON struct {
 	EndedAt    time.Time       `json:"endedAt,omitzero"`
 	Totals     json.RawMessage `json:"totals,omitempty" doc:"Counts by outcome."`
 	Error      string          `json:"error,omitempty" doc:"Why it failed. Folders of the server are left out; the log has them."`
+	Wait       *waitJSON       `json:"wait,omitempty" doc:"Why it waits; left out when it does not, or when no worker has looked yet."`
 	Progress   json.RawMessage `json:"progress,omitempty" doc:"How far it is: phase, resource, done, total."`
 	ProgressAt time.Time       `json:"progressAt,omitzero"`
 }
 
+// waitJSON says why a run waits.
+type waitJSON struct {
+	For   string    `json:"for" enum:"run,pause,quarantine,target,source,configuration" doc:"run: another run of the connection is in progress. target, source: as many runs at once as its limit allows. configuration: no process that has the connection's configuration has taken it yet."`
+	Until time.Time `json:"until,omitzero" doc:"When that is over, if anybody knows."`
+	Text  string    `json:"text"`
+}
+
+func waitOf(w *syncdb.Wait) *waitJSON {
+	if w == nil {
+		return nil
+	}
+	return &waitJSON{w.For, w.Until, w.String()}
+}
+
 func runOf(r syncdb.Run, connection string) runJSON {
 	return runJSON{
+		Wait: waitOf(r.Wait),
+
 		ID: r.ID, Connection: connection, State: string(r.State), Reason: r.Reason, CreatedAt: r.CreatedAt, StartedAt: r.StartedAt, EndedAt: r.EndedAt, Totals: r.Totals,
 		Error: withoutPaths(r.Error),
 	}
@@ -114,7 +131,18 @@ func (s *Console) askAs(ctx context.Context, in *askInput, reason string) (*askO
 			return s.asked(ctx, kept, fingerprint, c)
 		}
 	}
-	return askAnswer(runOf(run, nameOf(c.Tenant, c.Name)), joined), nil
+	out := askAnswer(runOf(run, nameOf(c.Tenant, c.Name)), joined)
+	return out, s.sayPaused(ctx, c, &out.Body.Run)
+}
+
+// sayPaused says at once that a run waits for the end of a pause, before a worker has looked.
+func (s *Console) sayPaused(ctx context.Context, c Connection, run *runJSON) error {
+	p, paused, err := s.c.Ledger.PauseOf(ctx, c.ID)
+	if err != nil || !paused || run.State != string(syncdb.RunWaiting) {
+		return err
+	}
+	run.Wait = waitOf(&syncdb.Wait{For: syncdb.WaitPause, Until: p.Until})
+	return nil
 }
 
 // auditAsk notes who asks, before the run is asked for (I16). Who only joins a run that waits changes nothing.

@@ -16,6 +16,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/riverdriver/riversqlite"
 	"github.com/riverqueue/river/rivermigrate"
+	"github.com/riverqueue/river/rivertype"
 
 	_ "modernc.org/sqlite" // driver "sqlite"
 )
@@ -33,7 +34,7 @@ func (ring) Kind() string { return "run" }
 
 // doorbell is what a River client of either database does for us.
 type doorbell interface {
-	Ring(ctx context.Context, runID int64, priority int) error
+	Ring(ctx context.Context, runID int64, priority int, once bool) error
 	Start(ctx context.Context) error
 	// Stop lets the workers end what they do, and cancels it when ctx ends.
 	Stop(ctx context.Context) error
@@ -170,9 +171,16 @@ func newClient[TTx any](
 	return &client[TTx]{river: rc, close: closeDB}, nil
 }
 
-// Ring puts the run's doorbell into the queue. It may be called again: whoever hears the second ring finds nothing left to do.
-func (c *client[TTx]) Ring(ctx context.Context, runID int64, priority int) error {
-	if _, err := c.river.Insert(ctx, ring{RunID: runID}, &river.InsertOpts{Priority: priority}); err != nil {
+// Ring puts the run's doorbell into the queue; once: unless it is there already, or being answered. It may be called again: whoever hears the second ring
+// finds nothing left to do.
+func (c *client[TTx]) Ring(ctx context.Context, runID int64, priority int, once bool) error {
+	opts := &river.InsertOpts{Priority: priority}
+	if once {
+		opts.UniqueOpts = river.UniqueOpts{ByArgs: true, ByState: []rivertype.JobState{
+			rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRunning, rivertype.JobStateRetryable, rivertype.JobStateScheduled,
+		}}
+	}
+	if _, err := c.river.Insert(ctx, ring{RunID: runID}, opts); err != nil {
 		return fmt.Errorf("ring for run %d: %w", runID, err)
 	}
 	return nil

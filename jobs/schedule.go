@@ -135,7 +135,7 @@ func (s *Service) tick(ctx context.Context, now time.Time) (wake time.Time, err 
 				return wake, fmt.Errorf("ask for a scheduled run: %w", err)
 			}
 			if fired && run.ID != 0 {
-				s.ring(ctx, run.ID)
+				s.ring(ctx, run.ID, run.Reason, true)
 			}
 		}
 		if next := ticks.Next(now); !next.IsZero() && next.Before(wake) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	gosync "sync"
 	"time"
 
@@ -17,12 +18,12 @@ type Ledger interface {
 	RequestRun(ctx context.Context, connection int64, reason string) (run syncdb.Run, joined bool, err error)
 	// Tick is RequestRun for the tick of a schedule; fired is false when another process has asked for it.
 	Tick(ctx context.Context, connection int64, tick time.Time, reason string) (run syncdb.Run, fired bool, err error)
-	RunByID(ctx context.Context, id int64) (syncdb.Run, error)
 	// RequestRecovery is RequestRun for the connection of a run that lost its process; asked is false when somebody has seen to it.
 	RequestRecovery(ctx context.Context, lost syncdb.Run) (run syncdb.Run, asked bool, err error)
-	// OpenRuns are the runs of all connections that wait or run.
+	// OpenRuns are the runs of all connections that wait or run, oldest first.
 	OpenRuns(ctx context.Context) ([]syncdb.OpenRun, error)
-	Pauses(ctx context.Context) (map[int64]syncdb.Pause, error)
+	// NoteWait notes why a run waits, for people to see; the zero Wait takes the note away. It reports whether that is new.
+	NoteWait(ctx context.Context, run int64, w syncdb.Wait) (noted bool, err error)
 }
 
 // Config of a Service. Ledger, Run and Queue are required.
@@ -30,7 +31,8 @@ type Config struct {
 	Ledger Ledger
 	Queue  QueueConfig
 	// Run does a run that waits, as the holder of its connection's lease, and returns how it came to an end; what the ledger says of the run is
-	// the truth. It returns a *syncdb.BusyError while somebody else has the lease, and ErrNotHere when this process cannot do it and another may.
+	// the truth. It returns a *syncdb.BusyError while somebody else has the lease, a *syncdb.LimitError while target or source have enough runs, and
+	// ErrNotHere when this process cannot do it and another may.
 	Run func(ctx context.Context, run syncdb.Run) error
 	// Dead reports whether the process that holds a lease under this name is surely gone, so that its lease need not be waited out; nil: nobody knows.
 	Dead func(holder string) bool
@@ -38,9 +40,11 @@ type Config struct {
 	Schedules func(ctx context.Context) ([]Schedule, error)
 	// TookOver is told when this process has asked for a run that goes on for one whose process died; nil: nobody is.
 	TookOver func(lost syncdb.Run)
-	Logger   *slog.Logger
-	Sweep    time.Duration // how often runs without a doorbell are rung for again; 0 means 30 s
-	Drain    time.Duration // how long Stop lets runs go on; 0 means 25 s
+	// Quarantine is that of all connections. The processes should agree.
+	Quarantine Quarantine
+	Logger     *slog.Logger
+	Sweep      time.Duration // how often is looked for runs that may begin and for those that lost their process; 0 means 10 s
+	Drain      time.Duration // how long Stop lets runs go on; 0 means 25 s
 }
 
 // ErrNotHere means that a process does not have what a run needs, such as its connection's configuration.
@@ -60,7 +64,7 @@ type Service struct {
 // Open opens the queue. Nothing is worked off, and no schedule is kept, before Start.
 func Open(ctx context.Context, c Config) (*Service, error) {
 	if c.Sweep == 0 {
-		c.Sweep = 30 * time.Second
+		c.Sweep = 10 * time.Second
 	}
 	if c.Drain == 0 {
 		c.Drain = 25 * time.Second
@@ -113,67 +117,123 @@ func (s *Service) Close() error { return s.bell.Close() }
 // is not new, or a new one (F60). The run is in the ledger when Ask returns, whatever becomes of the doorbell.
 func (s *Service) Ask(ctx context.Context, connection int64, reason string) (run syncdb.Run, joined bool, err error) {
 	run, joined, err = s.c.Ledger.RequestRun(ctx, connection, reason)
-	if err != nil || joined {
+	switch {
+	case err != nil:
 		return run, joined, err
+	case !joined:
+		s.ring(ctx, run.ID, reason, true)
+	case run.Wait != nil && run.Wait.For == syncdb.WaitQuarantine && syncdb.ByPerson(reason):
+		run.Wait = nil // nobody waits in quarantine who was asked for
+		s.ring(ctx, run.ID, reason, true)
 	}
-	s.ring(ctx, run.ID)
-	return run, false, nil
+	return run, joined, nil
 }
 
-// ring rings once; when that fails the sweep rings again.
-func (s *Service) ring(ctx context.Context, id int64) {
-	if err := s.bell.Ring(ctx, id, 1); err != nil {
+// ring rings for a run; once: unless its doorbell rings already. When that fails the sweep rings again. When workers are few they hear those first that
+// somebody waits for.
+func (s *Service) ring(ctx context.Context, id int64, reason string, once bool) {
+	priority := 2
+	if syncdb.ByPerson(reason) {
+		priority = 1
+	}
+	if err := s.bell.Ring(ctx, id, priority, once); err != nil {
 		s.log.WarnContext(ctx, "the doorbell of a run did not ring; it is rung again soon", slog.Int64("run", id), slog.Any("error", err))
 	}
 }
 
-// busyWait is how long a doorbell waits that met a run under way.
-const busyWait = 5 * time.Second
+// retryWait is how long a doorbell waits when the ledger did not answer, or another process may know the connection.
+const retryWait = 5 * time.Second
 
-// answer is what a worker does when a doorbell rings.
+// answer is what a worker does when a doorbell rings. A run that may not begin is let go: it is rung for again when it may.
 func (s *Service) answer(ctx context.Context, id int64) error {
-	run, err := s.c.Ledger.RunByID(ctx, id)
-	if errors.Is(err, syncdb.ErrNoRun) {
-		return nil // its connection is gone
+	for range 3 {
+		open, err := s.c.Ledger.OpenRuns(ctx)
+		if err != nil {
+			return &laterError{retryWait, err}
+		}
+		i := slices.IndexFunc(open, func(r syncdb.OpenRun) bool { return r.ID == id && r.State == syncdb.RunWaiting })
+		if i < 0 {
+			return nil // somebody does it, or has done it, or its connection is gone; when he dies the sweep notices
+		}
+		w, waits := turns(open, s.c.Quarantine, s.gone)[id]
+		if !waits {
+			if w, err = s.do(ctx, open[i]); err != nil || w.For == "" {
+				return err
+			}
+		}
+		// Whoever ends what it waits for rings for those who have noted so. What ended before that was noted is seen now.
+		if !s.note(ctx, id, w) {
+			return nil
+		}
 	}
-	if err != nil {
-		return &laterError{busyWait, err}
-	}
-	if run.State != syncdb.RunWaiting {
-		return nil // somebody does it, or has done it; when he dies the sweep notices
-	}
-	if paused, err := s.paused(ctx, run.ConnectionID); err != nil || paused {
-		return &laterError{s.c.Sweep, errors.Join(err, errors.New("the connection is paused"))}
-	}
-	err = s.c.Run(ctx, run)
+	return &laterError{retryWait, errors.New("the run may not begin yet")}
+}
+
+// do does a run that may begin. It returns why it waits all the same: another process was faster to take a place.
+func (s *Service) do(ctx context.Context, r syncdb.OpenRun) (syncdb.Wait, error) {
+	err := s.c.Run(ctx, r.Run)
 	var busy *syncdb.BusyError
+	var limit *syncdb.LimitError
 	switch {
 	case errors.As(err, &busy):
-		return &laterError{min(max(time.Until(busy.Until), time.Second), busyWait), err}
+		return syncdb.Wait{For: syncdb.WaitRun}, nil
+	case errors.As(err, &limit):
+		return syncdb.Wait{For: limit.For}, nil
 	case errors.Is(err, syncdb.ErrNoRun):
-		return nil // somebody was faster
+		return syncdb.Wait{}, nil // another process was faster with the run
 	case errors.Is(err, ErrNotHere):
-		return &laterError{busyWait, err}
+		s.note(ctx, r.ID, syncdb.Wait{For: syncdb.WaitConfiguration})
+		return syncdb.Wait{}, &laterError{min(max(retryWait, r.Age), time.Minute), err}
 	case err != nil:
-		s.log.WarnContext(ctx, "a run ended early", slog.Int64("run", id), slog.Any("error", err))
+		s.log.WarnContext(ctx, "a run ended early", slog.Int64("run", r.ID), slog.Any("error", err))
 	}
-	return nil // the ledger says how it ended; a schedule or a person asks for the next one
+	s.next(ctx)
+	return syncdb.Wait{}, nil // the ledger says how it ended; a schedule or a person asks for the next one
 }
 
-func (s *Service) paused(ctx context.Context, connection int64) (bool, error) {
-	pauses, err := s.c.Ledger.Pauses(ctx)
+// gone reports whether the process of a run that runs is no more.
+func (s *Service) gone(r syncdb.OpenRun) bool {
+	return r.State == syncdb.RunRunning && (r.Lost || s.c.Dead != nil && s.c.Dead(r.Holder))
+}
+
+// note notes why a run waits, and reports whether that is new.
+func (s *Service) note(ctx context.Context, run int64, w syncdb.Wait) bool {
+	noted, err := s.c.Ledger.NoteWait(ctx, run, w)
+	if err != nil && ctx.Err() == nil {
+		s.log.WarnContext(ctx, "note why a run waits", slog.Int64("run", run), slog.Any("error", err))
+	}
+	return noted
+}
+
+// next rings for the runs that waited for one that has ended now. They are rung for even if somebody is about to let them go.
+func (s *Service) next(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second) // one that was cut short lets others go on
+	defer cancel()
+	open, err := s.c.Ledger.OpenRuns(ctx)
 	if err != nil {
-		return false, err
+		return // the sweep finds them
 	}
-	_, ok := pauses[connection]
-	return ok, nil
+	waits := turns(open, s.c.Quarantine, s.gone)
+	for _, r := range open {
+		if _, waits := waits[r.ID]; r.State == syncdb.RunWaiting && !waits && r.Wait != nil && s.note(ctx, r.ID, syncdb.Wait{}) {
+			s.ring(ctx, r.ID, reasonOf(r), false)
+		}
+	}
 }
 
-// sweep rings again for runs whose doorbell got lost, and for those whose process did.
+// reasonOf is the most urgent reason of a run.
+func reasonOf(r syncdb.OpenRun) string {
+	if r.Asked && !syncdb.ByPerson(r.Reason) {
+		return "api"
+	}
+	return r.Reason
+}
+
+// sweep rings for runs whose doorbell got lost or was let go, and for those whose process died.
 func (s *Service) sweep(ctx context.Context) {
 	ticker := time.NewTicker(s.c.Sweep)
 	defer ticker.Stop()
-	for age := time.Duration(0); ; age = s.c.Sweep { // what waits when the process starts may have waited for it
+	for age := time.Duration(0); ; age = min(3*s.c.Sweep, 30*time.Second) { // what waits when the process starts may have waited for it
 		if err := s.sweepOnce(ctx, age); err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "look for runs nobody does", slog.Any("error", err))
 		}
@@ -185,23 +245,34 @@ func (s *Service) sweep(ctx context.Context) {
 	}
 }
 
+// sweepMost is how many runs are rung for in one sweep: a thousand that wait for a worker have their doorbells, and those that have not come to be among
+// the oldest.
+const sweepMost = 100
+
 func (s *Service) sweepOnce(ctx context.Context, age time.Duration) error {
 	open, err := s.c.Ledger.OpenRuns(ctx)
 	if err != nil {
 		return err
 	}
+	waits, rung := turns(open, s.c.Quarantine, s.gone), 0
 	for _, r := range open {
+		w, later := waits[r.ID]
 		switch {
-		case r.State == syncdb.RunWaiting && r.Age >= age:
-			s.ring(ctx, r.ID)
-		case r.State == syncdb.RunRunning && (r.Lost || s.c.Dead != nil && s.c.Dead(r.Holder)):
+		case later:
+			if r.Wait == nil || r.Wait.For != w.For || !r.Wait.Until.Equal(w.Until) {
+				s.note(ctx, r.ID, w)
+			}
+		case r.State == syncdb.RunWaiting && (r.Wait != nil || r.Age >= age) && rung < sweepMost:
+			s.ring(ctx, r.ID, reasonOf(r), true)
+			rung++
+		case s.gone(r):
 			// Its process died. A new run takes over, and goes on with what is left.
 			run, asked, err := s.c.Ledger.RequestRecovery(ctx, r.Run)
 			if err != nil {
 				return err
 			}
 			if asked {
-				s.ring(ctx, run.ID)
+				s.ring(ctx, run.ID, run.Reason, true)
 				if s.c.TookOver != nil {
 					s.c.TookOver(r.Run)
 				}

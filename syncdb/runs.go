@@ -11,7 +11,7 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-const runColumns = `id, connection_id, state, reason, created_at, started_at, ended_at, totals, error`
+const runColumns = `id, connection_id, state, reason, created_at, started_at, ended_at, totals, error, asked, waits_for, waits_until, waits_at`
 
 type runRow struct {
 	ID           int64          `db:"id"`
@@ -23,13 +23,21 @@ type runRow struct {
 	EndedAt      sql.NullInt64  `db:"ended_at"`
 	Totals       sql.NullString `db:"totals"`
 	Error        string         `db:"error"`
+	Asked        int            `db:"asked"`
+	WaitsFor     string         `db:"waits_for"`
+	WaitsUntil   sql.NullInt64  `db:"waits_until"`
+	WaitsAt      sql.NullInt64  `db:"waits_at"`
 }
 
 func (r *runRow) run() Run {
-	return Run{
+	run := Run{
 		ID: r.ID, ConnectionID: r.ConnectionID, State: RunState(r.State), Reason: r.Reason, CreatedAt: time.UnixMilli(r.CreatedAt).UTC(),
 		StartedAt: instant(r.StartedAt), EndedAt: instant(r.EndedAt), Totals: raw(r.Totals), Error: r.Error,
 	}
+	if run.State == RunWaiting && r.WaitsFor != "" {
+		run.Wait = &Wait{For: r.WaitsFor, Until: instant(r.WaitsUntil), At: instant(r.WaitsAt)}
+	}
+	return run
 }
 
 func instant(ms sql.NullInt64) time.Time {
@@ -53,22 +61,30 @@ func nullable(totals json.RawMessage) any {
 	return string(totals)
 }
 
-// RequestRun asks for a run of the connection. Requests coalesce: when a run already waits, it is returned and joined is true. Safe to
-// call from any number of processes at once (F60).
+// RequestRun asks for a run of the connection. Requests coalesce: when a run already waits, it is returned and joined is true. When a person joins a run
+// that only a schedule asked for, it is theirs from then on. Safe to call from any number of processes at once (F60).
 func (d *DB) RequestRun(ctx context.Context, connID int64, reason string) (run Run, joined bool, err error) {
 	var row runRow
 	waiting := d.bind(`SELECT ` + runColumns + ` FROM run WHERE connection_id = ? AND state = 'waiting'`)
-	insert := d.bind(`INSERT INTO run (connection_id, state, reason, created_at) VALUES (?, 'waiting', ?, ` + d.store.words().now + `)
+	insert := d.bind(`INSERT INTO run (connection_id, state, reason, asked, created_at) VALUES (?, 'waiting', ?, ?, ` + d.store.words().now + `)
 		ON CONFLICT (connection_id) WHERE state = 'waiting' DO NOTHING RETURNING ` + runColumns)
 	for { // the waiting run we lost against may have been started before we could read it
 		err = d.store.reads().GetContext(ctx, &row, waiting, connID)
 		if err == nil {
+			if asked(reason) > row.Asked {
+				_, err = d.exec(ctx, d.store.writes(), `UPDATE run SET asked = 1 WHERE id = ? AND state = 'waiting'`, row.ID)
+			}
+			if err != nil {
+				return Run{}, false, fmt.Errorf("join the run that waits: %w", err)
+			}
 			return row.run(), true, nil
 		}
 		if !errors.Is(err, sql.ErrNoRows) {
 			return Run{}, false, fmt.Errorf("request run: %w", err)
 		}
-		err = d.transact(ctx, func(tx *sqlx.Tx) error { return tx.GetContext(ctx, &row, insert, connID, reason, d.now()) })
+		err = d.transact(ctx, func(tx *sqlx.Tx) error {
+			return tx.GetContext(ctx, &row, insert, connID, reason, asked(reason), d.now())
+		})
 		if err == nil {
 			return row.run(), false, nil
 		}
@@ -79,23 +95,31 @@ func (d *DB) RequestRun(ctx context.Context, connID int64, reason string) (run R
 }
 
 // StartRun takes the waiting run of the connection to running, under a new lease of the given length. It returns a *BusyError while
-// another lease lives, and ErrNoRun when no run waits. A running run whose lease expired more than the grace ago is failed with
-// LostProcess, even when none waits; its holder is fenced out by the token (I7).
+// another lease lives, a *LimitError while target or source have enough runs (SetLimits), and ErrNoRun when no run waits. A running run whose
+// lease expired more than the grace ago is failed with LostProcess, even when none waits; its holder is fenced out by the token (I7).
 func (d *DB) StartRun(ctx context.Context, connID int64, holder string, ttl time.Duration) (Run, Lease, error) {
 	lease := Lease{ConnectionID: connID, Holder: holder, TTL: ttl}
 	var row runRow
-	var none bool
+	var none error
 	err := d.transact(ctx, func(tx *sqlx.Tx) error {
-		none = false
+		none = nil
 		lease.RenewedAt = d.cfg.Now()
 		if err := d.retire(ctx, tx, connID); err != nil {
 			return err
 		}
 		now := d.store.words().now
-		err := tx.GetContext(ctx, &row, d.bind(`UPDATE run SET state = 'running', started_at = `+now+`
+		err := d.admit(ctx, tx, connID)
+		if limit := (*LimitError)(nil); errors.As(err, &limit) {
+			none = limit
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		err = tx.GetContext(ctx, &row, d.bind(`UPDATE run SET state = 'running', waits_for = '', started_at = `+now+`
 			WHERE connection_id = ? AND state = 'waiting' RETURNING `+runColumns), d.now(), connID)
 		if errors.Is(err, sql.ErrNoRows) {
-			none = true // commit all the same: a lost run must not look running for ever (I20)
+			none = ErrNoRun // commit all the same: a lost run must not look running for ever (I20)
 			return nil
 		}
 		if err != nil {
@@ -109,8 +133,8 @@ func (d *DB) StartRun(ctx context.Context, connID int64, holder string, ttl time
 			SET token = token + 1, run_id = ?, holder = ?, cancel = 0, expires_at = `+now+` + ? WHERE connection_id = ? RETURNING token`),
 			row.ID, holder, d.now(), ttl.Milliseconds(), connID)
 	})
-	if err == nil && none {
-		err = ErrNoRun
+	if err == nil {
+		err = none
 	}
 	if err != nil {
 		return Run{}, Lease{}, fmt.Errorf("start run: %w", err)
@@ -139,8 +163,11 @@ func (d *DB) retire(ctx context.Context, tx *sqlx.Tx, connID int64) error {
 	if until := old.ExpiresAt + d.grace.Load(); until > old.Now {
 		return &BusyError{Holder: old.Holder, RunID: old.RunID, Until: time.UnixMilli(until).UTC()}
 	}
-	if _, err := d.exec(ctx, tx, `UPDATE run SET state = 'failed', error = ?, ended_at = ? WHERE id = ? AND state = 'running'`,
-		LostProcess, old.Now, old.RunID); err != nil {
+	n, err := d.exec(ctx, tx, `UPDATE run SET state = 'failed', error = ?, ended_at = ? WHERE id = ? AND state = 'running'`, LostProcess, old.Now, old.RunID)
+	if err == nil && n > 0 {
+		err = d.count(ctx, tx, connID, RunFailed) // a run that kills its process each time must not do so for ever (I18)
+	}
+	if err != nil {
 		return err
 	}
 	return d.release(ctx, tx, connID)
@@ -216,6 +243,9 @@ func (d *DB) FinishRun(ctx context.Context, l Lease, state RunState, totals json
 		}
 		if _, err := d.exec(ctx, tx, `UPDATE run SET state = ?, totals = ?, error = ?, ended_at = `+w.now+` WHERE id = ?`,
 			string(state), nullable(totals), errText, d.now(), l.RunID); err != nil {
+			return err
+		}
+		if err := d.count(ctx, tx, l.ConnectionID, state); err != nil {
 			return err
 		}
 		if err := d.advance(ctx, tx); err != nil {

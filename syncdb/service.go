@@ -28,37 +28,60 @@ func (d *DB) Connections(ctx context.Context) ([]Connection, error) {
 	return out, nil
 }
 
-// OpenRun is a run that waits or runs.
+// OpenRun is a run that waits or runs, with what decides whether it may begin.
 type OpenRun struct {
 	Run
 	Age  time.Duration // since it was asked for, by the database's clock
 	Lost bool          // it runs, and the lease of its process ended longer than the grace ago: StartRun can take over
 
 	Holder string // of the lease of a run that runs
+
+	Asked       bool // by a person or a program, at first or later; not by a schedule alone
+	Paused      bool // its connection
+	PausedUntil time.Time
+	Failing     Failing
+	Limits      Limits
 }
 
 // OpenRuns returns the runs of all connections that wait or run, oldest first.
 func (d *DB) OpenRuns(ctx context.Context) ([]OpenRun, error) {
 	var rows []struct {
 		runRow
-		ExpiresAt sql.NullInt64  `db:"expires_at"`
-		Holder    sql.NullString `db:"holder"`
-		Now       int64          `db:"now"`
+		ExpiresAt  sql.NullInt64  `db:"expires_at"`
+		Holder     sql.NullString `db:"holder"`
+		Now        int64          `db:"now"`
+		PausedAt   sql.NullInt64  `db:"paused_at"`
+		ResumeAt   sql.NullInt64  `db:"resume_at"`
+		Failures   int            `db:"failures"`
+		FailedAt   sql.NullInt64  `db:"failed_at"`
+		Target     string         `db:"target_place"`
+		TargetRuns int            `db:"target_runs"`
+		Source     string         `db:"source_place"`
+		SourceRuns int            `db:"source_runs"`
 	}
 	one := `SELECT run.id, run.connection_id, run.state, run.reason, run.created_at, run.started_at, run.ended_at, run.totals, run.error,
-		lease.expires_at, lease.holder, ` + d.store.words().now + ` AS now
-		FROM run LEFT JOIN lease ON lease.connection_id = run.connection_id AND lease.run_id = run.id WHERE run.state = `
-	query := one + `'waiting' UNION ALL ` + one + `'running' ORDER BY id` // a partial index each
+		run.asked, run.waits_for, run.waits_until, run.waits_at, lease.expires_at, lease.holder, ` + d.store.words().now + ` AS now,
+		c.paused_at, c.resume_at, c.failures, c.failed_at, c.target_place, c.target_runs, c.source_place, c.source_runs
+		FROM run JOIN connection c ON c.id = run.connection_id
+		LEFT JOIN lease ON lease.connection_id = run.connection_id AND lease.run_id = run.id WHERE run.state = `
+	query := one + `'waiting' UNION ALL ` + one + `'running' ORDER BY 1` // a partial index each
 	if err := d.store.reads().SelectContext(ctx, &rows, d.bind(query), d.now(), d.now()); err != nil {
 		return nil, fmt.Errorf("read open runs: %w", err)
 	}
-	out := make([]OpenRun, len(rows))
+	open := make([]OpenRun, len(rows))
 	for i, r := range rows {
-		out[i] = OpenRun{Run: r.run(), Age: time.Duration(r.Now-r.CreatedAt) * time.Millisecond, Holder: r.Holder.String}
+		open[i] = OpenRun{
+			Run: r.run(), Age: time.Duration(r.Now-r.CreatedAt) * time.Millisecond, Holder: r.Holder.String, Asked: r.Asked != 0,
+			Failing: Failing{Runs: r.Failures, At: instant(r.FailedAt)},
+			Limits:  Limits{Target: Place{r.Target, r.TargetRuns}, Source: Place{r.Source, r.SourceRuns}},
+		}
+		if r.PausedAt.Valid && (!r.ResumeAt.Valid || r.ResumeAt.Int64 > r.Now) {
+			open[i].Paused, open[i].PausedUntil = true, instant(r.ResumeAt)
+		}
 		// A run without a lease was released by a process that died before it could say how the run ended.
-		out[i].Lost = r.State == string(RunRunning) && (!r.ExpiresAt.Valid || r.ExpiresAt.Int64+d.grace.Load() <= r.Now)
+		open[i].Lost = r.State == string(RunRunning) && (!r.ExpiresAt.Valid || r.ExpiresAt.Int64+d.grace.Load() <= r.Now)
 	}
-	return out, nil
+	return open, nil
 }
 
 // RequestRecovery is RequestRun for the connection of a run that lost its process, as long as that run looks running; asked is false when it does not
@@ -149,23 +172,32 @@ func (d *DB) SetPause(ctx context.Context, connID int64, p *Pause, act AuditRow)
 	return nil
 }
 
+type pauseRow struct {
+	ID    int64         `db:"id"`
+	At    int64         `db:"paused_at"`
+	By    string        `db:"paused_by"`
+	Why   string        `db:"paused_why"`
+	Until sql.NullInt64 `db:"resume_at"`
+}
+
+func (r *pauseRow) pause() Pause {
+	return Pause{At: time.UnixMilli(r.At).UTC(), Who: r.By, Why: r.Why, Until: instant(r.Until)}
+}
+
+func pauseQuery(now string) string {
+	return `SELECT id, paused_at, paused_by, paused_why, resume_at FROM connection
+		WHERE paused_at IS NOT NULL AND (resume_at IS NULL OR resume_at > ` + now + `)`
+}
+
 // Pauses returns the connections that are paused now.
 func (d *DB) Pauses(ctx context.Context) (map[int64]Pause, error) {
-	var rows []struct {
-		ID    int64         `db:"id"`
-		At    int64         `db:"paused_at"`
-		By    string        `db:"paused_by"`
-		Why   string        `db:"paused_why"`
-		Until sql.NullInt64 `db:"resume_at"`
-	}
-	err := d.store.reads().SelectContext(ctx, &rows, d.bind(`SELECT id, paused_at, paused_by, paused_why, resume_at FROM connection
-		WHERE paused_at IS NOT NULL AND (resume_at IS NULL OR resume_at > `+d.store.words().now+`)`), d.now())
-	if err != nil {
+	var rows []pauseRow
+	if err := d.store.reads().SelectContext(ctx, &rows, d.bind(pauseQuery(d.store.words().now)), d.now()); err != nil {
 		return nil, fmt.Errorf("read pauses: %w", err)
 	}
 	out := map[int64]Pause{}
-	for _, r := range rows {
-		out[r.ID] = Pause{At: time.UnixMilli(r.At).UTC(), Who: r.By, Why: r.Why, Until: instant(r.Until)}
+	for i := range rows {
+		out[rows[i].ID] = rows[i].pause()
 	}
 	return out, nil
 }

@@ -158,6 +158,7 @@ type Run struct {
 	EndedAt      time.Time       `json:"endedAt,omitzero"`
 	Totals       json.RawMessage `json:"totals,omitempty"` // counts by outcome; no student values
 	Error        string          `json:"error,omitempty"`  // why it failed; no student values
+	Wait         *Wait           `json:"wait,omitempty"`   // why it waits; nil when nobody has looked yet, or it does not wait
 }
 
 // Lease is the right to write for one connection until it expires (I7). Every write names it; a newer token fences it out.

@@ -27,6 +27,9 @@ type commands struct {
 	Run           runCmd           `cmd:"" group:"sync" help:"Run one connection: make the target equal to the source."`
 	Serve         serveCmd         `cmd:"" group:"sync" help:"Keep schedules and do runs day and night; answer over HTTP."`
 	Worker        workerCmd        `cmd:"" group:"sync" help:"Do runs that others ask for, beside serve, on this machine or another."`
+	Cancel        cancelCmd        `cmd:"" group:"sync" help:"End a run that waits or runs, in whatever process."`
+	Pause         pauseCmd         `cmd:"" group:"sync" help:"Start no run of a connection until it is resumed."`
+	Resume        resumeCmd        `cmd:"" group:"sync" help:"End a pause."`
 	Adopt         adoptCmd         `cmd:"" group:"sync" help:"Take over what the target already holds; send nothing."`
 	Undo          undoCmd          `cmd:"" group:"sync" help:"Bring the records a run wrote back to what they were before it."`
 	Verify        verifyCmd        `cmd:"" group:"look" help:"Re-read the target and compare it with the ledger, or with a receipt."`

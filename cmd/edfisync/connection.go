@@ -95,6 +95,9 @@ func (o *opened) open(ctx context.Context, cfg *config.Config, conn *config.Conn
 	if err != nil {
 		return err
 	}
+	if err := o.ledger.SetLimits(ctx, id.ID, limitsOf(conn)); err != nil {
+		return err
+	}
 	guards, err := safeguardsOf(conn, pack)
 	if err != nil {
 		return usageError(err)

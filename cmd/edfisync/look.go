@@ -39,7 +39,10 @@ func (c *runsCmd) Run(ctx context.Context, a *app) error {
 				return err
 			}
 		}
-		return printRuns(a.out, runs, cutOff)
+		if err := printRuns(a.out, runs, cutOff); err != nil {
+			return err
+		}
+		return a.tellStanding(ctx, ledger, conn)
 	})
 }
 
@@ -68,9 +71,36 @@ func printRuns(out io.Writer, runs []syncdb.Run, cutOff map[int64]sync.Totals) e
 	}
 	flush(w)
 	for _, r := range runs {
+		if r.Wait != nil {
+			fmt.Fprintf(out, "\nrun %d waits: %s\n", r.ID, r.Wait)
+		}
 		if r.Error != "" {
 			fmt.Fprintf(out, "\nrun %d %s: %s\n", r.ID, r.State, r.Error)
 		}
+	}
+	return nil
+}
+
+// tellStanding says what keeps a connection's schedule from running it: a pause, or a quarantine.
+func (a *app) tellStanding(ctx context.Context, ledger *syncdb.DB, conn syncdb.Connection) error {
+	pause, paused, err := ledger.PauseOf(ctx, conn.ID)
+	if err != nil {
+		return err
+	}
+	if paused {
+		fmt.Fprintf(a.out, "\n%s\n", &pausedError{pause})
+	}
+	failing, err := ledger.FailingOf(ctx, conn.ID)
+	if err != nil {
+		return err
+	}
+	cfg, err := a.load()
+	if err != nil {
+		return err
+	}
+	if until := quarantineOf(cfg).Until(conn.ID, failing); !until.IsZero() {
+		fmt.Fprintf(a.out, "\n%s failed one after the other: the schedule leaves the connection alone until %s; edfisync run, or sync now, goes through\n",
+			counted(int64(failing.Runs), "run"), when(until))
 	}
 	return nil
 }

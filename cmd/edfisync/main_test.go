@@ -86,7 +86,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"code": runForCode, "sandbox": startSandbox, "written": waitWritten, "finished": waitFinished, "address": freeAddress, "printed": waitPrinted, "reachable": waitReachable, "api": callAPI, "sql": execSQL, "wipe": wipeSandbox,
+			"code": runForCode, "sandbox": startSandbox, "written": waitWritten, "finished": waitFinished, "waits": waitWaits, "address": freeAddress, "printed": waitPrinted, "reachable": waitReachable, "api": callAPI, "sql": execSQL, "wipe": wipeSandbox,
 		},
 	})
 }
@@ -139,6 +139,21 @@ func waitFinished(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &runs))
 		for _, r := range runs {
 			if strconv.FormatInt(r.ID, 10) == args[0] && r.State.Final() {
+				return
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// waitWaits is "waits RUN WHY" in a script: wait until a run says that it waits for that.
+func waitWaits(ts *testscript.TestScript, _ bool, args []string) {
+	for {
+		ts.Check(ts.Exec("edfisync", "runs", "--json", "--limit", "1000"))
+		var runs []syncdb.Run
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &runs))
+		for _, r := range runs {
+			if strconv.FormatInt(r.ID, 10) == args[0] && r.Wait != nil && r.Wait.For == args[1] {
 				return
 			}
 		}

@@ -65,6 +65,9 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	defer o.close()
+	if err := c.awaitPause(ctx, a, o); err != nil {
+		return err
+	}
 	if len(approved) > 0 { // I16
 		if err := a.audit(ctx, o.ledger, o.engine.Connection, "run.approve-deletes", "deletes", map[string]any{"resources": approved}); err != nil {
 			return err
@@ -93,6 +96,27 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 	return quietly(codeOfSummary(summary))
 }
 
+// awaitPause waits for the end of the connection's pause, with --wait, and refuses the run without.
+func (c *runCmd) awaitPause(ctx context.Context, a *app, o *opened) error {
+	for told := false; ; told = true {
+		err := o.mayRun(ctx)
+		var paused *pausedError
+		switch {
+		case !errors.As(err, &paused):
+			return err
+		case !c.Wait:
+			return fmt.Errorf("%w (edfisync resume ends that, --wait waits for it)", err)
+		case !told && !a.JSON:
+			fmt.Fprintf(a.err, "waiting: %s\n", err)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(waitEvery):
+		}
+	}
+}
+
 // ask asks for a run and leaves it to the service.
 func (c *runCmd) ask(ctx context.Context, a *app, cfg *config.Config, conn *config.Connection) (err error) {
 	if c.Wait || len(c.ApproveDelete) > 0 || c.Resync || c.AcceptLedger {
@@ -116,9 +140,21 @@ func (c *runCmd) ask(ctx context.Context, a *app, cfg *config.Config, conn *conf
 	if err != nil {
 		return err
 	}
+	pause, paused, err := ledger.PauseOf(ctx, id.ID)
+	if err != nil {
+		return err
+	}
 	switch {
 	case a.JSON:
-		a.printJSON(map[string]any{"run": run.ID, "joined": joined})
+		answer := map[string]any{"run": run.ID, "joined": joined}
+		if paused {
+			answer["pause"] = pause
+		}
+		a.printJSON(answer)
+	case paused:
+		fmt.Fprintf(a.out, "run %d waits: %s\n", run.ID, &pausedError{pause})
+	case joined && run.Wait != nil:
+		fmt.Fprintf(a.out, "run %d waits already: %s\n", run.ID, run.Wait)
 	case joined:
 		fmt.Fprintf(a.out, "run %d waits already\n", run.ID)
 	default:
@@ -165,10 +201,11 @@ func (a *app) exclusively(ctx context.Context, cfg *config.Config, o *opened, wa
 	for {
 		err := fn()
 		var busy *syncdb.BusyError
-		if !errors.As(err, &busy) {
+		var limit *syncdb.LimitError
+		if !errors.As(err, &busy) && !errors.As(err, &limit) {
 			return err
 		}
-		if isDead(cfg.WorkDir, busy.Holder) {
+		if busy != nil && isDead(cfg.WorkDir, busy.Holder) {
 			if err := a.takeOver(ctx, cfg, o, busy); err != nil {
 				return fmt.Errorf("take over from a process that is gone: %w", err)
 			}
@@ -178,7 +215,11 @@ func (a *app) exclusively(ctx context.Context, cfg *config.Config, o *opened, wa
 			return fmt.Errorf("%w; --wait waits for it", err)
 		}
 		if !told && !a.JSON {
-			fmt.Fprintf(a.err, "waiting: run %d is in progress\n", busy.RunID)
+			if busy != nil {
+				fmt.Fprintf(a.err, "waiting: run %d is in progress\n", busy.RunID)
+			} else {
+				fmt.Fprintf(a.err, "waiting: %s\n", limit)
+			}
 			told = true
 		}
 		select {

@@ -107,10 +107,13 @@ type service struct {
 	metrics *metrics.Metrics
 	shown   *shownConnections
 
-	mu    gosync.Mutex
-	cfg   *config.Config   // as it was read last without an error
-	ids   map[string]int64 // of the connections, by full name
-	fixed bool             // the configuration is not a file that could change
+	mu  gosync.Mutex
+	cfg *config.Config   // as it was read last without an error
+	ids map[string]int64 // of the connections, by full name
+
+	limits map[int64]syncdb.Limits // of connections, as they were noted in the ledger
+
+	fixed bool // the configuration is not a file that could change
 }
 
 // serving says how a process serves.
@@ -123,7 +126,7 @@ type serving struct {
 
 // serve works until ctx ends.
 func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err error) {
-	s := &service{app: a, log: logger(a.err, cfg.Log), cfg: cfg, ids: map[string]int64{}, fixed: how.fixed, begun: time.Now()}
+	s := &service{app: a, log: logger(a.err, cfg.Log), cfg: cfg, ids: map[string]int64{}, limits: map[int64]syncdb.Limits{}, fixed: how.fixed, begun: time.Now()}
 	s.clients = &clients{log: s.log, known: map[string]*knownClient{}}
 	s.shown = &shownConnections{service: s}
 	defer s.clients.close()
@@ -142,7 +145,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err e
 	defer holder.release()
 	c := jobs.Config{
 		Ledger: s.ledger, Run: s.run, Logger: s.log, Drain: time.Duration(cfg.Service.Drain),
-		Dead: func(holder string) bool { return isDead(cfg.WorkDir, holder) }, TookOver: s.tookOver,
+		Dead: func(holder string) bool { return isDead(cfg.WorkDir, holder) }, TookOver: s.tookOver, Quarantine: quarantineOf(cfg),
 		Queue: jobs.QueueConfig{DSN: queueDSN(cfg), Name: holder.name, Workers: cfg.Service.Workers, Logger: quiet(s.log)},
 	}
 	if how.schedules {
@@ -329,12 +332,15 @@ func (s *service) schedules(ctx context.Context) ([]jobs.Schedule, error) {
 	cfg := s.config(ctx)
 	for i := range cfg.Connections {
 		conn := &cfg.Connections[i]
-		if conn.Schedule.Cron == "" {
-			continue
-		}
 		id, err := s.connectionID(ctx, conn)
+		if err == nil {
+			err = s.limit(ctx, conn, id) // before their next runs, so that those who wait are told what is so now
+		}
 		if err != nil {
 			return nil, err
+		}
+		if conn.Schedule.Cron == "" {
+			continue
 		}
 		schedule, err := scheduleOf(conn, id)
 		if err != nil {

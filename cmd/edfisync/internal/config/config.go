@@ -26,11 +26,20 @@ type Service struct {
 	Embed   []string `yaml:"embed" validate:"dive,origin"`    // whose pages may show a connection's badge in a frame
 	TLS     TLS      `yaml:"tls"`
 	Metrics Metrics  `yaml:"metrics"`
+
+	Quarantine Quarantine `yaml:"quarantine"`
 }
 
 // Metrics says where the process answers GET /metrics besides its own address.
 type Metrics struct {
 	Listen string `yaml:"listen" validate:"omitempty,hostname_port"` // "" = nowhere else
+}
+
+// Quarantine says for how long a connection whose runs fail is left alone by its schedule.
+type Quarantine struct {
+	After       int      `yaml:"after" validate:"min=0,max=1000"` // failed runs in a row; 0 = never
+	FirstWait   Duration `yaml:"first_wait" validate:"min=1000000000,max=604800000000000"`
+	LongestWait Duration `yaml:"longest_wait" validate:"gtefield=FirstWait,max=604800000000000"`
 }
 
 // TLS says with which certificate serve listens. Without one it speaks plain HTTP.
@@ -85,7 +94,8 @@ type Source struct {
 	DSN              Secret            `yaml:"dsn" validate:"required"`
 	Readers          int               `yaml:"readers" validate:"min=1,max=64"`
 	StatementTimeout Duration          `yaml:"statement_timeout" validate:"min=0"`
-	Params           map[string]string `yaml:"params"` // values the pack's queries ask for by name
+	Params           map[string]string `yaml:"params"`                               // values the pack's queries ask for by name
+	MaxRuns          int               `yaml:"max_runs" validate:"min=0,max=100000"` // at once, of all connections with this server; 0 = any number
 }
 
 // Target is the Ed-Fi API.
@@ -99,6 +109,7 @@ type Target struct {
 	Concurrency  Concurrency       `yaml:"concurrency"`
 	Timeout      Duration          `yaml:"timeout" validate:"min=1000000000,max=600000000000"` // of one call: 1 s to 10 min
 	Retries      int               `yaml:"retries" validate:"min=0,max=100"`
+	MaxRuns      int               `yaml:"max_runs" validate:"min=0,max=100000"` // at once, of all connections with this host; 0 = any number
 }
 
 // Standards that are not a version: Auto takes the bundled catalog that fits what the target says it is, and the target's own OpenAPI
@@ -158,6 +169,10 @@ func (s *Service) setDefaults() {
 	s.Listen, s.Workers, s.Drain = "127.0.0.1:8780", 4, Duration(25*time.Second)
 }
 
+func (q *Quarantine) setDefaults() {
+	q.After, q.FirstWait, q.LongestWait = 3, Duration(5*time.Minute), Duration(6*time.Hour)
+}
+
 func (s *Schedule) setDefaults() { s.TimeZone, s.CatchUp = "UTC", Duration(24*time.Hour) }
 
 func (l *Log) setDefaults() { l.Level, l.Format = slog.LevelWarn, "text" }
@@ -171,12 +186,14 @@ func (c *Connection) setDefaults() {
 func (s *Source) setDefaults() {
 	s.Readers = 1
 	s.StatementTimeout = Duration(30 * time.Minute)
+	s.MaxRuns = 8
 }
 
 func (t *Target) setDefaults() {
 	t.Standard = StandardAuto
 	t.Timeout = Duration(30 * time.Second)
 	t.Retries = 5
+	t.MaxRuns = 8
 }
 
 func (c *Concurrency) setDefaults() { c.Min, c.Max = 1, 16 }

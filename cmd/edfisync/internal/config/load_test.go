@@ -48,14 +48,14 @@ func TestLoadFillsDefaultsAndResolvesPaths(t *testing.T) {
 	want := &Config{
 		Log:     Log{Level: slog.LevelWarn, Format: "text"},
 		WorkDir: filepath.Join(dir, "edfisync-work"),
-		Service: Service{Listen: "127.0.0.1:8780", Workers: 4, Drain: Duration(25 * time.Second)},
+		Service: Service{Listen: "127.0.0.1:8780", Workers: 4, Drain: Duration(25 * time.Second), Quarantine: Quarantine{After: 3, FirstWait: Duration(5 * time.Minute), LongestWait: Duration(6 * time.Hour)}},
 		Connections: []Connection{{
 			Name: "one", Tenant: "default", SchoolYear: 2027,
-			Source: Source{Driver: "sqlite", DSN: Secret(filepath.Join(dir, "sis.sqlite")), Readers: 1, StatementTimeout: Duration(30 * time.Minute)},
+			Source: Source{Driver: "sqlite", DSN: Secret(filepath.Join(dir, "sis.sqlite")), Readers: 1, StatementTimeout: Duration(30 * time.Minute), MaxRuns: 8},
 			Pack:   filepath.Join(dir, "packs/one"),
 			Target: Target{
 				URL: "https://api.example.org", ClientID: "id", ClientSecret: "s3cret", Standard: StandardAuto,
-				Concurrency: Concurrency{Min: 1, Max: 16}, Timeout: Duration(30 * time.Second), Retries: 5,
+				Concurrency: Concurrency{Min: 1, Max: 16}, Timeout: Duration(30 * time.Second), Retries: 5, MaxRuns: 8,
 			},
 			Safeguards: Safeguards{
 				Deletes: Limit{Percent: 20, Count: 25}, Updates: Limit{Percent: 50, Count: 1000}, ShortSource: Limit{Percent: 50, Count: 5},
