@@ -225,25 +225,35 @@ func (d *DB) AttemptsOfRun(ctx context.Context, connID, runID int64, fn func(*At
 }
 
 // PurgeAttempts removes history of the connection, segment by segment, in which every answer came before that time, and returns how many
-// attempts. It needs no lease and may be called again. What is removed from the tables is in older backups still.
+// attempts. Each batch writes to the audit trail, in its own transaction, what it removed. It needs no lease and may be called again. What is removed from the tables is in older backups still.
 func (d *DB) PurgeAttempts(ctx context.Context, connID int64, before time.Time) (int64, error) {
 	const some = 100 // segments in one transaction, so that a run beside it need not wait
 	var purged int64
 	for {
-		var counts []int64
-		err := d.transact(ctx, func(tx *sqlx.Tx) error {
-			counts = nil
-			return tx.SelectContext(ctx, &counts, d.bind(`DELETE FROM history WHERE connection_id = ? AND id IN (SELECT id FROM history
-				WHERE connection_id = ? AND newest_at < ? ORDER BY newest_at LIMIT ?) RETURNING attempts`),
-				connID, connID, before.UnixMilli(), some)
+		var segments []struct {
+			ID       int64 `db:"id"`
+			Attempts int64 `db:"attempts"`
+		}
+		err := d.purging(ctx, func(tx *sqlx.Tx) error {
+			segments = nil
+			if err := tx.SelectContext(ctx, &segments, d.bind(`DELETE FROM history WHERE connection_id = ? AND id IN (SELECT id FROM history
+				WHERE connection_id = ? AND newest_at < ? ORDER BY newest_at LIMIT ?) RETURNING id, attempts`),
+				connID, connID, before.UnixMilli(), some); err != nil || len(segments) == 0 {
+				return err
+			}
+			ids := make([]int64, len(segments))
+			for i, s := range segments {
+				ids[i] = s.ID
+			}
+			return d.proveHistory(ctx, tx, connID, "history", before, ids)
 		})
 		if err != nil {
 			return purged, fmt.Errorf("purge history: %w", err)
 		}
-		for _, n := range counts {
-			purged += n
+		for _, s := range segments {
+			purged += s.Attempts
 		}
-		if len(counts) < some {
+		if len(segments) < some {
 			return purged, nil
 		}
 	}

@@ -51,6 +51,8 @@ type auditHead struct {
 	LastID  int64  `db:"last_id"`
 	Hash    []byte `db:"hash"`
 	MAC     []byte `db:"mac"`
+	CutID   int64  `db:"cut_id"`   // rows up to this one were removed by retention; 0 = none
+	CutHash []byte `db:"cut_hash"` // of that row: the first one that is left follows it
 
 	ring *keys.Ring
 }
@@ -58,7 +60,11 @@ type auditHead struct {
 // seal returns what MAC must be.
 func (h *auditHead) seal() []byte {
 	mac := h.ring.ReceiptMAC()
-	mac.Write(appendBytes(binary.BigEndian.AppendUint64([]byte("audit head\x00"), uint64(h.LastID)), h.Hash))
+	b := appendBytes(binary.BigEndian.AppendUint64([]byte("audit head\x00"), uint64(h.LastID)), h.Hash)
+	if h.CutID != 0 { // a chain that was never cut is sealed as before there were cuts
+		b = appendBytes(binary.BigEndian.AppendUint64(append(b, "cut\x00"...), uint64(h.CutID)), h.CutHash)
+	}
+	mac.Write(b)
 	return mac.Sum(nil)
 }
 
@@ -141,7 +147,7 @@ func (d *DB) auditHead(ctx context.Context, tx *sqlx.Tx) (*auditHead, error) {
 
 func (d *DB) readAuditHead(ctx context.Context, q sqlx.QueryerContext, lock string) (*auditHead, error) {
 	head := &auditHead{}
-	if err := sqlx.GetContext(ctx, q, head, `SELECT data_key, last_id, hash, mac FROM audit_head`+lock); err != nil {
+	if err := sqlx.GetContext(ctx, q, head, `SELECT data_key, last_id, hash, mac, cut_id, cut_hash FROM audit_head`+lock); err != nil {
 		return nil, err
 	}
 	var err error
@@ -224,7 +230,7 @@ func verifyChain(ctx context.Context, tx *sqlx.Tx, head *auditHead) (firstBad in
 	if err != nil {
 		return 0, err
 	}
-	mac, last, before := head.ring.ReceiptMAC(), int64(0), []byte{}
+	mac, last, before := head.ring.ReceiptMAC(), head.CutID, head.CutHash
 	err = scanAudit(rows, func(a *AuditRow) error {
 		if a.ID != last+1 || !hmac.Equal(a.Hash, a.Chain(mac, before)) {
 			return errBadRow

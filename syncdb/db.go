@@ -59,6 +59,10 @@ type store interface {
 	migrate(ctx context.Context) error
 	// size fills in what Inventory says of the database.
 	size(ctx context.Context, out *Inventory) error
+	// overwrites says whether what a transaction deletes is overwritten, where the database can do that.
+	overwrites(ctx context.Context, tx *sqlx.Tx, on bool) error
+	// scrub is what DB.Scrub does.
+	scrub(ctx context.Context) error
 	close() error
 }
 

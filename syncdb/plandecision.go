@@ -57,7 +57,7 @@ func (d *DB) DecidePlan(ctx context.Context, connID, id int64, decision Decision
 // plans. PlanOps of them returns ErrNotFound. It needs no lease and may be called again.
 func (d *DB) PurgePlans(ctx context.Context, connID int64, before time.Time) (int64, error) {
 	var n int64
-	err := d.transact(ctx, func(tx *sqlx.Tx) error {
+	err := d.purging(ctx, func(tx *sqlx.Tx) error {
 		var ids []int64
 		if err := tx.SelectContext(ctx, &ids, d.bind(`SELECT id FROM plan WHERE connection_id = ? AND edition > 0
 			AND (state IN ('applied', 'stale') AND kind <> 'undo' OR state = 'released') AND updated_at < ? AND coalesce(decided_at, 0) < ?`), connID, before.UnixMilli(),
@@ -72,8 +72,10 @@ func (d *DB) PurgePlans(ctx context.Context, connID int64, before time.Time) (in
 				return err
 			}
 		}
-		n = int64(len(ids))
-		return nil
+		if n = int64(len(ids)); n == 0 {
+			return nil
+		}
+		return d.proveHistory(ctx, tx, connID, "calls of plans", before, ids)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("purge plans: %w", err)
