@@ -46,6 +46,7 @@ type verdictJSON struct {
 	OK       bool   `json:"ok"`
 	Rows     int64  `json:"rows"`
 	FirstBad int64  `json:"firstBad,omitempty" doc:"The first row that is not as it was written, or is missing."`
+	Removed  int64  `json:"removed,omitempty" doc:"Rows up to this one were kept for long enough and are gone."`
 	Anchor   string `json:"anchor,omitempty" doc:"Number and hash of the last row. Keep it elsewhere, to check against with edfisync audit verify --anchor."`
 }
 
@@ -58,9 +59,13 @@ func (s *Console) verifyAudit(ctx context.Context, _ *struct{}) (*one[verdictJSO
 	if err != nil {
 		return nil, err
 	}
-	out := &one[verdictJSON]{verdictJSON{OK: bad == 0, FirstBad: bad}}
+	cut, _, err := s.c.Ledger.AuditCut(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &one[verdictJSON]{verdictJSON{OK: bad == 0, FirstBad: bad, Removed: cut}}
 	if len(last) > 0 {
-		out.Body.Rows = last[0].ID
+		out.Body.Rows = last[0].ID - cut
 		if out.Body.OK {
 			out.Body.Anchor = fmt.Sprintf("%d:%x", last[0].ID, last[0].Hash)
 		}

@@ -75,6 +75,8 @@ type auditLedger interface {
 	Audit(ctx context.Context, a syncdb.AuditRow) error
 	FindAudit(ctx context.Context, f syncdb.AuditFilter) ([]syncdb.AuditRow, error)
 	VerifyAudit(ctx context.Context) (firstBad int64, err error)
+	// AuditCut is the last row that was removed because it was kept for long enough, 0 for none.
+	AuditCut(ctx context.Context) (row int64, hash []byte, err error)
 }
 
 type receiptLedger interface {

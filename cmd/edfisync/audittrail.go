@@ -100,7 +100,8 @@ type auditVerdict struct {
 	OK       bool   `json:"ok"`
 	Rows     int64  `json:"rows"`
 	FirstBad int64  `json:"firstBad,omitempty"`
-	Anchor   string `json:"anchor,omitempty"` // row and hash of the last row
+	Removed  int64  `json:"removed,omitempty"` // rows up to this one were kept for long enough, and are gone
+	Anchor   string `json:"anchor,omitempty"`  // row and hash of the last row
 }
 
 // Run checks the chain, and the anchor when one is given.
@@ -114,7 +115,20 @@ func (c *auditVerifyCmd) Run(ctx context.Context, a *app) error {
 		if v.FirstBad, err = ledger.VerifyAudit(ctx); err != nil {
 			return err
 		}
-		if v.FirstBad == 0 && row != 0 {
+		cut, cutHash, err := ledger.AuditCut(ctx)
+		if err != nil {
+			return err
+		}
+		v.Removed = cut
+		switch {
+		case v.FirstBad != 0 || row == 0:
+		case row < cut:
+			return fmt.Errorf("row %d was kept for long enough and is gone, as those up to %d are; check against an anchor that is not as old (edfisync audit verify has just found the others as written)", row, cut)
+		case row == cut:
+			if hex.EncodeToString(cutHash) != hash {
+				v.FirstBad = row
+			}
+		default:
 			kept, err := ledger.AuditRows(ctx, row-1, 1)
 			if err != nil {
 				return err
@@ -128,7 +142,7 @@ func (c *auditVerifyCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 		if len(last) > 0 {
-			v.Rows = last[0].ID
+			v.Rows = last[0].ID - v.Removed
 		}
 		v.OK = v.FirstBad == 0
 		if v.OK && len(last) > 0 {
@@ -153,6 +167,9 @@ func (v auditVerdict) print(a *app) {
 	case v.Rows == 0:
 		fmt.Fprintln(a.out, "ok    the audit trail is empty")
 	default:
+		if v.Removed > 0 {
+			fmt.Fprintf(a.out, "rows up to %d were kept for long enough and are gone\n", v.Removed)
+		}
 		fmt.Fprintf(a.out, "ok    %s as written; keep this elsewhere to check against:\n%s\n", counted(v.Rows, "row"), v.Anchor)
 	}
 }

@@ -84,6 +84,9 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 	summary, err := a.runOnce(ctx, cfg, o, c.Wait)
 	finish()
 	a.witnessed(ctx, cfg, o)
+	if err == nil {
+		retain(ctx, cfg, o.ledger, logger(a.err, cfg.Log))
+	}
 	if summary != nil {
 		a.printSummary(ctx, summary, err)
 	}

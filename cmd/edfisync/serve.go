@@ -172,6 +172,10 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err e
 	if err := s.jobs.Start(ctx); err != nil {
 		return err
 	}
+	keeping, stop := context.WithCancel(ctx)
+	var kept gosync.WaitGroup
+	kept.Go(func() { s.retains(keeping) })
+	defer func() { stop(); kept.Wait() }()
 	if how.tell == nil {
 		a.tellServing(server, cfg)
 	} else if err := how.tell(ctx, s, server); err != nil {

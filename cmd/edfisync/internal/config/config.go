@@ -55,6 +55,15 @@ type Ledger struct {
 	Key     Secret `yaml:"key" validate:"excluded_with=KeyFile"`
 	KeyFile string `yaml:"key_file"`
 	Witness string `yaml:"witness"` // "" = beside the configuration; absolute after Load
+
+	Retention Retention `yaml:"retention"`
+}
+
+// Retention says how long the ledger keeps what it does not need itself. What was sent and answered has a time of its own, Connection.History.
+type Retention struct {
+	Issues Duration `yaml:"issues" validate:"min=86400000000000"`   // settled causes; at least a day
+	Runs   Duration `yaml:"runs" validate:"min=2592000000000000"`   // summaries, steps and receipts; at least 30 days
+	Audit  Duration `yaml:"audit" validate:"min=94608000000000000"` // at least three years
 }
 
 // Log says what is logged and how. Logs go to standard error.
@@ -164,6 +173,11 @@ type LimitOverride struct {
 type withDefaults interface{ setDefaults() }
 
 func (c *Config) setDefaults() { c.WorkDir = "edfisync-work" }
+
+func (r *Retention) setDefaults() {
+	const day = Duration(24 * time.Hour)
+	r.Issues, r.Runs, r.Audit = 90*day, 396*day, 1100*day
+}
 
 func (s *Service) setDefaults() {
 	s.Listen, s.Workers, s.Drain = "127.0.0.1:8780", 4, Duration(25*time.Second)
