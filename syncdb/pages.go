@@ -51,7 +51,7 @@ func (d *DB) FindRuns(ctx context.Context, f RunFilter) ([]Run, error) {
 	return runs, nil
 }
 
-// LastRuns returns the newest run of each connection, and the newest that was done, by connection; those without any are left out. A run that was canceled
+// LastRuns returns the newest run of each connection, and the newest that was done and sent all that changed, by connection; those without any are left out. A run that was canceled
 // before it began is none.
 func (d *DB) LastRuns(ctx context.Context) (last, done map[int64]Run, err error) {
 	read := func(condition string) (map[int64]Run, error) {
@@ -65,7 +65,7 @@ func (d *DB) LastRuns(ctx context.Context) (last, done map[int64]Run, err error)
 		return out, err
 	}
 	if last, err = read(` AND (r.started_at IS NOT NULL OR r.state = 'waiting')`); err == nil {
-		done, err = read(` AND r.state = 'done'`)
+		done, err = read(` AND r.state = 'done' AND r.scope IS NULL`)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the last runs: %w", err)

@@ -11,13 +11,14 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-const runColumns = `id, connection_id, state, reason, created_at, started_at, ended_at, totals, error, asked, waits_for, waits_until, waits_at`
+const runColumns = `id, connection_id, state, reason, scope, created_at, started_at, ended_at, totals, error, asked, waits_for, waits_until, waits_at`
 
 type runRow struct {
 	ID           int64          `db:"id"`
 	ConnectionID int64          `db:"connection_id"`
 	State        string         `db:"state"`
 	Reason       string         `db:"reason"`
+	Scope        RunScope       `db:"scope"`
 	CreatedAt    int64          `db:"created_at"`
 	StartedAt    sql.NullInt64  `db:"started_at"`
 	EndedAt      sql.NullInt64  `db:"ended_at"`
@@ -31,7 +32,7 @@ type runRow struct {
 
 func (r *runRow) run() Run {
 	run := Run{
-		ID: r.ID, ConnectionID: r.ConnectionID, State: RunState(r.State), Reason: r.Reason, CreatedAt: time.UnixMilli(r.CreatedAt).UTC(),
+		ID: r.ID, ConnectionID: r.ConnectionID, State: RunState(r.State), Reason: r.Reason, Scope: r.Scope, CreatedAt: time.UnixMilli(r.CreatedAt).UTC(),
 		StartedAt: instant(r.StartedAt), EndedAt: instant(r.EndedAt), Totals: raw(r.Totals), Error: r.Error,
 	}
 	if run.State == RunWaiting && r.WaitsFor != "" {
@@ -61,42 +62,71 @@ func nullable(totals json.RawMessage) any {
 	return string(totals)
 }
 
-// RequestRun asks for a run of the connection. Requests coalesce: when a run already waits, it is returned and joined is true. When a person joins a run
-// that only a schedule asked for, it is theirs from then on. Safe to call from any number of processes at once (F60).
+// RequestRun asks for a run of the connection that sends all that changed. Requests coalesce: when a run already waits, it is returned and joined is
+// true. When a person joins a run that only a schedule asked for, it is theirs from then on. Safe to call from any number of processes at once (F60).
 func (d *DB) RequestRun(ctx context.Context, connID int64, reason string) (run Run, joined bool, err error) {
+	return d.RequestScoped(ctx, connID, reason, RunScope{})
+}
+
+// RequestScoped is RequestRun for a run that sends a part. The scope of a run that waits becomes the union with it, in the transaction that joins it.
+func (d *DB) RequestScoped(ctx context.Context, connID int64, reason string, scope RunScope) (run Run, joined bool, err error) {
 	var row runRow
 	waiting := d.bind(`SELECT ` + runColumns + ` FROM run WHERE connection_id = ? AND state = 'waiting'`)
-	insert := d.bind(`INSERT INTO run (connection_id, state, reason, asked, created_at) VALUES (?, 'waiting', ?, ?, ` + d.store.words().now + `)
-		ON CONFLICT (connection_id) WHERE state = 'waiting' DO NOTHING RETURNING ` + runColumns)
-	for { // the waiting run we lost against may have been started before we could read it
-		err = d.store.reads().GetContext(ctx, &row, waiting, connID)
+	err = d.store.reads().GetContext(ctx, &row, waiting, connID)
+	if err == nil && row.Scope.Covers(scope) && row.Asked >= asked(reason) { // it has not begun to read the source: it will see what the caller has changed
+		return row.run(), true, nil
+	}
+	if err == nil || errors.Is(err, sql.ErrNoRows) {
+		err = d.transact(ctx, func(tx *sqlx.Tx) error {
+			row, joined, err = d.ask(ctx, tx, connID, reason, scope)
+			return err
+		})
+	}
+	if err != nil {
+		return Run{}, false, fmt.Errorf("request run: %w", err)
+	}
+	return row.run(), joined, nil
+}
+
+// ask makes a waiting run of the connection, or widens the scope of the one there is.
+func (d *DB) ask(ctx context.Context, tx *sqlx.Tx, connID int64, reason string, scope RunScope) (row runRow, joined bool, err error) {
+	w := d.store.words()
+	for { // the run we lost against may have been started before we could lock it
+		err = tx.GetContext(ctx, &row, d.bind(`SELECT `+runColumns+` FROM run WHERE connection_id = ? AND state = 'waiting'`+w.lock), connID)
 		if err == nil {
 			if asked(reason) > row.Asked {
-				_, err = d.exec(ctx, d.store.writes(), `UPDATE run SET asked = 1 WHERE id = ? AND state = 'waiting'`, row.ID)
+				row.Asked = asked(reason)
+				if _, err := d.exec(ctx, tx, `UPDATE run SET asked = ? WHERE id = ?`, row.Asked, row.ID); err != nil {
+					return row, true, err
+				}
 			}
-			if err != nil {
-				return Run{}, false, fmt.Errorf("join the run that waits: %w", err)
-			}
-			return row.run(), true, nil
+			return row, true, d.widen(ctx, tx, &row, scope)
 		}
 		if !errors.Is(err, sql.ErrNoRows) {
-			return Run{}, false, fmt.Errorf("request run: %w", err)
+			return row, false, err
 		}
-		err = d.transact(ctx, func(tx *sqlx.Tx) error {
-			return tx.GetContext(ctx, &row, insert, connID, reason, asked(reason), d.now())
-		})
-		if err == nil {
-			return row.run(), false, nil
-		}
+		err = tx.GetContext(ctx, &row, d.bind(`INSERT INTO run (connection_id, state, reason, scope, asked, created_at) VALUES (?, 'waiting', ?, ?, ?, `+w.now+`)
+			ON CONFLICT (connection_id) WHERE state = 'waiting' DO NOTHING RETURNING `+runColumns), connID, reason, scope, asked(reason), d.now())
 		if !errors.Is(err, sql.ErrNoRows) {
-			return Run{}, false, fmt.Errorf("request run: %w", err)
+			return row, false, err
 		}
 	}
 }
 
+// widen adds a scope to that of a run whose row is locked.
+func (d *DB) widen(ctx context.Context, tx *sqlx.Tx, row *runRow, scope RunScope) error {
+	if row.Scope.Covers(scope) {
+		return nil
+	}
+	row.Scope = row.Scope.Union(scope)
+	_, err := d.exec(ctx, tx, `UPDATE run SET scope = ? WHERE id = ?`, row.Scope, row.ID)
+	return err
+}
+
 // StartRun takes the waiting run of the connection to running, under a new lease of the given length. It returns a *BusyError while
-// another lease lives, a *LimitError while target or source have enough runs (SetLimits), and ErrNoRun when no run waits. A running run whose
-// lease expired more than the grace ago is failed with LostProcess, even when none waits; its holder is fenced out by the token (I7).
+// another lease lives, and ErrNoRun when no run waits. A running run whose lease expired more than the grace ago is failed with
+// LostProcess, even when none waits; its holder is fenced out by the token (I7). The run that takes over does what was left of the lost one, too: its
+// scope is the union.
 func (d *DB) StartRun(ctx context.Context, connID int64, holder string, ttl time.Duration) (Run, Lease, error) {
 	lease := Lease{ConnectionID: connID, Holder: holder, TTL: ttl}
 	var row runRow
@@ -104,19 +134,12 @@ func (d *DB) StartRun(ctx context.Context, connID int64, holder string, ttl time
 	err := d.transact(ctx, func(tx *sqlx.Tx) error {
 		none = nil
 		lease.RenewedAt = d.cfg.Now()
-		if err := d.retire(ctx, tx, connID); err != nil {
-			return err
-		}
-		now := d.store.words().now
-		err := d.admit(ctx, tx, connID)
-		if limit := (*LimitError)(nil); errors.As(err, &limit) {
-			none = limit
-			return nil
-		}
+		lost, err := d.retire(ctx, tx, connID)
 		if err != nil {
 			return err
 		}
-		err = tx.GetContext(ctx, &row, d.bind(`UPDATE run SET state = 'running', waits_for = '', started_at = `+now+`
+		now := d.store.words().now
+		err = tx.GetContext(ctx, &row, d.bind(`UPDATE run SET state = 'running', started_at = `+now+`
 			WHERE connection_id = ? AND state = 'waiting' RETURNING `+runColumns), d.now(), connID)
 		if errors.Is(err, sql.ErrNoRows) {
 			none = ErrNoRun // commit all the same: a lost run must not look running for ever (I20)
@@ -126,6 +149,11 @@ func (d *DB) StartRun(ctx context.Context, connID int64, holder string, ttl time
 			return err
 		}
 		lease.RunID = row.ID
+		if lost != nil {
+			if err := d.widen(ctx, tx, &row, *lost); err != nil {
+				return err
+			}
+		}
 		if err := d.advance(ctx, tx); err != nil {
 			return err
 		}
@@ -142,9 +170,9 @@ func (d *DB) StartRun(ctx context.Context, connID int64, holder string, ttl time
 	return row.run(), lease, nil
 }
 
-// retire ends what a lost process left running. It returns a *BusyError when the process may still be there. It locks the lease row,
-// so it waits for the transactions the old holder has open (I7).
-func (d *DB) retire(ctx context.Context, tx *sqlx.Tx, connID int64) error {
+// retire ends what a lost process left running, and returns the scope of that run; nil = there was none. It returns a *BusyError when the process may
+// still be there. It locks the lease row, so it waits for the transactions the old holder has open (I7).
+func (d *DB) retire(ctx context.Context, tx *sqlx.Tx, connID int64) (lost *RunScope, err error) {
 	var old struct {
 		RunID     int64  `db:"run_id"`
 		Holder    string `db:"holder"`
@@ -152,25 +180,27 @@ func (d *DB) retire(ctx context.Context, tx *sqlx.Tx, connID int64) error {
 		Now       int64  `db:"now"`
 	}
 	w := d.store.words()
-	err := tx.GetContext(ctx, &old, d.bind(`SELECT run_id, holder, expires_at, `+w.now+` AS now FROM lease WHERE connection_id = ?`+w.lock),
+	err = tx.GetContext(ctx, &old, d.bind(`SELECT run_id, holder, expires_at, `+w.now+` AS now FROM lease WHERE connection_id = ?`+w.lock),
 		d.now(), connID)
 	if errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("no connection %d", connID)
+		return nil, fmt.Errorf("no connection %d", connID)
 	}
 	if err != nil || old.RunID == 0 {
-		return err
+		return nil, err
 	}
-	if until := old.ExpiresAt + d.grace.Load(); until > old.Now {
-		return &BusyError{Holder: old.Holder, RunID: old.RunID, Until: time.UnixMilli(until).UTC()}
+	if until := old.ExpiresAt + d.cfg.Grace.Milliseconds(); until > old.Now {
+		return nil, &BusyError{Holder: old.Holder, RunID: old.RunID, Until: time.UnixMilli(until).UTC()}
 	}
-	n, err := d.exec(ctx, tx, `UPDATE run SET state = 'failed', error = ?, ended_at = ? WHERE id = ? AND state = 'running'`, LostProcess, old.Now, old.RunID)
-	if err == nil && n > 0 {
-		err = d.count(ctx, tx, connID, RunFailed) // a run that kills its process each time must not do so for ever (I18)
+	lost = &RunScope{}
+	err = tx.GetContext(ctx, lost, d.bind(`UPDATE run SET state = 'failed', error = ?, ended_at = ? WHERE id = ? AND state = 'running' RETURNING scope`),
+		LostProcess, old.Now, old.RunID)
+	if errors.Is(err, sql.ErrNoRows) {
+		lost, err = nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return d.release(ctx, tx, connID)
+	return lost, d.release(ctx, tx, connID)
 }
 
 // release ends a lease. The token grows so that nobody can go on under the old one (I7).

@@ -59,7 +59,7 @@ func (d *DB) OpenRuns(ctx context.Context) ([]OpenRun, error) {
 		Source     string         `db:"source_place"`
 		SourceRuns int            `db:"source_runs"`
 	}
-	one := `SELECT run.id, run.connection_id, run.state, run.reason, run.created_at, run.started_at, run.ended_at, run.totals, run.error,
+	one := `SELECT run.id, run.connection_id, run.state, run.reason, run.scope, run.created_at, run.started_at, run.ended_at, run.totals, run.error,
 		run.asked, run.waits_for, run.waits_until, run.waits_at, lease.expires_at, lease.holder, ` + d.store.words().now + ` AS now,
 		c.paused_at, c.resume_at, c.failures, c.failed_at, c.target_place, c.target_runs, c.source_place, c.source_runs
 		FROM run JOIN connection c ON c.id = run.connection_id
@@ -84,27 +84,37 @@ func (d *DB) OpenRuns(ctx context.Context) ([]OpenRun, error) {
 	return open, nil
 }
 
-// RequestRecovery is RequestRun for the connection of a run that lost its process, as long as that run looks running; asked is false when it does not
-// any more, or when a run waits already. Of the processes that notice a loss one asks.
+// RequestRecovery is RequestScoped for the connection and the scope of a run that lost its process, as long as that run looks running; asked is false when
+// it does not any more, or when a run waits already, whose scope becomes the union. Of the processes that notice a loss one asks.
 func (d *DB) RequestRecovery(ctx context.Context, lost Run) (run Run, asked bool, err error) {
 	var row runRow
 	err = d.transact(ctx, func(tx *sqlx.Tx) error {
-		now := d.store.words().now
-		return tx.GetContext(ctx, &row, d.bind(`INSERT INTO run (connection_id, state, reason, created_at)
-			SELECT connection_id, 'waiting', 'recovery', `+now+` FROM run WHERE id = ? AND state = 'running'
-			ON CONFLICT (connection_id) WHERE state = 'waiting' DO NOTHING RETURNING `+runColumns), d.now(), lost.ID)
+		var now runRow
+		asked = false
+		err := tx.GetContext(ctx, &now, d.bind(`SELECT `+runColumns+` FROM run WHERE id = ?`+d.store.words().lock), lost.ID)
+		if errors.Is(err, sql.ErrNoRows) || err == nil && now.State != string(RunRunning) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		var joined bool
+		row, joined, err = d.ask(ctx, tx, now.ConnectionID, "recovery", now.Scope)
+		asked = !joined
+		return err
 	})
-	if errors.Is(err, sql.ErrNoRows) {
-		return Run{}, false, nil
-	}
 	if err != nil {
 		return Run{}, false, fmt.Errorf("request a run that takes over: %w", err)
+	}
+	if !asked {
+		return Run{}, false, nil
 	}
 	return row.run(), true, nil
 }
 
 // Tick is RequestRun for a tick of the connection's schedule. Of the processes that keep the schedule one asks; the others, and those that come later
-// with the same tick or an older one, get fired = false. When a run waits already the tick is kept, and the run is that one (F64).
+// with the same tick or an older one, get fired = false. When a run waits already the tick is kept, and the run is that one: it sends all that changed
+// then (F64).
 func (d *DB) Tick(ctx context.Context, connID int64, tick time.Time, reason string) (run Run, fired bool, err error) {
 	var row runRow
 	err = d.transact(ctx, func(tx *sqlx.Tx) error {
@@ -115,11 +125,9 @@ func (d *DB) Tick(ctx context.Context, connID int64, tick time.Time, reason stri
 			return err
 		}
 		fired = true
-		now := d.store.words().now
-		err = tx.GetContext(ctx, &row, d.bind(`INSERT INTO run (connection_id, state, reason, created_at) VALUES (?, 'waiting', ?, `+now+`)
-			ON CONFLICT (connection_id) WHERE state = 'waiting' DO NOTHING RETURNING `+runColumns), connID, reason, d.now())
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil // one waits already
+		asked, joined, err := d.ask(ctx, tx, connID, reason, RunScope{})
+		if !joined {
+			row = asked
 		}
 		return err
 	})

@@ -210,3 +210,103 @@ func TestProgressIsKeptWhileARunRuns(t *testing.T) {
 		}
 	})
 }
+
+func TestSchedulesSendEverythingAndARecoverySendsWhatWasLost(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, db *syncdb.DB, forward func(time.Duration)) {
+		ctx := t.Context()
+		conn, _, err := db.Connection(ctx, "tenant", "connection")
+		ok(t, err)
+		one := syncdb.RunScope{Parts: []syncdb.ScopePart{{School: 1}}}
+		two := syncdb.RunScope{Parts: []syncdb.ScopePart{{School: 2}}}
+		want := func(what string, id int64, scope syncdb.RunScope) {
+			t.Helper()
+			run, err := db.RunByID(ctx, id)
+			ok(t, err)
+			if diff := cmp.Diff(scope, run.Scope); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", what, diff)
+			}
+		}
+		lost, _, err := db.RequestScoped(ctx, conn.ID, "api", one)
+		ok(t, err)
+		_, _, err = db.StartRun(ctx, conn.ID, "holder", time.Minute)
+		ok(t, err)
+		forward(2 * time.Minute)
+		run, asked, err := db.RequestRecovery(ctx, lost)
+		ok(t, err)
+		if !asked {
+			t.Error("no run takes over")
+		}
+		want("the run that takes over", run.ID, one)
+		_, _, err = db.RequestScoped(ctx, conn.ID, "api", two)
+		ok(t, err)
+		want("joined by another", run.ID, one.Union(two))
+		_, _, err = db.Tick(ctx, conn.ID, time.Date(2026, 9, 2, 5, 0, 0, 0, time.UTC), "cron")
+		ok(t, err)
+		want("joined by a schedule", run.ID, syncdb.RunScope{})
+		_, l, err := db.StartRun(ctx, conn.ID, "another", time.Minute)
+		ok(t, err)
+		ok(t, db.FinishRun(ctx, l, syncdb.RunDone, nil, ""))
+
+		waits, _, err := db.RequestScoped(ctx, conn.ID, "api", one)
+		ok(t, err)
+		_, _, err = db.StartRun(ctx, conn.ID, "holder", time.Minute)
+		ok(t, err)
+		next, _, err := db.RequestScoped(ctx, conn.ID, "api", two)
+		ok(t, err)
+		forward(2 * time.Minute)
+		for range 2 { // every sweep asks
+			if _, asked, err := db.RequestRecovery(ctx, waits); asked || err != nil {
+				t.Errorf("asked %v beside a run that waits: %v", asked, err)
+			}
+		}
+		want("the run that waited beside a lost one", next.ID, one.Union(two))
+
+		last, done, err := db.LastRuns(ctx)
+		ok(t, err)
+		if last[conn.ID].ID != next.ID || done[conn.ID].ID != run.ID {
+			t.Errorf("the last run is %d and the last that sent all changes is %d, want %d and %d", last[conn.ID].ID, done[conn.ID].ID, next.ID, run.ID)
+		}
+		_, l, err = db.StartRun(ctx, conn.ID, "holder", time.Minute)
+		ok(t, err)
+		ok(t, db.FinishRun(ctx, l, syncdb.RunDone, nil, ""))
+		if _, done, err = db.LastRuns(ctx); err != nil || done[conn.ID].ID != run.ID {
+			t.Errorf("a run that sent a part is run %d for the freshness of the connection, want %d still (%v)", done[conn.ID].ID, run.ID, err)
+		}
+	})
+}
+
+func TestAScopeThatIsNotUnderstoodIsNotTheWhole(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{`[]`, `[{}]`, `{}`, `[{"schools":[1]}]`, `[{"keyHash":"12"}]`, `[{"keyHash":"zz"}]`, `"all"`, ``} {
+		var s syncdb.RunScope
+		if err := s.UnmarshalJSON([]byte(text)); err == nil {
+			t.Errorf("%s is read as %+v", text, s)
+		}
+	}
+	full := syncdb.RunScope{Parts: []syncdb.ScopePart{{Resource: "ed-fi/students", School: 7, Key: syncdb.Hash{1, 2}, Source: syncdb.Hash{3}}}}
+	text, err := json.Marshal(full)
+	ok(t, err)
+	var again syncdb.RunScope
+	ok(t, json.Unmarshal(text, &again))
+	if diff := cmp.Diff(full, again); diff != "" {
+		t.Errorf("read back (-want +got):\n%s", diff)
+	}
+}
+
+func TestAUnionWithTooManyPartsIsTheWhole(t *testing.T) {
+	t.Parallel()
+	var s syncdb.RunScope
+	for i := range 1001 {
+		one := syncdb.RunScope{Parts: []syncdb.ScopePart{{School: int64(i + 1)}}}
+		if i == 0 {
+			s = one
+		} else if s.All() {
+			t.Fatalf("with %d parts it is the whole", i)
+		}
+		s = s.Union(one)
+	}
+	if !s.All() {
+		t.Error("it is not the whole")
+	}
+}

@@ -152,7 +152,8 @@ type Run struct {
 	ID           int64           `json:"run"`
 	ConnectionID int64           `json:"-"`
 	State        RunState        `json:"state"`
-	Reason       string          `json:"reason"` // cron, api, console, cli, feed, apply
+	Reason       string          `json:"reason"`         // cron, api, console, cli, feed, apply
+	Scope        RunScope        `json:"scope,omitzero"` // what of the changes it sends; zero = all
 	CreatedAt    time.Time       `json:"createdAt"`
 	StartedAt    time.Time       `json:"startedAt,omitzero"`
 	EndedAt      time.Time       `json:"endedAt,omitzero"`

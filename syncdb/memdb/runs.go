@@ -12,6 +12,11 @@ import (
 
 // RequestRun is syncdb.DB.RequestRun.
 func (d *DB) RequestRun(ctx context.Context, connID int64, reason string) (syncdb.Run, bool, error) {
+	return d.RequestScoped(ctx, connID, reason, syncdb.RunScope{})
+}
+
+// RequestScoped is syncdb.DB.RequestScoped.
+func (d *DB) RequestScoped(ctx context.Context, connID int64, reason string, scope syncdb.RunScope) (syncdb.Run, bool, error) {
 	if err := ctx.Err(); err != nil {
 		return syncdb.Run{}, false, err
 	}
@@ -22,16 +27,24 @@ func (d *DB) RequestRun(ctx context.Context, connID int64, reason string) (syncd
 		return syncdb.Run{}, false, fmt.Errorf("request run: no connection %d", connID)
 	}
 	if r := c.in(syncdb.RunWaiting); r != nil {
+		r.widen(scope)
 		return r.Run, true, nil
 	}
 	d.lastRun++
 	r := &run{
-		Run:   syncdb.Run{ID: d.lastRun, ConnectionID: connID, State: syncdb.RunWaiting, Reason: reason, CreatedAt: d.now()},
+		Run:   syncdb.Run{ID: d.lastRun, ConnectionID: connID, State: syncdb.RunWaiting, Reason: reason, Scope: scope, CreatedAt: d.now()},
 		steps: map[int]syncdb.Step{},
 	}
 	d.runs[r.ID] = r
 	c.runs = append(c.runs, r)
 	return r.Run, false, nil
+}
+
+// widen adds a scope to that of a run.
+func (r *run) widen(scope syncdb.RunScope) {
+	if !r.Scope.Covers(scope) {
+		r.Scope = r.Scope.Union(scope)
+	}
 }
 
 // in returns the one run in this state, waiting or running.
@@ -55,16 +68,21 @@ func (d *DB) StartRun(ctx context.Context, connID int64, holder string, ttl time
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c, now := d.connection(connID), d.clock()
+	var lost *run
 	if running := c.in(syncdb.RunRunning); running != nil {
 		if until := c.lease.expires.Add(d.grace); until.After(now) {
 			return syncdb.Run{}, syncdb.Lease{}, &syncdb.BusyError{Holder: c.lease.holder, RunID: running.ID, Until: until}
 		}
 		running.State, running.Error, running.EndedAt = syncdb.RunFailed, syncdb.LostProcess, d.now()
+		lost = running
 		c.lease = lease{token: c.lease.token + 1} // I7: whoever held it is fenced out from here on
 	}
 	r := c.in(syncdb.RunWaiting)
 	if r == nil {
 		return syncdb.Run{}, syncdb.Lease{}, syncdb.ErrNoRun
+	}
+	if lost != nil {
+		r.widen(lost.Scope)
 	}
 	c.lease = lease{token: c.lease.token + 1, runID: r.ID, holder: holder, expires: now.Add(ttl)}
 	r.State, r.StartedAt = syncdb.RunRunning, d.now()

@@ -29,6 +29,7 @@ type Ledger interface {
 	Connection(ctx context.Context, tenant, name string) (syncdb.Connection, *keys.Ring, error)
 
 	RequestRun(ctx context.Context, connID int64, reason string) (run syncdb.Run, joined bool, err error)
+	RequestScoped(ctx context.Context, connID int64, reason string, scope syncdb.RunScope) (run syncdb.Run, joined bool, err error)
 	StartRun(ctx context.Context, connID int64, holder string, ttl time.Duration) (syncdb.Run, syncdb.Lease, error)
 	Renew(ctx context.Context, l syncdb.Lease) (renewed syncdb.Lease, cancel bool, err error)
 	ExpireLease(ctx context.Context, connID int64, holder string) error
@@ -102,6 +103,8 @@ func Exercise(t *testing.T, fresh func(t *testing.T) Opener) {
 	for name, test := range map[string]func(*testing.T, *world){
 		"connections":                        connections,
 		"requests for runs coalesce":         coalescing,
+		"scopes of runs":                     runScopes,
+		"requests for parts coalesce":        scopedCoalescing,
 		"runs and their steps":               runs,
 		"lease":                              lease,
 		"a lost lease writes nothing":        fencing,
