@@ -159,11 +159,17 @@ func (s *Console) problems(ctx huma.Context, _ string, v any) (any, error) {
 			p.Type = httpd.TypeOf("too-large")
 		default:
 			p.Type = httpd.TypeOf("invalid")
-			for _, d := range e.Errors { // without the value: it may be anything
+			p.Detail = shortened(p.Detail)
+			for i, d := range e.Errors { // without the value: it may be anything
 				if p.ValidationErrors == nil {
 					p.ValidationErrors = map[string][]string{}
 				}
-				p.ValidationErrors[d.Location] = append(p.ValidationErrors[d.Location], d.Message)
+				if i == maxErrors {
+					p.ValidationErrors["more"] = []string{fmt.Sprintf("%d more are wrong", len(e.Errors)-i)}
+					break
+				}
+				at := shortened(d.Location)
+				p.ValidationErrors[at] = append(p.ValidationErrors[at], shortened(d.Message))
 			}
 		}
 	default:
@@ -171,6 +177,23 @@ func (s *Console) problems(ctx huma.Context, _ string, v any) (any, error) {
 	}
 	p.Title = http.StatusText(p.Status)
 	return &p, nil
+}
+
+// Bounds of what an answer says about a wrong request, which may be wrong in a hundred thousand places.
+const (
+	maxErrors    = 20
+	maxErrorText = 300 // bytes
+)
+
+// shortened cuts a text that is too long to be read, and puts one of ours where encoding/json repeats a value.
+func shortened(text string) string {
+	if strings.HasPrefix(text, "json: ") {
+		return "a number or another value does not fit its field"
+	}
+	if len(text) <= maxErrorText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxErrorText], "") + "…"
 }
 
 // Paging is what lists take. It is exported so that huma fills it in.

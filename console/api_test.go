@@ -212,57 +212,6 @@ func (s *service) keyID(token string) string {
 	return id
 }
 
-// What somebody puts where a value goes is a value: nothing is changed, and nothing of the database is told.
-func TestSQLIsOnlyText(t *testing.T) {
-	t.Parallel()
-	onBoth(t, nil, func(t *testing.T, s *service) {
-		key := s.key(console.NewKey{Role: "admin"})
-		_, hold, _ := s.hold("lincoln")
-		for _, evil := range []string{
-			`' OR '1'='1`, `'; DROP TABLE run; --`, `" OR ""="`, `1; DELETE FROM api_key`, `1 UNION SELECT secret_hash FROM api_key`, `\'; --`, `%27%20OR%201=1`, `admin'--`,
-			`${jndi:ldap://x}`, `{{7*7}}`, `../../etc/passwd`, `$1`, `?`, `:name`,
-		} {
-			q := strings.NewReplacer(" ", "%20", "'", "%27", `"`, "%22", ";", "%3B", "{", "%7B", "}", "%7D", `\`, "%5C", "/", "%2F", "?", "%3F", "$", "%24").Replace(evil)
-			body, err := json.Marshal(evil)
-			s.ok(err)
-			for _, c := range [][3]string{
-				{"GET", "/connections/" + q, ""}, {"GET", "/runs?connection=" + q, ""}, {"GET", "/runs?state=" + q, ""}, {"GET", "/runs?cursor=" + q, ""}, {"GET", "/keys/" + q, ""},
-				{"GET", "/runs/" + q, ""}, {"DELETE", "/keys/" + q, ""}, {"POST", "/keys", `{"name": "x", "role": ` + string(body) + `}`},
-				{"POST", "/keys", `{"name": "x", "role": "viewer", "tenant": ` + string(body) + `}`},
-			} {
-				a := s.do(c[0], "/api/v1"+c[1], key, c[2], "X-Request-Id", "12345678")
-				if a.status < 400 || a.status >= 500 || strings.Contains(strings.ToLower(a.body), "sql") {
-					t.Errorf("%s %s: got %d %s", c[0], c[1], a.status, a.body)
-				}
-			}
-			// Where any text may stand it stands as it was given, and second order does no harm.
-			why := `{"why": ` + string(body) + `}`
-			if a := s.do("POST", "/api/v1/connections/lincoln/pause", key, why); a.status != 200 {
-				t.Errorf("pause because of %s: %d %s", evil, a.status, a.body)
-			}
-			var c struct{ Pause struct{ Why string } }
-			s.get("/connections/lincoln", key, &c)
-			if c.Pause.Why != evil {
-				t.Errorf("%q became %q", evil, c.Pause.Why)
-			}
-			_, _ = s.ask(key, "lincoln", "Idempotency-Key", evil)
-			if a := s.do("POST", "/api/v1/keys", key, `{"role": "viewer", "name": `+string(body)+`}`); a.status != 201 {
-				t.Errorf("a key with the name %s: %d %s", evil, a.status, a.body)
-			}
-			s.do("POST", fmt.Sprintf("/api/v1/holds/%d/approve", hold), key, `{"edition": 1, "why": `+string(body)+`}`)
-			s.do("POST", fmt.Sprintf("/api/v1/holds/%d/reopen", hold), key, `{"edition": 1, "why": `+string(body)+`}`)
-		}
-		if bad, err := s.ledger.VerifyAudit(t.Context()); bad != 0 || err != nil {
-			t.Errorf("audit row %d does not verify, %v", bad, err)
-		}
-		var me struct{ Role string }
-		s.get("/me", key, &me)
-		if me.Role != "admin" {
-			t.Errorf("the key is now of role %s", me.Role)
-		}
-	})
-}
-
 func TestListsHavePages(t *testing.T) {
 	t.Parallel()
 	s := newService(t, nil)

@@ -294,6 +294,9 @@ func (s *Console) pause(ctx context.Context, in *pauseInput) (*one[connectionJSO
 	if strings.TrimSpace(in.Body.Why) == "" {
 		return nil, refuse(http.StatusUnprocessableEntity, "invalid", "say why")
 	}
+	if err := said("why", in.Body.Why); err != nil {
+		return nil, err
+	}
 	detail := map[string]any{"why": in.Body.Why}
 	if !in.Body.Until.IsZero() {
 		detail["until"] = in.Body.Until.UTC().Format(time.RFC3339)

@@ -103,6 +103,14 @@ func (s *Console) Routes() []httpd.Route { return s.router.Routes() }
 // OpenAPI returns the OpenAPI 3.1 document of the API, as JSON.
 func (s *Console) OpenAPI() ([]byte, error) { return json.Marshal(s.api.OpenAPI()) }
 
+// now is the time by the clock that keys and sessions end by.
+func (s *Console) now() time.Time {
+	if s.c.Router.Now != nil {
+		return s.c.Router.Now()
+	}
+	return time.Now()
+}
+
 // denied notes a refused request in the audit trail. The request is refused whether or not it can be noted.
 func (s *Console) denied(ctx context.Context, d httpd.Denial) {
 	who := "unknown"

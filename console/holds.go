@@ -144,6 +144,9 @@ func (s *Console) decide(ctx context.Context, in *decideInput, from []syncdb.Pla
 	if strings.TrimSpace(in.Body.Why) == "" {
 		return nil, refuse(http.StatusUnprocessableEntity, "invalid", "say why")
 	}
+	if err := said("why", in.Body.Why); err != nil {
+		return nil, err
+	}
 	seen, c, err := s.plan(ctx, in.ID, true)
 	if err != nil {
 		return nil, err

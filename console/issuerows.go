@@ -134,6 +134,9 @@ func (s *Console) retryAll(ctx context.Context, in *retryInput) (*one[retryJSON]
 	}
 	filter, object := syncdb.ProblemFilter{}, "all"
 	if in.Body != nil && in.Body.Resource != "" {
+		if err := said("resource", in.Body.Resource); err != nil {
+			return nil, err
+		}
 		filter.Resource, object = in.Body.Resource, in.Body.Resource
 	}
 	return s.retry(ctx, c.ID, filter, act(ctx, "retry", c.Tenant, c.Name, object, nil))

@@ -106,6 +106,9 @@ func (s *Console) askAs(ctx context.Context, in *askInput, reason string) (*askO
 		return nil, err
 	}
 	p, fingerprint := httpd.PrincipalOf(ctx), fmt.Sprintf("run %d", c.ID)
+	if err := said("Idempotency-Key", in.IdempotencyKey); err != nil {
+		return nil, err
+	}
 	if in.IdempotencyKey != "" {
 		earlier, err := s.c.Ledger.Asked(ctx, p.ID, in.IdempotencyKey)
 		if err == nil {
@@ -154,6 +157,9 @@ func (s *Console) auditAsk(ctx context.Context, c Connection, in *askInput) erro
 	why := ""
 	if in.Body != nil {
 		why = in.Body.Why
+	}
+	if err := said("why", why); err != nil {
+		return err
 	}
 	return s.c.Ledger.Audit(ctx, act(ctx, "run.ask", c.Tenant, c.Name, "", map[string]any{"why": why}))
 }

@@ -41,7 +41,7 @@ func (s *Console) logIn(w http.ResponseWriter, r *http.Request) {
 func (s *Console) openSession(w http.ResponseWriter, r *http.Request, p httpd.Principal) error {
 	ctx := r.Context()
 	token, hash := httpd.NewSecret()
-	ends := time.Now().Add(sessionAge)
+	ends := s.now().Add(sessionAge)
 	row := syncdb.AuditRow{
 		Who: p.Who(), Action: "session.open", Connection: ofTenant(p.Tenant), Object: "key " + p.ID,
 		Detail: encode(map[string]any{"client": httpd.ClientOf(ctx).String(), "request": httpd.RequestID(ctx)}),

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/edfisync/edfisync/internal/attacktest"
 	"github.com/edfisync/edfisync/sync"
 )
 
@@ -250,4 +251,55 @@ func TestEveryFaultHasItsTest(t *testing.T) {
 			t.Errorf("F%d is missing", i)
 		}
 	}
+}
+
+// The document's numbers of attacks: each test that is named plays so many (it says so itself when it runs), they add up, and are as many as there must be.
+func TestAttacksAreAsManyAsTheDocumentSays(t *testing.T) {
+	t.Parallel()
+	total := 0
+	for group, least := range attacktest.Minimum() {
+		tests, sum, err := attacktest.Documented(group)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		added := 0
+		for name, n := range tests {
+			added += n
+			if !playsAttacks(t, name) {
+				t.Errorf("%s, of the group %q, does not say how many attacks it plays", name, group)
+			}
+		}
+		if added != sum || sum < least {
+			t.Errorf("the group %q has %d attacks, the document says %d, there must be %d", group, added, sum, least)
+		}
+		total += sum
+	}
+	if total < 190 {
+		t.Errorf("%d attacks, want at least 190", total)
+	}
+}
+
+// playsAttacks reports whether a test tells attacktest how many attacks it plays.
+func playsAttacks(t *testing.T, name string) (plays bool) {
+	t.Helper()
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") || plays {
+			return err
+		}
+		code, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		_, body, found := strings.Cut(string(code), "\nfunc "+name+"(")
+		if found {
+			body, _, _ = strings.Cut(body, "\nfunc ")
+			plays = strings.Contains(body, "attacktest.Played(")
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plays
 }

@@ -43,11 +43,12 @@ var allowed = map[string][]string{
 	"internal/dbtest": {
 		"internal/keys",
 	},
-	"internal/canary":    {},
-	"internal/failpoint": {},
-	"internal/httpd":     {"internal/keys"},
-	"internal/tinysis":   {},
-	"internal/keys":      {},
+	"internal/attacktest": {},
+	"internal/canary":     {},
+	"internal/failpoint":  {},
+	"internal/httpd":      {"internal/keys"},
+	"internal/tinysis":    {},
+	"internal/keys":       {},
 }
 
 func TestPackagesImportOnlyWhatTheDesignAllows(t *testing.T) {

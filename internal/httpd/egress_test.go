@@ -12,11 +12,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/edfisync/edfisync/internal/attacktest"
 )
 
 func TestEgressCallsNothingThatOnlyWeCanReach(t *testing.T) {
 	t.Parallel()
-	for _, raw := range []string{
+	attacks := []string{
 		"http://127.0.0.1/", "http://127.1.2.3:8080/", "http://[::1]/", "http://localhost/", "http://LOCALHOST./", "http://0.0.0.0/", "http://[::]/",
 		"http://169.254.169.254/latest/meta-data/", "http://169.254.170.2/v2/credentials", "http://[fd00:ec2::254]/", "http://100.100.100.200/", "http://168.63.129.16/",
 		"http://10.0.0.1/", "http://172.16.0.1/", "http://192.168.1.1/", "http://100.64.0.1/", "http://[fc00::1]/", "http://[fec0::1]/",
@@ -26,7 +28,9 @@ func TestEgressCallsNothingThatOnlyWeCanReach(t *testing.T) {
 		"http://2130706433/", "http://0x7f000001/", "http://017700000001/", "http://0177.0.0.1/", "http://127.1/", "http://0/",
 		"file:///etc/passwd", "gopher://127.0.0.1:70/_", "ftp://127.0.0.1/", "unix:///run/docker.sock", "http:///path", "//127.0.0.1/", "http://user:secret@example.org/", "javascript:alert(1)",
 		"http://[::1", "http://127.0.0.1:80@example.org/", "\x00http://127.0.0.1/",
-	} {
+	}
+	attacktest.Played(t, attacktest.Egress, attacks)
+	for _, raw := range attacks {
 		t.Run(raw, func(t *testing.T) {
 			t.Parallel()
 			e := Egress{}

@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"path"
 	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/time/rate"
 )
@@ -130,6 +132,10 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		rt.refuse(w, r, pattern, ref)
 		return
 	}
+	if !textQuery(r.URL.RawQuery) {
+		rt.refuse(w, r, pattern, &refusal{status: http.StatusUnprocessableEntity, code: "invalid", detail: "the query is not UTF-8 text"})
+		return
+	}
 	most := orDefault(rule.MaxBody, rt.c.MaxBody)
 	if r.ContentLength > most {
 		rt.refuse(w, r, pattern, &refusal{status: http.StatusRequestEntityTooLarge, code: "too-large", detail: fmt.Sprintf("the body may have %d bytes", most)})
@@ -151,9 +157,21 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	rt.mux.ServeHTTP(w, r)
 }
 
-// clean reports whether a path is written as it is meant: without empty elements and dots.
+// clean reports whether a path is written as it is meant: in text, without empty elements and dots.
 func clean(p string) bool {
-	return p != "" && (path.Clean(p) == p || p != "/" && strings.HasSuffix(p, "/") && path.Clean(p) == p[:len(p)-1])
+	return p != "" && isText(p) && (path.Clean(p) == p || p != "/" && strings.HasSuffix(p, "/") && path.Clean(p) == p[:len(p)-1])
+}
+
+// isText reports whether a text of a client is one for every database: UTF-8 without NUL.
+func isText(s string) bool { return utf8.ValidString(s) && !strings.Contains(s, "\x00") }
+
+// textQuery reports whether what the query says is text.
+func textQuery(raw string) bool {
+	if raw == "" {
+		return true
+	}
+	text, err := url.QueryUnescape(raw)
+	return err == nil && isText(text)
 }
 
 // admit decides whether a request may go to its handler, and notes who makes it. The cheapest checks come first, and all that does not ask a store

@@ -1,0 +1,356 @@
+package console_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edfisync/edfisync/console"
+	"github.com/edfisync/edfisync/internal/attacktest"
+	"github.com/edfisync/edfisync/internal/httpd"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// injections are what is put where a value goes, as fits the ledgers we have. NUL and what is no UTF-8 are no SQL, but no text for every database either.
+func injections() map[string]string {
+	return map[string]string{
+		"a quote and OR":              `' OR '1'='1`,
+		"a second statement":          `x'; DELETE FROM api_key; --`,
+		"a union with secrets":        `x' UNION SELECT secret_hash FROM api_key --`,
+		"a number and OR":             `1 OR 1=1`,
+		"an escaped quote":            `\'; DROP TABLE run; --`,
+		"a dollar quote":              `$$; DROP TABLE run; $$`,
+		"placeholders":                `?1 $1 :name @x`,
+		"a statement that waits":      `'||pg_sleep(5)||'`,
+		"a statement that eats work":  `'||(WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM t) SELECT max(n) FROM t)||'`,
+		"wildcards":                   `%_%`,
+		"a NUL":                       "a\x00' OR 1=1",
+		"bytes that are no UTF-8":     "a\xff\xfe'",
+		"a quote in other characters": "\u02bc OR \u02bc1\u02bc=\u02bc1",
+	}
+}
+
+// SQL in whatever a client sends is text, or refused, on both kinds of ledger: nothing of the database is changed by it, or told.
+func TestSQLIsOnlyText(t *testing.T) {
+	t.Parallel()
+	played := map[string]bool{}
+	for name, postgres := range map[string]bool{"sqlite": false, "postgres": true} {
+		t.Run(name, func(t *testing.T) {
+			a := newAttacked(t, postgres, nil, httpd.Options{})
+			for _, part := range [][]string{sqlChoosesNothing(t, a), noTextIsRefused(t, a), storedSQLStaysText(t, a)} {
+				for _, attack := range part {
+					played[attack] = true
+				}
+			}
+			a.verified()
+		})
+	}
+	attacktest.Played(t, attacktest.SQL, slices.Collect(maps.Keys(played)))
+}
+
+// sqlChoosesNothing: where a value chooses what is read or done, SQL in it chooses nothing. It is refused, or finds nothing, and nothing is stored.
+func sqlChoosesNothing(t *testing.T, a *attacked) (played []string) {
+	t.Helper()
+	q := url.QueryEscape
+	places := []struct {
+		name    string
+		request func(a *attacked, evil string) (method, path, body string, header []string)
+	}{
+		{"the name of a connection", func(_ *attacked, e string) (string, string, string, []string) {
+			return "GET", "/api/v1/connections/" + url.PathEscape(e), "", nil
+		}},
+		{"the tenant of a connection", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/api/v1/connections/" + url.PathEscape(e) + "~north/runs", "", nil
+		}},
+		{"a filter by connection", func(_ *attacked, e string) (string, string, string, []string) {
+			return "GET", "/api/v1/runs?connection=" + q(e), "", nil
+		}},
+		{"a filter by state", func(_ *attacked, e string) (string, string, string, []string) {
+			return "GET", "/api/v1/runs?state=" + q(e), "", nil
+		}},
+		{"a sort order", func(_ *attacked, e string) (string, string, string, []string) {
+			return "GET", "/api/v1/runs?sort=" + q(e) + "&order=" + q(e), "", nil
+		}},
+		{"a limit", func(_ *attacked, e string) (string, string, string, []string) {
+			return "GET", "/api/v1/audit?limit=" + q(e), "", nil
+		}},
+		{"a cursor", func(_ *attacked, e string) (string, string, string, []string) {
+			return "GET", "/api/v1/keys?cursor=" + q(e), "", nil
+		}},
+		{"the id of a run", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/api/v1/runs/" + url.PathEscape(e) + "/cancel", "", nil
+		}},
+		{"the id of a key that is shown", func(_ *attacked, e string) (string, string, string, []string) {
+			return "GET", "/api/v1/keys/" + url.PathEscape(e), "", nil
+		}},
+		{"the id of a key that is ended", func(_ *attacked, e string) (string, string, string, []string) {
+			return "DELETE", "/api/v1/keys/" + url.PathEscape(e), "", nil
+		}},
+		{"the id of a key that gets a new secret", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/api/v1/keys/" + url.PathEscape(e) + "/rotate", "", nil
+		}},
+		{"the tenant of a new key", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/api/v1/keys", `{"name": "x", "role": "viewer", "tenant": ` + text(e) + `}`, nil
+		}},
+		{"the role of a new key", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/api/v1/keys", `{"name": "x", "role": ` + text(e) + `}`, nil
+		}},
+		{"the network of a new key", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/api/v1/keys", `{"name": "x", "role": "viewer", "networks": [` + text(e) + `]}`, nil
+		}},
+		{"the end of a pause", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/api/v1/connections/lincoln/pause", `{"why": "x", "until": ` + text(e) + `}`, nil
+		}},
+		{"the schema of a record", func(a *attacked, e string) (string, string, string, []string) {
+			return "GET", "/api/v1/connections/lincoln/records/" + url.PathEscape(e) + "/students/" + a.own["default"].record[len("/records/ed-fi/students/"):], "", nil
+		}},
+		{"the resource of a record", func(a *attacked, e string) (string, string, string, []string) {
+			return "GET", "/api/v1/connections/lincoln/records/ed-fi/" + url.PathEscape(e) + "/" + a.own["default"].record[len("/records/ed-fi/students/"):], "", nil
+		}},
+		{"the id of a record", func(_ *attacked, e string) (string, string, string, []string) {
+			return "GET", "/api/v1/connections/lincoln/records/ed-fi/students/" + url.PathEscape(e), "", nil
+		}},
+		{"a part of a natural key", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/api/v1/connections/lincoln/records/find", `{"resource": "ed-fi/students", "naturalKey": {"studentUniqueId": ` + text(e) + `}}`, nil
+		}},
+		{"the name of a part of a natural key", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/api/v1/connections/lincoln/records/find", `{"resource": "ed-fi/students", "naturalKey": {` + text(e) + `: "1"}}`, nil
+		}},
+		{"the key of a row", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/api/v1/connections/lincoln/records/find", `{"resource": "ed-fi/students", "sourceKey": ` + text(e) + `}`, nil
+		}},
+		{"the resource of what is sent again", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/api/v1/connections/lincoln/retry", `{"resource": ` + text(e) + `}`, nil
+		}},
+		{"the cookie of a session", func(_ *attacked, e string) (string, string, string, []string) {
+			return "GET", "/api/v1/me", "", []string{"Authorization", "", "Cookie", "edfisync=" + q(e)}
+		}},
+		{"a key to log in with", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/login", "key=" + q(e), nil
+		}},
+		{"the edition of a hold", func(a *attacked, e string) (string, string, string, []string) {
+			return "POST", fmt.Sprintf("/holds/%d/approve", a.own["default"].hold), "why=x&edition=" + q(e), nil
+		}},
+		{"the length of a pause", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/connections/lincoln/pause", "why=x&lasts=" + q(e), nil
+		}},
+	}
+	key := a.key(console.NewKey{Role: "admin", StudentData: true})
+	before := a.stored()
+	for _, place := range places {
+		for kind, evil := range injections() {
+			played = append(played, kind+" in "+place.name)
+			t.Run(kind+" in "+place.name, func(t *testing.T) {
+				a := a.on(t)
+				a.clock.Add(int64(10 * time.Second)) // log-ins that fail must not lock this test out
+				method, path, body, header := place.request(a, evil)
+				if len(header) == 0 && place.name != "a key to log in with" {
+					header = bearer(key)
+				}
+				if place.name == "the cookie of a session" {
+					header = header[2:]
+				}
+				began := time.Now()
+				got := a.send(method, path, body, header...)
+				if got.status == 200 && place.name == "the resource of what is sent again" && strings.Contains(got.body, `"records":0`) {
+					got.status = 404 // there is no such resource, and so nothing of it
+				}
+				if got.status < 400 || got.status >= 500 {
+					t.Errorf("got %d %s", got.status, got.body)
+				}
+				if took := time.Since(began); took > 4*time.Second {
+					t.Errorf("it took %s: the statement ran", took)
+				}
+				got.body = strings.ReplaceAll(got.body, strings.Trim(text(evil), `"`), "") // what is told of it are its own words
+				a.tells(got)
+			})
+		}
+		a.clock.Add(int64(time.Hour))
+		a.unchanged(before)
+	}
+	return played
+}
+
+// text is a JSON string; bytes that are no UTF-8 stay as they are.
+func text(s string) string {
+	if strings.Contains(s, "\xff") {
+		return `"` + s + `"`
+	}
+	b, _ := json.Marshal(s) //nolint:errchkjson // a string
+	return string(b)
+}
+
+// storedSQLStaysText: where any text may stand, SQL stands as it was written, and is text also when it is read again and what was read is used to read
+// more (second order).
+func storedSQLStaysText(t *testing.T, a *attacked) (played []string) {
+	t.Helper()
+	type place struct {
+		name string
+		// store keeps the text and returns what is read of it later.
+		store func(a *attacked, key, evil string) string
+	}
+	places := []place{
+		{"the reason of a pause", func(a *attacked, key, e string) string {
+			a.accepted(a.send("POST", "/api/v1/connections/lincoln/pause", `{"why": `+text(e)+`}`, bearer(key)...))
+			var c struct{ Pause struct{ Why string } }
+			a.get("/connections/lincoln", key, &c)
+			return c.Pause.Why
+		}},
+		{"the reason of a decision", func(a *attacked, key, e string) string {
+			path := fmt.Sprintf("/holds/%d", a.own["default"].hold)
+			a.accepted(a.send("POST", "/api/v1"+path+"/approve", `{"edition": 1, "why": `+text(e)+`}`, bearer(key)...))
+			var h struct{ Why string }
+			a.get(path, key, &h)
+			a.accepted(a.send("POST", "/api/v1"+path+"/reopen", `{"edition": 1, "why": "again"}`, bearer(key)...))
+			return h.Why
+		}},
+		{"the name of a key, which is who did it in the audit trail", func(a *attacked, key, e string) string {
+			got := a.send("POST", "/api/v1/keys", `{"role": "operator", "name": `+text(e)+`}`, bearer(key)...)
+			a.accepted(got)
+			var made struct {
+				Info struct{ ID, Name string }
+				Key  string
+			}
+			a.ok(json.Unmarshal([]byte(got.body), &made))
+			a.accepted(a.send("POST", "/api/v1/connections/acme~south/pause", `{"why": "x"}`, bearer(made.Key)...))
+			a.accepted(a.send("DELETE", "/api/v1/keys/"+made.Info.ID, "", bearer(key)...))
+			var audit page[struct{ Who, Action string }]
+			a.get("/audit?limit=5", key, &audit)
+			for _, row := range audit.Items {
+				if row.Action == "connection.pause" {
+					return strings.TrimSuffix(row.Who, " ("+made.Info.ID+")")
+				}
+			}
+			return "not audited"
+		}},
+		{"an idempotency key", func(a *attacked, key, e string) string {
+			first, _ := a.ask(key, "lincoln", "Idempotency-Key", e)
+			again, _ := a.ask(key, "lincoln", "Idempotency-Key", e)
+			if first.Run.ID == 0 || first.Run.ID != again.Run.ID {
+				return fmt.Sprintf("runs %d and %d", first.Run.ID, again.Run.ID)
+			}
+			return e
+		}},
+		{"the name of a tenant and connection", func(a *attacked, key, e string) string {
+			c, _, err := a.ledger.Connection(a.t.Context(), e, e)
+			a.ok(err)
+			again, _, err := a.ledger.Connection(a.t.Context(), e, e)
+			a.ok(err)
+			if again.ID != c.ID {
+				return "two connections"
+			}
+			_, _, err = a.ledger.RequestRun(a.t.Context(), c.ID, e)
+			a.ok(err)
+			runs, err := a.ledger.FindRuns(a.t.Context(), syncdb.RunFilter{Tenant: e})
+			a.ok(err)
+			if len(runs) != 1 || runs[0].ConnectionID != c.ID {
+				return fmt.Sprintf("%d runs of the tenant", len(runs))
+			}
+			return runs[0].Reason
+		}},
+		{"a tenant whose audit trail is read", func(a *attacked, _, e string) string {
+			a.ok(a.ledger.Audit(a.t.Context(), syncdb.AuditRow{Who: e, Action: "test", Connection: e + "/x", Object: e, Detail: []byte(`{"why":` + text(e) + `}`)}))
+			rows, err := a.ledger.FindAudit(a.t.Context(), syncdb.AuditFilter{Tenant: e})
+			a.ok(err)
+			if len(rows) != 1 {
+				return fmt.Sprintf("%d rows of the tenant", len(rows))
+			}
+			return rows[0].Object
+		}},
+		{"the resource, code, cause and key of a row that is out of sync", func(a *attacked, key, e string) string {
+			l := a.running("acme~south")
+			a.ok(a.ledger.SaveProblems(a.t.Context(), l, []syncdb.Problem{{
+				Resource: e, SourceHash: syncdb.Hash{7}, KeyHash: syncdb.Hash{8}, Outcome: "rejected", Code: "refused", Cause: e, Owner: e, SourceKey: e,
+				Detail: []byte(`{"call":"update","status":400,"answer":` + text(e) + `,"naturalKey":[` + text(e) + `]}`),
+			}}))
+			a.finish(l, syncdb.RunDone)
+			issues, err := a.ledger.Issues(a.t.Context(), a.ids["acme~south"], true)
+			a.ok(err)
+			if len(issues) != 1 || issues[0].Resource != e {
+				return fmt.Sprintf("%d issues", len(issues))
+			}
+			var rows page[struct{ Resource, SourceKey string }]
+			a.get(fmt.Sprintf("/issues/%d/data", issues[0].ID), key, &rows)
+			a.accepted(a.send("POST", fmt.Sprintf("/api/v1/issues/%d/retry", issues[0].ID), "", bearer(key)...))
+			if len(rows.Items) != 1 || rows.Items[0].Resource != e {
+				return fmt.Sprintf("%d rows", len(rows.Items))
+			}
+			l = a.running("acme~south") // the row is right again
+			_, err = a.ledger.CloseProblems(a.t.Context(), l, []string{e})
+			a.ok(err)
+			a.finish(l, syncdb.RunDone)
+			return rows.Items[0].SourceKey
+		}},
+	}
+	stored := func(evil string) bool { return !strings.ContainsAny(evil, "\x00") && !strings.Contains(evil, "\xff") } // what is no text is below
+	key := a.key(console.NewKey{Role: "admin", StudentData: true})
+	keys := a.digest("receipt")
+	for _, p := range places {
+		for kind, evil := range injections() {
+			if !stored(evil) {
+				continue
+			}
+			played = append(played, kind+" as "+p.name)
+			t.Run(kind+" as "+p.name, func(t *testing.T) {
+				if got := p.store(a.on(t), key, evil); got != evil {
+					t.Errorf("%q became %q", evil, got)
+				}
+			})
+		}
+	}
+	if a.digest("receipt") != keys {
+		t.Error("what nobody touched has changed")
+	}
+	var me struct{ Role string }
+	a.get("/me", key, &me)
+	if me.Role != "admin" {
+		t.Errorf("the key is now of role %s", me.Role)
+	}
+	return played
+}
+
+// accepted expects that something was done.
+func (a *attacked) accepted(got answer) {
+	a.t.Helper()
+	if got.status >= 300 {
+		a.t.Fatalf("got %d %s", got.status, got.body)
+	}
+}
+
+// noTextIsRefused: what is no text for every database is refused wherever text may stand, rather than by the database: a NUL, and bytes that are no UTF-8.
+func noTextIsRefused(t *testing.T, a *attacked) []string {
+	t.Helper()
+	cases := []struct{ name, method, path, body, idempotency string }{
+		{"a NUL in the reason of a pause", "POST", "/api/v1/connections/lincoln/pause", `{"why": "a\u0000b"}`, ""},
+		{"a NUL in the reason of a decision", "POST", "/api/v1/holds/HOLD/approve", `{"edition": 1, "why": "a\u0000b"}`, ""},
+		{"a NUL in the reason of a form", "POST", "/connections/lincoln/pause", "why=a%00b", ""},
+		{"a NUL in the name of a key", "POST", "/api/v1/keys", `{"role": "viewer", "name": "a\u0000b"}`, ""},
+		{"a NUL in the resource of what is sent again", "POST", "/api/v1/connections/lincoln/retry", `{"resource": "a\u0000b"}`, ""},
+		{"a reason that is no UTF-8", "POST", "/connections/lincoln/pause", "why=a%ffb", ""},
+		{"a decision for a reason that is no UTF-8", "POST", "/holds/HOLD/approve", "edition=1&why=a%ffb", ""},
+		{"an idempotency key that is no UTF-8", "POST", "/api/v1/connections/lincoln/runs", "", "a\xffb"},
+	}
+	key := a.key(console.NewKey{Role: "admin"})
+	before := a.stored()
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			a := a.on(t)
+			header := bearer(key)
+			if c.idempotency != "" {
+				header = append(header, "Idempotency-Key", c.idempotency)
+			}
+			got := a.send(c.method, strings.Replace(c.path, "HOLD", fmt.Sprint(a.own["default"].hold), 1), c.body, header...)
+			if got.status != 422 {
+				t.Errorf("got %d %s", got.status, got.body)
+			}
+			a.tells(got)
+			a.unchanged(before)
+		})
+	}
+	return names(cases, func(c struct{ name, method, path, body, idempotency string }) string { return c.name })
+}
