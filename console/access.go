@@ -26,13 +26,25 @@ type auditJSON struct {
 	Hash       string          `json:"hash"`
 }
 
+type auditInput struct {
+	Paging
+	Action     string `query:"action" maxLength:"100" doc:"Only this act; with a dot at its end all that begin so: key."`
+	Who        string `query:"who" maxLength:"200" doc:"Only of whoever has this in their name."`
+	Connection string `query:"connection" maxLength:"200" doc:"Only about this connection."`
+}
+
 // listAudit lists the audit trail: all of it, or what is about the principal's tenant (I13).
-func (s *Console) listAudit(ctx context.Context, in *struct{ Paging }) (*list[auditJSON], error) {
+func (s *Console) listAudit(ctx context.Context, in *auditInput) (*list[auditJSON], error) {
 	before, err := in.before()
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.c.Ledger.FindAudit(ctx, syncdb.AuditFilter{Tenant: httpd.PrincipalOf(ctx).Tenant, Before: before, Limit: in.Limit + 1})
+	f := syncdb.AuditFilter{Tenant: httpd.PrincipalOf(ctx).Tenant, Action: in.Action, Who: in.Who, Before: before, Limit: in.Limit + 1}
+	if in.Connection != "" {
+		tenant, name := split(in.Connection)
+		f.Connection = tenant + "/" + name
+	}
+	rows, err := s.c.Ledger.FindAudit(ctx, f)
 	if err != nil {
 		return nil, err
 	}

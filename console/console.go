@@ -40,6 +40,8 @@ type Config struct {
 	Runs   Runs
 	// Connections are those of the configuration as it is now.
 	Connections func(ctx context.Context) ([]Connection, error)
+	// Settings are how the service is configured, without secrets.
+	Settings []Setting
 	// Embed are the origins whose pages may show a connection's badge in a frame: https://sis.example.org.
 	Embed []string
 	// Records asks the SIS and the target about one record; nil = this process cannot.

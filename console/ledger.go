@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 
+	"github.com/edfisync/edfisync/internal/keys"
 	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
@@ -35,6 +36,7 @@ type sessionLedger interface {
 type connectionLedger interface {
 	Identity(ctx context.Context) (ledger string, generation int64, err error)
 	Connections(ctx context.Context) ([]syncdb.Connection, error)
+	Connection(ctx context.Context, tenant, name string) (syncdb.Connection, *keys.Ring, error)
 	Pauses(ctx context.Context) (map[int64]syncdb.Pause, error)
 	PauseOf(ctx context.Context, connection int64) (p syncdb.Pause, paused bool, err error)
 	Failing(ctx context.Context) (map[int64]syncdb.Failing, error)

@@ -118,7 +118,7 @@ func may(t *testing.T, pattern string) (least httpd.Role, auditor bool) {
 		return httpd.Admin, false
 	case strings.HasPrefix(path, "/audit"):
 		return httpd.Admin, true
-	case path == "/support-bundle":
+	case path == "/support-bundle", path == "/settings":
 		return httpd.Admin, false
 	case method == http.MethodGet, showsData(pattern):
 		return httpd.Viewer, true
@@ -187,7 +187,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 				got := s.status(method, e.path(o), c.key, body)
 				cases++
 				allowed := least == 0 || c.role != 0 && (c.role == httpd.Auditor && auditor || c.role != httpd.Auditor && c.role >= least)
-				everyTenant := strings.HasSuffix(route.Pattern, "/audit/verify") || strings.HasSuffix(route.Pattern, "/support-bundle") || route.Pattern == "GET /metrics"
+				everyTenant := strings.HasSuffix(route.Pattern, "/audit/verify") || strings.HasSuffix(route.Pattern, "/support-bundle") || strings.HasSuffix(route.Pattern, "/settings") || route.Pattern == "GET /metrics"
 				if everyTenant && c.tenant != "" || showsData(route.Pattern) && !c.data {
 					allowed = false
 				}

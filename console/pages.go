@@ -88,7 +88,7 @@ func (s *Console) asset(w http.ResponseWriter, r *http.Request) {
 }
 
 // pageRules are the rules of routes again, for what a page offers to whom.
-type pageRules struct{ asks, steers, decides httpd.Rule }
+type pageRules struct{ asks, steers, decides, audits, verifies, admins, settings httpd.Rule }
 
 // frame is what every page shows.
 type frame struct {
@@ -99,10 +99,15 @@ type frame struct {
 	Steers  bool // may pause, resume and cancel
 	Decides bool // may decide about holds
 	Data    bool // it shows student data
-	Events  string
-	Version string
-	Now     time.Time
-	Page    any
+
+	Audits     bool // may read the audit trail
+	Verifies   bool // may verify it
+	Admins     bool // may make and end keys
+	Configures bool // may see how the service is configured
+	Events     string
+	Version    string
+	Now        time.Time
+	Page       any
 }
 
 // crumb is a page above the one that is shown.
@@ -118,6 +123,7 @@ func (s *Console) showAs(w http.ResponseWriter, r *http.Request, status int, nam
 	p := httpd.PrincipalOf(r.Context())
 	f.Me, f.Version, f.Now = p, s.c.Version, time.Now()
 	f.Asks, f.Steers, f.Decides = s.offers.asks.Allows(p), s.offers.steers.Allows(p), s.offers.decides.Allows(p)
+	f.Audits, f.Verifies, f.Admins, f.Configures = s.offers.audits.Allows(p), s.offers.verifies.Allows(p), s.offers.admins.Allows(p), s.offers.settings.Allows(p)
 	var b bytes.Buffer // so that a page that cannot be drawn is not sent in half
 	if err := s.pages.of[name].ExecuteTemplate(&b, root, f); err != nil {
 		s.log.ErrorContext(r.Context(), "draw a page", slog.String("page", name), slog.String("request", httpd.RequestID(r.Context())), slog.Any("error", err))

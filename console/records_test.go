@@ -79,6 +79,20 @@ func recordExamples() map[string]example {
 	for _, path := range []string{"/status", "/badge.svg", "/resources"} {
 		add("GET /api/v1/connections/{connection}"+path, "", func(o objects) string { return "/api/v1/connections/" + o.connection + path })
 	}
+	ofRun := func(base, rest string) func(o objects) string {
+		return func(o objects) string { return fmt.Sprintf("%s/runs/%d%s", base, o.run, rest) }
+	}
+	add("GET /api/v1/runs/{id}/receipt/verify", "", ofRun("/api/v1", "/receipt/verify"))
+	add("GET /runs/{id}/receipt", "", ofRun("", "/receipt"))
+	add("GET /connections/{connection}/receipts", "", func(o objects) string { return "/connections/" + o.connection + "/receipts" })
+	for pattern, path := range map[string]string{
+		"GET /audit": "/audit?who=test&action=key.", "GET /audit/verify": "/audit/verify", "GET /keys": "/keys", "GET /settings": "/settings", "GET /api/v1/settings": "/api/v1/settings",
+	} {
+		out[pattern] = example{path: func(objects) string { return path }, open: true}
+	}
+	out["POST /keys"] = example{open: true, path: func(objects) string { return "/keys" }, body: func(objects) string { return fmt.Sprintf("name=form+%d&role=viewer", time.Now().UnixNano()) }}
+	add("POST /keys/{id}/rotate", "overlap=24h", func(o objects) string { return "/keys/" + o.key + "/rotate" })
+	add("POST /keys/{id}/revoke", "", func(o objects) string { return "/keys/" + o.key + "/revoke" })
 	add("GET /connections/{connection}/badge", "", func(o objects) string { return "/connections/" + o.connection + "/badge" })
 	return out
 }

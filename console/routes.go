@@ -74,6 +74,7 @@ func (s *Console) routes() {
 	s.pageRoutes(reads)
 	s.recordRoutes(reads, steers)
 	s.statusRoutes(reads)
+	s.adminRoutes(reads, admins, audits)
 }
 
 // get describes an operation that reads.

@@ -24,7 +24,7 @@ func functions() template.FuncMap {
 	return template.FuncMap{
 		"count": count, "when": when, "stamp": func(t time.Time) string { return t.UTC().Format(time.RFC3339) }, "phase": phase,
 		"totals": totalsOf, "took": took, "progress": progressOfRun, "percent": percent, "calls": callsOf, "held": held, "failed": failed, "resource": resourceName,
-		"num": func(n int) int64 { return int64(n) }, "pretty": pretty, "stateWords": stateWords, "retryable": retryable, "waiting": func(c sync.Cause) bool { return c.Waiting() }, "words": words, "answered": answered, "short": short, "sum": func(a, b int64) int64 { return a + b },
+		"num": func(n int) int64 { return int64(n) }, "pretty": pretty, "details": detailsOf, "pair": func(name string, n int64) namedCount { return namedCount{name, n} }, "stateWords": stateWords, "retryable": retryable, "waiting": func(c sync.Cause) bool { return c.Waiting() }, "words": words, "answered": answered, "short": short, "sum": func(a, b int64) int64 { return a + b },
 	}
 }
 
@@ -112,6 +112,29 @@ func answered(status int) string {
 		return "no answer"
 	}
 	return strings.TrimSpace(fmt.Sprintf("%d %s", status, http.StatusText(status)))
+}
+
+// namedCount is a figure with its name.
+type namedCount struct {
+	Name string
+	N    int64
+}
+
+// detail is one part of what an audit row says.
+type detail struct{ Name, Value string }
+
+// detailsOf reads what an audit row says, by name.
+func detailsOf(text json.RawMessage) (out []detail) {
+	var parts map[string]any
+	_ = json.Unmarshal(text, &parts) // none is no detail
+	for _, name := range slices.Sorted(maps.Keys(parts)) {
+		value, ok := parts[name].(string)
+		if !ok {
+			value = string(encode(parts[name]))
+		}
+		out = append(out, detail{name, value})
+	}
+	return out
 }
 
 // short is the beginning of a record's id: enough to tell those of a page apart.
@@ -238,6 +261,7 @@ func (s *Console) connectionPage(w http.ResponseWriter, r *http.Request) error {
 	if page.Resources, err = s.resourcesOf(ctx, c); err != nil {
 		return err
 	}
+	slices.SortStableFunc(page.Resources, func(a, b resourceJSON) int { return -cmp.Compare(a.Waits, b.Waits) }) // what is not in sync first
 	s.show(w, r, http.StatusOK, "connection", frame{Title: page.Name, Trail: []crumb{home()}, Events: base + "/events", Page: page})
 	return nil
 }

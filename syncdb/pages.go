@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -171,10 +172,16 @@ func (e *RunStateError) Error() string { return fmt.Sprintf("run %d is %s", e.ID
 
 // AuditFilter narrows FindAudit. Zero fields do not narrow.
 type AuditFilter struct {
-	Tenant string // only rows about its connections, keys and sessions
-	Before int64  // only rows with a smaller id, for paging
-	Limit  int    // 0 = all
+	Tenant     string // only rows about its connections, keys and sessions
+	Action     string // only this act, or, when it ends with a dot, all whose name begins so: "key."
+	Who        string // only rows of whoever has this in their name
+	Connection string // only rows about this one, tenant/name
+	Before     int64  // only rows with a smaller id, for paging
+	Limit      int    // 0 = all
 }
+
+// likeText makes text stand for itself in a LIKE pattern.
+var likeText = strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`) //nolint:gochecknoglobals // never changed
 
 // FindAudit returns rows of the audit trail that pass the filter, newest first. A row is about a tenant when its Connection begins with the tenant's name
 // and a slash.
@@ -182,6 +189,18 @@ func (d *DB) FindAudit(ctx context.Context, f AuditFilter) ([]AuditRow, error) {
 	query, args := `SELECT `+auditColumns+` FROM audit WHERE 1 = 1`, []any{}
 	if f.Tenant != "" {
 		query, args = query+` AND substr(connection, 1, ?) = ?`, append(args, len([]rune(f.Tenant))+1, f.Tenant+"/")
+	}
+	switch {
+	case strings.HasSuffix(f.Action, "."):
+		query, args = query+` AND substr(action, 1, ?) = ?`, append(args, len([]rune(f.Action)), f.Action)
+	case f.Action != "":
+		query, args = query+` AND action = ?`, append(args, f.Action)
+	}
+	if f.Who != "" {
+		query, args = query+` AND lower(who) LIKE ? ESCAPE '\'`, append(args, "%"+likeText.Replace(strings.ToLower(f.Who))+"%")
+	}
+	if f.Connection != "" {
+		query, args = query+` AND connection = ?`, append(args, f.Connection)
 	}
 	if f.Before != 0 {
 		query, args = query+` AND id < ?`, append(args, f.Before)

@@ -32,7 +32,10 @@ Examples:
 }
 
 type auditListCmd struct {
-	Limit int `default:"20" placeholder:"N" help:"Show the last N (default: 20)."`
+	Limit      int    `default:"20" placeholder:"N" help:"Show the last N (default: 20)."`
+	Action     string `placeholder:"ACT" help:"Only this act, such as key.revoke; with a dot at its end all that begin so: key."`
+	Who        string `placeholder:"TEXT" help:"Only of whoever has this in their name."`
+	Connection string `placeholder:"TENANT/NAME" help:"Only about this connection."`
 }
 
 // Run lists the last rows.
@@ -41,7 +44,7 @@ func (c *auditListCmd) Run(ctx context.Context, a *app) error {
 		return usageError(errors.New("--limit: want 1 or more"))
 	}
 	return a.lookAtLedger(ctx, func(ledger *syncdb.DB) error {
-		last, err := lastAudit(ctx, ledger, c.Limit)
+		last, err := ledger.FindAudit(ctx, syncdb.AuditFilter{Action: c.Action, Who: c.Who, Connection: c.Connection, Limit: c.Limit})
 		if err != nil {
 			return err
 		}
@@ -67,28 +70,6 @@ func (c *auditListCmd) Run(ctx context.Context, a *app) error {
 type auditLine struct {
 	syncdb.AuditRow
 	Hash string `json:"hash"`
-}
-
-// lastAudit returns the last n rows, the last first.
-func lastAudit(ctx context.Context, ledger *syncdb.DB, n int) ([]syncdb.AuditRow, error) {
-	const page = 1000
-	var last []syncdb.AuditRow // oldest first
-	for after := int64(0); ; {
-		rows, err := ledger.AuditRows(ctx, after, page)
-		if err != nil {
-			return nil, err
-		}
-		last = append(last, rows...)
-		last = last[max(0, len(last)-n):]
-		if len(rows) < page {
-			break
-		}
-		after = rows[len(rows)-1].ID
-	}
-	for i, j := 0, len(last)-1; i < j; i, j = i+1, j-1 {
-		last[i], last[j] = last[j], last[i]
-	}
-	return last, nil
 }
 
 type auditVerifyCmd struct {
@@ -137,7 +118,7 @@ func (c *auditVerifyCmd) Run(ctx context.Context, a *app) error {
 				v.FirstBad = row
 			}
 		}
-		last, err := lastAudit(ctx, ledger, 1)
+		last, err := ledger.FindAudit(ctx, syncdb.AuditFilter{Limit: 1})
 		if err != nil {
 			return err
 		}
