@@ -39,6 +39,8 @@ type commands struct {
 	Issues        issuesCmd        `cmd:"" group:"look" help:"List what keeps records out of the target, by cause; show the rows of one."`
 	Retry         retryCmd         `cmd:"" group:"sync" help:"Let the next run send refused records again."`
 	Audit         auditCmd         `cmd:"" group:"look" help:"List what people did; check that the list was not changed."`
+	Backup        backupCmd        `cmd:"" group:"other" help:"Copy the embedded ledger to a file, while everything goes on."`
+	Restore       restoreCmd       `cmd:"" group:"other" help:"Put a backup in the place of the embedded ledger."`
 	Purge         purgeCmd         `cmd:"" group:"other" help:"Remove what was kept for long enough from the ledger; the service does so every day."`
 	Trace         traceCmd         `cmd:"" group:"look" help:"Show all that is known of one record, from the SIS to the target."`
 	SyncOne       syncOneCmd       `cmd:"" group:"sync" help:"Send one record now, and show each step."`

@@ -86,7 +86,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"code": runForCode, "sandbox": startSandbox, "written": waitWritten, "finished": waitFinished, "waits": waitWaits, "address": freeAddress, "printed": waitPrinted, "reachable": waitReachable, "api": callAPI, "sql": execSQL, "wipe": wipeSandbox,
+			"code": runForCode, "sandbox": startSandbox, "written": waitWritten, "finished": waitFinished, "waits": waitWaits, "address": freeAddress, "printed": waitPrinted, "reachable": waitReachable, "api": callAPI, "sql": execSQL, "wipe": wipeSandbox, "damage": damageFile,
 		},
 	})
 }
@@ -356,4 +356,12 @@ func TestYearsAroundChangeInJuly(t *testing.T) {
 			t.Errorf("yearsAround(%s) (-want +got):\n%s", date, diff)
 		}
 	}
+}
+
+// damageFile is "damage FILE COPY" in a script: a copy of which one byte in the middle is another one.
+func damageFile(ts *testscript.TestScript, _ bool, args []string) {
+	text, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	text[len(text)/2] ^= 0x55
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), text, 0o600))
 }

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"archive/zip"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/edfisync/edfisync/internal/keys"
+	"github.com/edfisync/edfisync/syncdb"
+)
+
+// Whatever is not exactly what a backup is, is refused before anything is touched.
+func TestRestoreTakesNothingButABackup(t *testing.T) {
+	t.Parallel()
+	ctx, dir, master := t.Context(), t.TempDir(), keys.GenerateMaster()
+	open := func(file string, master *keys.Master) *syncdb.DB {
+		t.Helper()
+		db, err := syncdb.Open(ctx, syncdb.Config{DSN: "sqlite:" + file, Master: master})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return db
+	}
+	ledger := open(filepath.Join(dir, "ledger.sqlite"), master)
+	defer ledger.Close()
+	good := filepath.Join(dir, "good.zip")
+	out, err := os.Create(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, err := backUp(ctx, ledger, out, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := out.Close(); err != nil {
+		t.Fatal(err)
+	}
+	plain := filepath.Join(dir, "plain.sqlite")
+	if err := ledger.Backup(ctx, plain); err != nil {
+		t.Fatal(err)
+	}
+	pages, err := os.ReadFile(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name string, files map[string][]byte) string {
+		t.Helper()
+		path := filepath.Join(dir, name+".zip")
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		z := zip.NewWriter(f)
+		for name, text := range files {
+			w, err := z.Create(name)
+			if err == nil {
+				_, err = w.Write(text)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	with := func(change func(*manifest)) []byte {
+		m := said
+		change(&m)
+		text, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	same := with(func(*manifest) {})
+	for name, tt := range map[string]struct {
+		files map[string][]byte
+		says  string
+	}{
+		"nothing":          {nil, "no backup"},
+		"no ledger":        {map[string][]byte{backupManifest: same}, "has no ledger.sqlite"},
+		"no manifest":      {map[string][]byte{backupLedger: pages}, "has no manifest.json"},
+		"a manifest cut":   {map[string][]byte{backupManifest: same[:40], backupLedger: pages}, "manifest cannot be read"},
+		"a newer schema":   {map[string][]byte{backupManifest: with(func(m *manifest) { m.Schema = syncdb.NewestSchema() + 1 }), backupLedger: pages}, "use the program that made it"},
+		"another format":   {map[string][]byte{backupManifest: with(func(m *manifest) { m.Format = 2 }), backupLedger: pages}, "format 2"},
+		"a longer ledger":  {map[string][]byte{backupManifest: same, backupLedger: append(pages[:len(pages):len(pages)], 0)}, "not what its manifest says"},
+		"a shorter ledger": {map[string][]byte{backupManifest: same, backupLedger: pages[:len(pages)/2]}, "not what its manifest says"},
+		"no length":        {map[string][]byte{backupManifest: with(func(m *manifest) { m.Bytes = 0 }), backupLedger: pages}, "names no length"},
+	} {
+		to := filepath.Join(dir, "restoring.sqlite")
+		_, err := unpackBackup(write(strings.ReplaceAll(name, " ", "-"), tt.files), to)
+		if err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: got %v, want an error that says %q", name, err, tt.says)
+		}
+	}
+
+	unpacked := filepath.Join(dir, "unpacked.sqlite")
+	m, err := unpackBackup(good, unpacked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Schema != syncdb.NewestSchema() || m.Anchor == "" {
+		t.Errorf("the manifest: %+v", m)
+	}
+	other := m
+	other.Generation++
+	if err := tryBackup(ctx, master, unpacked, other); err == nil || !strings.Contains(err.Error(), "not the one its manifest names") {
+		t.Errorf("another generation: %v", err)
+	}
+	if err := tryBackup(ctx, keys.GenerateMaster(), unpacked, m); err == nil || !strings.Contains(err.Error(), "key") {
+		t.Errorf("another key: %v", err)
+	}
+	if err := tryBackup(ctx, master, unpacked, m); err != nil {
+		t.Errorf("what it is: %v", err)
+	}
+}
+
+// A ledger that a process has open is not moved away under it.
+func TestALedgerInUseIsNotReleased(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "ledger.sqlite")
+	db, err := syncdb.Open(t.Context(), syncdb.Config{DSN: "sqlite:" + file, Master: keys.GenerateMaster()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syncdb.Release(t.Context(), file); !errors.Is(err, syncdb.ErrInUse) {
+		t.Errorf("while it is open: got %v, want %v", err, syncdb.ErrInUse)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := syncdb.Release(t.Context(), file); err != nil {
+		t.Errorf("after it was closed: %v", err)
+	}
+}
