@@ -112,6 +112,7 @@ type problem struct {
 	status int
 	code   string
 	detail string
+	fields map[string][]string // what is wrong with which part of the request
 }
 
 func (p *problem) Error() string { return p.detail }
@@ -128,7 +129,7 @@ var (
 )
 
 func refuse(status int, code, format string, args ...any) error {
-	return &problem{status, code, fmt.Sprintf(format, args...)}
+	return &problem{status, code, fmt.Sprintf(format, args...), nil}
 }
 
 // notFound is the answer for what is not there and for what is another tenant's: nobody can tell one from the other (I13).
@@ -141,7 +142,7 @@ func (s *Console) problems(ctx huma.Context, _ string, v any) (any, error) {
 	p := httpd.Problem{CorrelationID: httpd.RequestID(ctx.Context())}
 	switch e := v.(type) {
 	case *problem:
-		p.Status, p.Detail, p.Type = e.status, e.detail, httpd.TypeOf(e.code)
+		p.Status, p.Detail, p.Type, p.ValidationErrors = e.status, e.detail, httpd.TypeOf(e.code), e.fields
 	case *huma.ErrorModel:
 		p.Status, p.Detail = e.Status, e.Detail
 		switch {

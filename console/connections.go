@@ -75,18 +75,22 @@ func act(ctx context.Context, action string, tenant, name, object string, detail
 
 // connectionJSON is a connection as the API shows it.
 type connectionJSON struct {
-	Name       string        `json:"name" doc:"Its name in paths: the name, or tenant~name for another tenant than default."`
-	Tenant     string        `json:"tenant"`
-	SchoolYear int           `json:"schoolYear,omitempty"`
-	State      string        `json:"state" enum:"never,ok,attention,failing,canceled,waiting,running,paused,held" doc:"Of the last run: ok, failing, canceled. attention: it was done, and holds or issues need somebody. held: everything is held until somebody has looked at the target."`
-	FreshAsOf  time.Time     `json:"freshAsOf,omitzero" doc:"When the last run that was done began: the target is as the source was then, but for issues and holds."`
-	LastRun    *runJSON      `json:"lastRun,omitempty" doc:"The one that is under way, else the newest."`
-	Pause      *pauseJSON    `json:"pause,omitempty"`
-	Quarantine *quarantine   `json:"quarantine,omitempty" doc:"Its runs failed time after time, and its schedule leaves it alone for a while. Asking for a run goes through."`
-	Schedule   *scheduleJSON `json:"schedule,omitempty"`
-	OpenHolds  int64         `json:"openHolds" doc:"What safeguards hold until somebody decides."`
-	OpenIssues int64         `json:"openIssues" doc:"Causes that keep records out of the target."`
-	Alarm      string        `json:"alarm,omitempty" doc:"Why everything is held."`
+	Name       string         `json:"name" doc:"Its name in paths: the name, or tenant~name for another tenant than default."`
+	Tenant     string         `json:"tenant"`
+	SchoolYear int            `json:"schoolYear,omitempty"`
+	State      string         `json:"state" enum:"never,ok,attention,failing,canceled,waiting,running,paused,held" doc:"Of the last run: ok, failing, canceled. attention: it was done, and holds or issues need somebody. held: everything is held until somebody has looked at the target."`
+	FreshAsOf  time.Time      `json:"freshAsOf,omitzero" doc:"When the last run that was done began: the target is as the source was then, but for issues and holds."`
+	LastRun    *runJSON       `json:"lastRun,omitempty" doc:"The one that is under way, else the newest."`
+	Pause      *pauseJSON     `json:"pause,omitempty"`
+	Quarantine *quarantine    `json:"quarantine,omitempty" doc:"Its runs failed time after time, and its schedule leaves it alone for a while. Asking for a run goes through."`
+	Schedule   *scheduleJSON  `json:"schedule,omitempty"`
+	OpenHolds  int64          `json:"openHolds" doc:"What safeguards hold until somebody decides."`
+	OpenIssues int64          `json:"openIssues" doc:"Causes that keep records out of the target."`
+	Alarm      string         `json:"alarm,omitempty" doc:"Why everything is held."`
+	Origin     string         `json:"origin" enum:"file,ledger" doc:"Where it is defined."`
+	Version    int64          `json:"version,omitempty" doc:"Of its definition in the ledger."`
+	Problem    string         `json:"problem,omitempty" doc:"Why it cannot be used as it is defined."`
+	Planned    []PlannedPause `json:"plannedPauses,omitempty" doc:"Times that are not over in which its schedule starts no run."`
 }
 
 type pauseJSON struct {
@@ -159,6 +163,15 @@ func (s *Console) around(ctx context.Context) (a around, err error) {
 // show describes a connection.
 func (a around) show(c Connection, now time.Time) connectionJSON {
 	out := connectionJSON{Name: nameOf(c.Tenant, c.Name), Tenant: c.Tenant, SchoolYear: c.SchoolYear, State: "never", Alarm: a.alarms[c.Tenant+"/"+c.Name]}
+	out.Origin, out.Version, out.Problem = "file", c.Version, c.Problem
+	if c.Version > 0 {
+		out.Origin = "ledger"
+	}
+	for _, p := range c.Pauses {
+		if p.To.After(now) {
+			out.Planned = append(out.Planned, p)
+		}
+	}
 	out.OpenHolds, out.OpenIssues = a.open[c.ID].Holds, a.open[c.ID].Issues
 	if r, ok := a.running[c.ID]; ok { // another may wait already
 		shown := progressOf(r, out.Name)

@@ -32,9 +32,19 @@ type Connection struct {
 	SchoolYear int
 	Schedule   *jobs.Schedule // nil = it runs when somebody asks
 	Resources  []string       // it syncs these, "ed-fi/students"; nil = all of its mapping pack
+	Version    int64          // of a connection that is defined in the ledger; 0 = the configuration file defines it
+	Problem    string         // why it cannot be used as it is defined; "" = it can
+	Pauses     []PlannedPause // in which its schedule starts no run
 }
 
-// Config of a Console. Ledger, Runs and Connections are required.
+// PlannedPause is a time in which a schedule starts no run.
+type PlannedPause struct {
+	From   time.Time `json:"from"`
+	To     time.Time `json:"to" doc:"The first moment after it."`
+	Reason string    `json:"reason"`
+}
+
+// Config of a Console. Ledger, Runs, Connections, Definitions and Secrets are required.
 type Config struct {
 	Ledger Ledger
 	Runs   Runs
@@ -45,7 +55,9 @@ type Config struct {
 	// Embed are the origins whose pages may show a connection's badge in a frame: https://sis.example.org.
 	Embed []string
 	// Records asks the SIS and the target about one record; nil = this process cannot.
-	Records Records
+	Records     Records
+	Definitions Definitions
+	Secrets     Secrets
 	// Ready says what else than the ledger must answer before this process is ready; nil = nothing.
 	Ready func(ctx context.Context) error
 	// Support writes a support bundle, with what the goroutines of this process do when that is asked for; nil = there is none to be had.
@@ -75,8 +87,8 @@ type Console struct {
 
 // New returns the handler of the service's HTTP server.
 func New(c Config) (*Console, error) {
-	if c.Ledger == nil || c.Runs == nil || c.Connections == nil {
-		return nil, errors.New("console: Ledger, Runs and Connections are required")
+	if c.Ledger == nil || c.Runs == nil || c.Connections == nil || c.Definitions == nil || c.Secrets == nil {
+		return nil, errors.New("console: Ledger, Runs, Connections, Definitions and Secrets are required")
 	}
 	if c.Poll == 0 {
 		c.Poll = time.Second

@@ -81,7 +81,19 @@ func newServiceOn(t testing.TB, dsn string, change func(*console.Config)) *servi
 	config := console.Config{
 		Ledger: s.ledger, Runs: asker{s.ledger}, Version: "test", Poll: 20 * time.Millisecond, Records: &records{},
 		Metrics:     http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "# figures") }),
-		Connections: func(context.Context) ([]console.Connection, error) { return connections, nil },
+		Definitions: ledgerDefinitions{s.ledger}, Secrets: s.ledger,
+		Connections: func(ctx context.Context) ([]console.Connection, error) {
+			defined, err := s.ledger.Definitions(ctx)
+			all := append([]console.Connection{}, connections...)
+			for _, d := range defined {
+				conn, _, err := s.ledger.Connection(ctx, d.Tenant, d.Name)
+				if err != nil {
+					return nil, err
+				}
+				all = append(all, console.Connection{ID: conn.ID, Tenant: d.Tenant, Name: d.Name, Version: d.Version})
+			}
+			return all, err
+		},
 		Support: func(_ context.Context, w io.Writer, goroutines bool) error {
 			_, err := fmt.Fprintf(w, "a bundle, goroutines: %v", goroutines)
 			return err

@@ -56,6 +56,24 @@ func examples() map[string]example {
 	makeKey.body = func(objects) string {
 		return fmt.Sprintf(`{"name": "matrix %d", "role": "viewer"}`, time.Now().UnixNano())
 	}
+	define := at("/api/v1/connections")
+	define.body = func(o objects) string {
+		tenant, _, found := strings.Cut(o.connection, "~")
+		if !found {
+			tenant = "default"
+		}
+		return fmt.Sprintf(`{"name": "matrix%d", "tenant": %q}`, time.Now().UnixNano(), tenant)
+	}
+	define.open = false
+	put := connection("")
+	put.body = func(objects) string { return `{}` }
+	clone := connection("/clone")
+	clone.body = func(objects) string { return fmt.Sprintf(`{"name": "matrix%d"}`, time.Now().UnixNano()) }
+	secret := example{path: func(o objects) string {
+		return "/api/v1/secrets/" + strings.Replace(o.connection, "lincoln", "default~lincoln", 1)
+	}}
+	setSecret := secret
+	setSecret.body = func(objects) string { return `{"value": "matrix"}` }
 	page := func(path func(o objects) string, body string) example {
 		return example{path: path, body: func(objects) string { return body }}
 	}
@@ -95,6 +113,10 @@ func examples() map[string]example {
 		"GET /api/v1/keys": at("/api/v1/keys"), "POST /api/v1/keys": makeKey, "GET /api/v1/keys/{id}": key(""), "POST /api/v1/keys/{id}/rotate": key("/rotate"),
 		"DELETE /api/v1/keys/{id}":   key(""),
 		"GET /api/v1/support-bundle": at("/api/v1/support-bundle"),
+		"POST /api/v1/connections":   define, "PUT /api/v1/connections/{connection}": put, "DELETE /api/v1/connections/{connection}": connection(""),
+		"GET /api/v1/connections/{connection}/definition": connection("/definition"), "GET /api/v1/connections/{connection}/versions": connection("/versions"),
+		"POST /api/v1/connections/{connection}/clone": clone, "POST /api/v1/connections/{connection}/test": connection("/test"),
+		"GET /api/v1/secrets": at("/api/v1/secrets"), "PUT /api/v1/secrets/{secret}": setSecret, "DELETE /api/v1/secrets/{secret}": secret,
 	}
 }
 
@@ -114,7 +136,7 @@ func may(t *testing.T, pattern string) (least httpd.Role, auditor bool) {
 		return httpd.Viewer, true
 	case path == "/healthz", path == "/readyz", path == "/openapi.json":
 		return 0, true
-	case strings.HasPrefix(path, "/keys"):
+	case strings.HasPrefix(path, "/keys"), strings.HasPrefix(path, "/secrets"):
 		return httpd.Admin, false
 	case strings.HasPrefix(path, "/audit"):
 		return httpd.Admin, true
@@ -124,6 +146,8 @@ func may(t *testing.T, pattern string) (least httpd.Role, auditor bool) {
 		return httpd.Viewer, true
 	case strings.HasPrefix(path, "/issues/"):
 		return httpd.Operator, false
+	case method == http.MethodPut, method == http.MethodDelete, path == "/connections", strings.HasSuffix(path, "/clone"):
+		return httpd.Admin, false
 	case strings.HasPrefix(path, "/holds/"):
 		return httpd.Approver, false
 	case strings.HasPrefix(path, "/connections/"), strings.HasPrefix(path, "/runs/"):
@@ -199,10 +223,14 @@ func TestAuthorizationMatrix(t *testing.T) {
 					want = []int{401, 429} // who tries too often is locked out
 				case !allowed:
 					want = []int{403}
+				case route.Pattern == "POST /api/v1/connections" && c.tenant != "" && c.tenant != tenant:
+					want = []int{403} // its body names the tenant
 				case !e.open && c.tenant != "" && c.tenant != tenant:
 					want = []int{404}
 				case route.Pattern == "POST /api/v1/session", route.Pattern == "POST /login":
 					want = []int{401, 429} // the key in its body is wrong, whoever sends it
+				case strings.HasPrefix(route.Pattern, "DELETE /api/v1/secrets/"):
+					want = []int{204, 404} // somebody before removed it
 				default: // whatever the state of the object lets happen
 					want = []int{200, 201, 202, 303, 409}
 				}

@@ -27,6 +27,8 @@ func (s *Console) routes() {
 	register(s, steers, post("/connections/{connection}/pause", "pauseConnection", "connections", "Start no run until it is resumed; one under way goes on", http.StatusOK), s.pause)
 	register(s, steers, post("/connections/{connection}/resume", "resumeConnection", "connections", "End a pause", http.StatusOK), s.resume)
 
+	s.definitionRoutes(reads, steers, admins)
+
 	register(s, asks, post("/connections/{connection}/runs", "askRun", "runs", "Ask for a run: sync now", http.StatusAccepted), s.ask)
 	register(s, reads, get("/runs", "listRuns", "runs", "List runs, the newest first"), s.listRuns)
 	register(s, reads, get("/runs/{id}", "showRun", "runs", "Show a run, with how far it is"), s.showRun)

@@ -22,6 +22,24 @@ type Schedule struct {
 	CatchUp time.Duration
 	// Last is the tick kept last, zero when none was.
 	Last time.Time
+	// Pauses are times in which it starts nothing, and for whose ticks nothing is made up.
+	Pauses []PlannedPause
+}
+
+// PlannedPause is a time in which a schedule starts nothing.
+type PlannedPause struct {
+	From time.Time
+	To   time.Time // the first moment after it
+}
+
+// paused is the end of the pause an instant is in, zero when it is in none.
+func (s *Schedule) paused(at time.Time) (end time.Time) {
+	for _, p := range s.Pauses {
+		if !at.Before(p.From) && at.Before(p.To) && p.To.After(end) {
+			end = p.To
+		}
+	}
+	return end
 }
 
 // Ticks reads a schedule's times.
@@ -61,13 +79,20 @@ func (s Schedule) Parse() (*Ticks, error) {
 	return t, nil
 }
 
-// Next is the first tick after an instant.
+// Next is the first tick after an instant that is in no pause.
 func (t *Ticks) Next(after time.Time) time.Time {
-	next := t.spec.Next(after.Add(-t.shift))
-	if next.IsZero() {
-		return next
+	for {
+		next := t.spec.Next(after.Add(-t.shift))
+		if next.IsZero() {
+			return next
+		}
+		next = next.Add(t.shift)
+		end := t.s.paused(next)
+		if end.IsZero() {
+			return next
+		}
+		after = end.Add(-time.Nanosecond)
 	}
-	return next.Add(t.shift)
 }
 
 // leastCatchUp is how late a tick may be in any case: a process may have been asleep for as long.
@@ -75,6 +100,9 @@ const leastCatchUp = 2 * time.Minute
 
 // Due is the last tick up to now that nobody kept and that CatchUp still wants; zero when there is none.
 func (t *Ticks) Due(now time.Time) time.Time {
+	if !t.s.paused(now).IsZero() {
+		return time.Time{}
+	}
 	from := now.Add(-max(t.s.CatchUp, leastCatchUp))
 	switch {
 	case t.s.Last.After(from):

@@ -119,3 +119,32 @@ func TestWrongSchedulesAreRefusedWithAReason(t *testing.T) {
 		}
 	}
 }
+
+func TestAScheduleStartsNothingInAPlannedPause(t *testing.T) {
+	t.Parallel()
+	ticks, err := jobs.Schedule{
+		Cron: "0 2 * * *", CatchUp: 24 * time.Hour, Last: at(t, "2027-06-01T02:00:00Z"),
+		Pauses: []jobs.PlannedPause{
+			{From: at(t, "2027-06-20T00:00:00Z"), To: at(t, "2027-07-01T00:00:00Z")}, {From: at(t, "2027-06-30T00:00:00Z"), To: at(t, "2027-07-06T02:00:00Z")},
+		},
+	}.Parse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, at, next, due string }{
+		{"before it", "2027-06-19T12:00:00Z", "2027-07-06T02:00:00Z", "2027-06-19T02:00:00Z"},
+		{"in it, right after its beginning", "2027-06-20T00:00:00Z", "2027-07-06T02:00:00Z", ""},
+		{"where two overlap", "2027-06-30T12:00:00Z", "2027-07-06T02:00:00Z", ""},
+		{"its end is the first moment after it", "2027-07-06T02:00:00Z", "2027-07-07T02:00:00Z", "2027-07-06T02:00:00Z"},
+		{"what came due in it is not made up for", "2027-07-06T01:59:59Z", "2027-07-06T02:00:00Z", ""},
+	} {
+		now := at(t, c.at)
+		if got := ticks.Next(now); !got.Equal(at(t, c.next)) {
+			t.Errorf("%s: the next tick is %s, want %s", c.name, got.UTC().Format(time.RFC3339), c.next)
+		}
+		got := ticks.Due(now)
+		if c.due == "" && !got.IsZero() || c.due != "" && !got.Equal(at(t, c.due)) {
+			t.Errorf("%s: due is %s, want %q", c.name, got.UTC().Format(time.RFC3339), c.due)
+		}
+	}
+}

@@ -22,6 +22,7 @@ func (mysqlDialect) open(cfg Config) (*sqlx.DB, []string, error) {
 	c.ParseTime = false         // dates stay text: 0000-00-00 must not become a year 1
 	c.InterpolateParams = false // parameters are bound by the server
 	c.MultiStatements = false
+	c.AllowAllFiles = false       // a server could ask for any file of this machine
 	c.Logger = &mysql.NopLogger{} // what goes wrong is returned; the driver would write it to stderr besides
 	c.ConnectionAttributes = strings.TrimPrefix(c.ConnectionAttributes+",program_name:"+cfg.ApplicationName, ",")
 	connector, err := mysql.NewConnector(c)

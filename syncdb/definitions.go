@@ -17,6 +17,7 @@ type Definition struct {
 	Name    string
 	Version int64           // 1, 2, 3…, also over a removal
 	Text    json.RawMessage // what a connection of the configuration is; secrets as references only. nil = it was removed
+	Guarded bool            // its target was named by somebody who may not have the service call whatever it reaches
 	Who     string
 	At      time.Time
 }
@@ -37,8 +38,9 @@ func (e *RunningError) Error() string {
 // Change makes a new version of a definition.
 type Change struct {
 	Tenant, Name string
-	From         int64             // the version that is changed; 0 = there is none
-	Text         json.RawMessage   // nil = it is removed
+	From         int64           // the version that is changed; 0 = there is none
+	Text         json.RawMessage // nil = it is removed
+	Guarded      bool
 	Secrets      map[string][]byte // to be sealed with it, by name
 	Act          AuditRow
 }
@@ -84,8 +86,8 @@ func (d *DB) define(ctx context.Context, tx *sqlx.Tx, c *Change) (Definition, er
 	}
 	var row definitionRow
 	now := d.store.words().now
-	err = tx.GetContext(ctx, &row, d.bind(`INSERT INTO connection_version (tenant, name, version, definition, who, at) VALUES (?, ?, ?, ?, ?, `+now+`)
-		ON CONFLICT DO NOTHING RETURNING `+definitionColumns), c.Tenant, c.Name, current.Version+1, sql.NullString{String: string(c.Text), Valid: c.Text != nil}, c.Act.Who, d.now())
+	err = tx.GetContext(ctx, &row, d.bind(`INSERT INTO connection_version (tenant, name, version, definition, guarded, who, at) VALUES (?, ?, ?, ?, ?, ?, `+now+`)
+		ON CONFLICT DO NOTHING RETURNING `+definitionColumns), c.Tenant, c.Name, current.Version+1, sql.NullString{String: string(c.Text), Valid: c.Text != nil}, c.Guarded, c.Act.Who, d.now())
 	if errors.Is(err, sql.ErrNoRows) {
 		return Definition{}, ErrVersion
 	}
@@ -164,14 +166,15 @@ type definitionRow struct {
 	Name       string         `db:"name"`
 	Version    int64          `db:"version"`
 	Definition sql.NullString `db:"definition"`
+	Guarded    bool           `db:"guarded"`
 	Who        string         `db:"who"`
 	At         int64          `db:"at"`
 }
 
-const definitionColumns = `tenant, name, version, definition, who, at`
+const definitionColumns = `tenant, name, version, definition, guarded, who, at`
 
 func (r *definitionRow) definition() Definition {
-	return Definition{Tenant: r.Tenant, Name: r.Name, Version: r.Version, Text: raw(r.Definition), Who: r.Who, At: time.UnixMilli(r.At).UTC()}
+	return Definition{Tenant: r.Tenant, Name: r.Name, Version: r.Version, Text: raw(r.Definition), Guarded: r.Guarded, Who: r.Who, At: time.UnixMilli(r.At).UTC()}
 }
 
 func definitionsOf(rows []definitionRow) []Definition {
@@ -180,4 +183,14 @@ func definitionsOf(rows []definitionRow) []Definition {
 		out[i] = rows[i].definition()
 	}
 	return out
+}
+
+// RecordsOf counts what the ledger knows at the target for a connection, whether or not it is still defined anywhere.
+func (d *DB) RecordsOf(ctx context.Context, tenant, name string) (n int64, err error) {
+	err = d.store.reads().GetContext(ctx, &n, d.bind(`SELECT coalesce(sum(scope.entries), 0) FROM scope JOIN connection ON connection.id = scope.connection_id
+		WHERE connection.tenant = ? AND connection.name = ?`), tenant, name)
+	if err != nil {
+		return 0, fmt.Errorf("count records of connection %s: %w", name, err)
+	}
+	return n, nil
 }

@@ -37,9 +37,13 @@ func TestAConnectionIsDefinedChangedAndRemoved(t *testing.T) {
 		}
 		forward(time.Hour)
 		two := change(1, `{"a":2}`)
+		two.Guarded = true
 		two.Secrets = map[string][]byte{"pw": []byte("s3cret")}
 		_, err = db.Define(ctx, two)
 		ok(t, err)
+		if now, err := db.Definition(ctx, "acme", "one"); !now.Guarded || err != nil {
+			t.Errorf("it is not guarded: %v", err)
+		}
 		if value, err := db.OpenSecret(ctx, "acme", "pw"); string(value) != "s3cret" || err != nil {
 			t.Errorf("the secret that came with it: %q, %v", value, err)
 		}

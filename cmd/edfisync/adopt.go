@@ -38,7 +38,7 @@ func (c *adoptCmd) Run(ctx context.Context, a *app) error {
 	if c.IDs < 0 {
 		return usageError(fmt.Errorf("--ids: want 0 or more"))
 	}
-	cfg, conn, err := a.picked(c.Connection)
+	cfg, conn, err := a.picked(ctx, c.Connection)
 	if err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func (c *applyCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	cfg, conn, err := a.picked(f.Connection)
+	cfg, conn, err := a.picked(ctx, f.Connection)
 	if err != nil {
 		return err
 	}

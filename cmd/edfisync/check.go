@@ -39,7 +39,7 @@ Examples:
 // finding is one line of a check.
 type finding struct {
 	Connection string `json:"connection,omitempty"`
-	Part       string `json:"part"` // ledger, witness, alarm, pack, safeguards, source, target, credentials, claims, model, mapping, rows, forecast
+	Part       string `json:"part"` // ledger, witness, alarm, definition, secrets, pack, resources, safeguards, source, target, credentials, claims, model, mapping, rows, forecast
 	OK         bool   `json:"ok"`
 	Warning    bool   `json:"warning,omitempty"` // worth knowing; a run works
 	Detail     string `json:"detail"`
@@ -87,20 +87,30 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	var r report
+	cfg, broken, secrets := a.checkDefined(ctx, &r, cfg)
 	connections := cfg.Connections
 	if c.Connection != "" {
-		conn, err := pick(cfg, c.Connection)
-		if err != nil {
-			return err
+		i := slices.IndexFunc(broken, func(b unusable) bool { return c.Connection == b.conn.FullName() })
+		if i >= 0 {
+			connections, broken = nil, broken[i:i+1]
+		} else {
+			conn, err := pick(cfg, c.Connection)
+			if err != nil {
+				return err
+			}
+			connections, broken = []config.Connection{*conn}, nil
 		}
-		connections = []config.Connection{*conn}
 	}
-	var r report
 	r.ok("configuration", "%s", a.Config)
 	checkLedger(ctx, &r, cfg, a.witnessesOf(cfg), connections)
 	var forecasts []*forecastOf
 	for i := range connections {
 		r.connection = connections[i].FullName()
+		if err := secrets[r.connection]; err != nil {
+			r.fail(ctx, "secrets", err, "")
+			continue
+		}
 		a.checkConnection(ctx, &r, cfg, &connections[i])
 		if c.Forecast && r.foreseeable() {
 			f, err := a.forecast(ctx, cfg, &connections[i])
@@ -110,6 +120,10 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 			}
 			forecasts = append(forecasts, f)
 		}
+	}
+	for _, b := range broken {
+		r.connection = b.conn.FullName()
+		r.fail(ctx, "definition", usageError(b.err), "correct it with: edfisync connections import")
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -291,6 +305,9 @@ func (a *app) checkConnection(ctx context.Context, r *report, cfg *config.Config
 		r.fail(ctx, "pack", usageError(err), "")
 	} else {
 		r.ok("pack", "%s: %d queries", pack.Name, len(pack.Queries))
+		for _, warning := range switchWarnings(conn) {
+			r.warn("resources", warning, "")
+		}
 		if _, err := safeguardsOf(conn, pack); err != nil {
 			r.fail(ctx, "safeguards", a.located(cfg, conn, err), "")
 		}

@@ -44,6 +44,8 @@ type commands struct {
 	Purge         purgeCmd         `cmd:"" group:"other" help:"Remove what was kept for long enough from the ledger; the service does so every day."`
 	Trace         traceCmd         `cmd:"" group:"look" help:"Show all that is known of one record, from the SIS to the target."`
 	SyncOne       syncOneCmd       `cmd:"" group:"sync" help:"Send one record now, and show each step."`
+	Connections   connectionsCmd   `cmd:"" group:"other" help:"List, import, export, copy, test and remove connections that are kept in the ledger."`
+	Secrets       secretsCmd       `cmd:"" group:"other" help:"Seal secrets of connections in the ledger; change its master key."`
 	Keys          keysCmd          `cmd:"" group:"other" help:"Make, list, rotate and revoke keys of the API."`
 	SupportBundle supportBundleCmd `cmd:"" group:"other" help:"Write what somebody who helps needs to know, without student data."`
 	Version       versionCmd       `cmd:"" group:"other" help:"Print version and build."`

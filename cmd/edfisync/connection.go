@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -20,16 +21,6 @@ import (
 	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
-
-// picked loads the configuration and returns the connection a flag names, or the only one there is.
-func (a *app) picked(name string) (*config.Config, *config.Connection, error) {
-	cfg, err := a.load()
-	if err != nil {
-		return nil, nil, err
-	}
-	conn, err := pick(cfg, name)
-	return cfg, conn, err
-}
 
 // opened is one connection with all that a run needs.
 type opened struct {
@@ -204,8 +195,16 @@ func loadPack(conn *config.Connection) (*source.Pack, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mapping pack %s:\n%w", conn.Pack, err)
 	}
+	if err := narrow(pack, conn); err != nil {
+		return nil, err
+	}
+	return pack, nil
+}
+
+// narrow leaves out the resources of a pack that are off.
+func narrow(pack *source.Pack, conn *config.Connection) error {
 	if len(conn.Resources) == 0 {
-		return pack, nil
+		return nil
 	}
 	wanted := map[string]bool{}
 	for _, name := range conn.Resources {
@@ -223,9 +222,9 @@ func loadPack(conn *config.Connection) (*source.Pack, error) {
 		}
 	}
 	if len(missing) > 0 {
-		return nil, fmt.Errorf("connection %s: the pack has no query for: %s", conn.FullName(), strings.Join(missing, ", "))
+		return fmt.Errorf("connection %s: the pack has no query for: %s", conn.FullName(), strings.Join(missing, ", "))
 	}
-	return pack, nil
+	return nil
 }
 
 // fullResource is a resource's name with its schema, which may be left out when it is ed-fi.
@@ -342,8 +341,13 @@ func targetConfig(conn *config.Connection, log *slog.Logger) edfi.Config {
 	if retries == 0 {
 		retries = -1 // the client's word for none
 	}
+	var dial func(ctx context.Context, network, address string) (net.Conn, error)
+	if conn.Guard != nil {
+		dial = conn.Guard.Transport().DialContext
+	}
 	return edfi.Config{
-		BaseURL: t.URL, ClientID: t.ClientID, ClientSecret: t.ClientSecret.Reveal(), SchoolYear: conn.SchoolYear, Tenant: t.Tenant, Context: t.Context,
+		DialContext: dial,
+		BaseURL:     t.URL, ClientID: t.ClientID, ClientSecret: t.ClientSecret.Reveal(), SchoolYear: conn.SchoolYear, Tenant: t.Tenant, Context: t.Context,
 		Timeout: time.Duration(t.Timeout), MinConcurrency: t.Concurrency.Min, MaxConcurrency: t.Concurrency.Max, MaxRetries: retries,
 		UserAgent: "edfisync/" + buildInfo().Version, Logger: log,
 	}

@@ -35,7 +35,7 @@ func meanings() []struct {
 		{exitUsage, "wrong usage or configuration; nothing was done"},
 		{exitProblems, "finished, with invalid, blocked, rejected or failed records"},
 		{exitHeld, "a safeguard held something back"},
-		{exitDiffers, "verify: the target is not as the ledger, or the receipt, says; or the audit trail was changed"},
+		{exitDiffers, "verify: the target is not as the ledger, or the receipt, says; or the audit trail was changed; connections diff: there are differences"},
 		{exitInterrupted, "interrupted"},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -45,8 +46,14 @@ func missing(cfg *config.Config) bool {
 
 // unmade tells whether the ledger or its key is one that the first run makes, and none is there yet.
 func unmade(cfg *config.Config) bool {
+	if missing(cfg) {
+		return true
+	}
+	if cfg.Ledger.Key != "" || len(cfg.Ledger.KeyCommand) > 0 {
+		return false
+	}
 	_, err := masterKey(cfg)
-	return missing(cfg) || errors.Is(err, errNoKey)
+	return errors.Is(err, errNoKey)
 }
 
 // openLedger opens the sync database with its key, making an embedded one and its key when this is the first start.
@@ -84,7 +91,11 @@ func openLedgerWith(ctx context.Context, cfg *config.Config, master *keys.Master
 	for i := range cfg.Connections {
 		grace = max(grace, time.Duration(cfg.Connections[i].Target.Timeout))
 	}
-	ledger, err := syncdb.Open(ctx, syncdb.Config{DSN: ledgerDSN(cfg), Master: master, Grace: grace})
+	next, err := nextKey(cfg)
+	if err != nil {
+		return nil, usageError(err)
+	}
+	ledger, err := syncdb.Open(ctx, syncdb.Config{DSN: ledgerDSN(cfg), Master: master, Next: next, Grace: grace})
 	if errors.Is(err, keys.ErrWrongMaster) {
 		return nil, usageError(err)
 	}
@@ -107,6 +118,9 @@ func masterKey(cfg *config.Config) (*keys.Master, error) {
 	if cfg.Ledger.Key != "" {
 		return keys.ParseMaster(cfg.Ledger.Key.Reveal())
 	}
+	if len(cfg.Ledger.KeyCommand) > 0 {
+		return keyOf(cfg.Ledger.KeyCommand)
+	}
 	path := keyFile(cfg)
 	made := ledgerFile(cfg) != "" && !missing(cfg) // looked at before the key, which is made first
 	_, err := os.Stat(path)
@@ -122,4 +136,48 @@ func masterKey(cfg *config.Config) (*keys.Master, error) {
 		return nil, fmt.Errorf("%s is not there, and the ledger %s was made with it (put the key back; docs/operations.md says what to do when it is lost)", path, ledgerFile(cfg))
 	}
 	return nil, errNoKey
+}
+
+// nextKey reads the key that the ledger shall come under, or is under already when edfisync secrets rekey was there; nil when none is named.
+func nextKey(cfg *config.Config) (*keys.Master, error) {
+	next := cfg.Ledger.Next
+	var master *keys.Master
+	var err error
+	switch {
+	case next.Key != "":
+		master, err = keys.ParseMaster(next.Key.Reveal())
+	case len(next.KeyCommand) > 0:
+		master, err = keyOf(next.KeyCommand)
+	case next.KeyFile != "":
+		if _, err = os.Stat(next.KeyFile); err == nil { // it is not made here: a path with a mistake in it must not become a key
+			master, err = keys.LoadOrCreateFile(next.KeyFile)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ledger.next: %w", err)
+	}
+	return master, nil
+}
+
+// keyCommandTime is how long a program may take to print a key.
+const keyCommandTime = 30 * time.Second
+
+// keyOf runs a program that prints a master key. What it prints is in no message (I15).
+func keyOf(command []string) (*keys.Master, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), keyCommandTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.WaitDelay = time.Second
+	text, err := cmd.Output()
+	if ctx.Err() != nil {
+		err = fmt.Errorf("took longer than %s", keyCommandTime)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("key_command %s: %w (run it by hand, as the user edfisync runs as, to see why)", command[0], err)
+	}
+	master, err := keys.ParseMaster(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("key_command %s printed something else: %w", command[0], err)
+	}
+	return master, nil
 }

@@ -112,7 +112,7 @@ func (a *app) look(ctx context.Context, name string, fn func(ledger *syncdb.DB, 
 
 // lookWithKeys calls fn with the ledger, the connection in it and its keys.
 func (a *app) lookWithKeys(ctx context.Context, name string, fn func(ledger *syncdb.DB, conn syncdb.Connection, ring *keys.Ring) error) error {
-	cfg, conn, err := a.picked(name)
+	cfg, conn, err := a.picked(ctx, name)
 	if err != nil {
 		return err
 	}

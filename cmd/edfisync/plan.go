@@ -33,7 +33,7 @@ func (c *planCmd) Run(ctx context.Context, a *app) error {
 	if c.Details < 0 {
 		return usageError(fmt.Errorf("--details: want 0 or more"))
 	}
-	cfg, conn, err := a.picked(c.Connection)
+	cfg, conn, err := a.picked(ctx, c.Connection)
 	if err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ const waitEvery = 2 * time.Second
 
 // Run does one run of one connection.
 func (c *runCmd) Run(ctx context.Context, a *app) error {
-	cfg, conn, err := a.picked(c.Connection)
+	cfg, conn, err := a.picked(ctx, c.Connection)
 	if err != nil {
 		return err
 	}

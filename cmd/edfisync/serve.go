@@ -107,9 +107,11 @@ type service struct {
 	metrics *metrics.Metrics
 	shown   *shownConnections
 
-	mu  gosync.Mutex
-	cfg *config.Config   // as it was read last without an error
-	ids map[string]int64 // of the connections, by full name
+	mu   gosync.Mutex
+	file *config.Config   // as it was read last without an error
+	cfg  *config.Config   // that, with the connections of the ledger
+	lost []unusable       // connections of the ledger that cannot be used here
+	ids  map[string]int64 // of the connections, by full name
 
 	limits map[int64]syncdb.Limits // of connections, as they were noted in the ledger
 
@@ -126,7 +128,7 @@ type serving struct {
 
 // serve works until ctx ends.
 func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err error) {
-	s := &service{app: a, log: logger(a.err, cfg.Log), cfg: cfg, ids: map[string]int64{}, limits: map[int64]syncdb.Limits{}, fixed: how.fixed, begun: time.Now()}
+	s := &service{app: a, log: logger(a.err, cfg.Log), file: cfg, cfg: cfg, ids: map[string]int64{}, limits: map[int64]syncdb.Limits{}, fixed: how.fixed, begun: time.Now()}
 	s.clients = &clients{log: s.log, known: map[string]*knownClient{}}
 	s.shown = &shownConnections{service: s}
 	defer s.clients.close()
@@ -134,6 +136,9 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, s.ledger.Close()) }()
+	if cfg, err = s.merge(ctx, cfg); err != nil {
+		return err
+	}
 	s.metrics = s.newMetrics()
 	s.clients.observe = func(conn *config.Connection) edfi.Observer {
 		return s.metrics.Target(metrics.Connection{Tenant: conn.Tenant, Name: conn.Name})
@@ -169,6 +174,8 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err e
 		}
 		defer func() { err = errors.Join(err, apart.Close()) }()
 	}
+	watched := s.watchKey(ctx)
+	defer watched()
 	if err := s.jobs.Start(ctx); err != nil {
 		return err
 	}
@@ -198,9 +205,10 @@ type clients struct {
 }
 
 type knownClient struct {
-	config edfi.Config
-	client *edfi.Client
-	of     metrics.Connection
+	config  edfi.Config // without DialContext, which cannot be compared
+	guarded bool
+	client  *edfi.Client
+	of      metrics.Connection
 }
 
 // limits are how many requests may be in flight now.
@@ -223,7 +231,9 @@ func (c *clients) client(ctx context.Context, conn *config.Connection) (*edfi.Cl
 	c.mu.Lock()
 	have := c.known[connection]
 	c.mu.Unlock()
-	if have != nil && reflect.DeepEqual(have.config, config) {
+	bare, guarded := config, config.DialContext != nil
+	bare.DialContext = nil
+	if have != nil && have.guarded == guarded && reflect.DeepEqual(have.config, bare) {
 		return have.client, nil
 	}
 	client, err := edfi.Connect(ctx, config)
@@ -235,7 +245,7 @@ func (c *clients) client(ctx context.Context, conn *config.Connection) (*edfi.Cl
 	if old := c.known[connection]; old != nil {
 		old.client.Close()
 	}
-	c.known[connection] = &knownClient{config, client, metrics.Connection{Tenant: conn.Tenant, Name: conn.Name}}
+	c.known[connection] = &knownClient{bare, guarded, client, metrics.Connection{Tenant: conn.Tenant, Name: conn.Name}}
 	return client, nil
 }
 
@@ -294,23 +304,6 @@ func (h leveled) WithGroup(name string) slog.Handler {
 	return leveled{h.Handler.WithGroup(name), h.level}
 }
 
-// config is the configuration as it is now, or as it was when it could be read last.
-func (s *service) config(ctx context.Context) *config.Config {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.fixed {
-		return s.cfg
-	}
-	cfg, err := s.load()
-	if err != nil {
-		s.log.ErrorContext(ctx, "the configuration has become wrong; the last good one stays in force", slog.Any("error", err))
-		return s.cfg
-	}
-	cfg.Service = s.cfg.Service // what the process was started with
-	s.cfg = cfg
-	return cfg
-}
-
 // connectionID is the ledger's number of a connection, which it gets now if it has none.
 func (s *service) connectionID(ctx context.Context, conn *config.Connection) (int64, error) {
 	name := conn.FullName()
@@ -335,8 +328,14 @@ func (s *service) schedules(ctx context.Context) ([]jobs.Schedule, error) {
 	var out []jobs.Schedule
 	cfg := s.config(ctx)
 	for i := range cfg.Connections {
-		conn := &cfg.Connections[i]
-		id, err := s.connectionID(ctx, conn)
+		conn, err := unsealed(ctx, s.ledger, &cfg.Connections[i])
+		if lacksSecrets(err) {
+			continue
+		}
+		id := int64(0)
+		if err == nil {
+			id, err = s.connectionID(ctx, conn)
+		}
 		if err == nil {
 			err = s.limit(ctx, conn, id) // before their next runs, so that those who wait are told what is so now
 		}
@@ -362,6 +361,11 @@ func (s *service) schedules(ctx context.Context) ([]jobs.Schedule, error) {
 func (s *service) run(ctx context.Context, run syncdb.Run) error {
 	cfg := s.config(ctx)
 	var conn *config.Connection
+	for _, lost := range s.unusable() {
+		if id, err := s.connectionID(ctx, lost.conn); err == nil && id == run.ConnectionID {
+			return errors.Join(lost.err, s.giveUp(ctx, run, lost.conn, lost.err))
+		}
+	}
 	for i := range cfg.Connections {
 		id, err := s.connectionID(ctx, &cfg.Connections[i])
 		if err != nil {
@@ -372,9 +376,14 @@ func (s *service) run(ctx context.Context, run syncdb.Run) error {
 		}
 	}
 	if conn == nil {
-		return fmt.Errorf("%w: its connection is not in the configuration", jobs.ErrNotHere)
+		return fmt.Errorf("%w: its connection is neither in the configuration nor in the ledger", jobs.ErrNotHere)
 	}
 	log := s.log.With(slog.String("connection", conn.FullName()), slog.Int64("run", run.ID))
+	whole, err := unsealed(ctx, s.ledger, conn)
+	if err != nil {
+		return errors.Join(err, s.giveUp(ctx, run, conn, err))
+	}
+	conn = whole
 	defer s.metrics.RunBegins()()
 	o, err := s.openWitnessed(ctx, cfg, conn, &opened{ledger: s.ledger, clients: s.clients}, false)
 	if err != nil {

@@ -31,7 +31,8 @@ func (s *service) handler(api bool) (http.Handler, error) {
 	c, err := console.New(console.Config{
 		Ledger: s.ledger, Runs: s.jobs, Connections: s.shown.read, Version: buildInfo().Version, Support: s.support, Metrics: s.metrics.Handler(), Router: router,
 		Records: &askedRecords{service: s, busy: map[int64]chan struct{}{}}, Embed: cfg.Embed, Quarantine: quarantineOf(s.cfg),
-		Settings: s.settings(),
+		Settings:    s.settings(),
+		Definitions: &definitions{s}, Secrets: &sealedSecrets{s}, Ready: s.ready,
 	})
 	if err != nil {
 		return nil, err
@@ -106,9 +107,12 @@ func (s *shownConnections) read(ctx context.Context) ([]console.Connection, erro
 		if err != nil {
 			return nil, err
 		}
-		c := console.Connection{ID: id, Tenant: conn.Tenant, Name: conn.Name, SchoolYear: conn.SchoolYear}
+		c := console.Connection{ID: id, Tenant: conn.Tenant, Name: conn.Name, SchoolYear: conn.SchoolYear, Version: conn.Version, Pauses: plannedPauses(conn)}
 		for _, name := range conn.Resources {
 			c.Resources = append(c.Resources, fullResource(name))
+		}
+		if _, err := unsealed(ctx, s.ledger, conn); err != nil {
+			c.Problem = err.Error()
 		}
 		if conn.Schedule.Cron != "" {
 			schedule, err := scheduleOf(conn, id)
@@ -119,8 +123,39 @@ func (s *shownConnections) read(ctx context.Context) ([]console.Connection, erro
 		}
 		kept = append(kept, c)
 	}
+	for _, lost := range s.unusable() {
+		id, err := s.connectionID(ctx, lost.conn)
+		if err != nil {
+			return nil, err
+		}
+		kept = append(kept, console.Connection{
+			ID: id, Tenant: lost.conn.Tenant, Name: lost.conn.Name, SchoolYear: lost.conn.SchoolYear, Version: lost.conn.Version, Problem: lost.err.Error(),
+		})
+	}
 	s.at, s.kept = time.Now(), kept
 	return kept, nil
+}
+
+// forget makes the connections be read again: they have changed.
+func (s *shownConnections) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at = time.Time{}
+}
+
+// plannedPauses are the pauses of a connection, which were checked when it was read.
+func plannedPauses(conn *config.Connection) []console.PlannedPause {
+	zone, err := time.LoadLocation(conn.Schedule.TimeZone)
+	if err != nil {
+		return nil
+	}
+	var out []console.PlannedPause
+	for _, p := range conn.Pauses {
+		if from, to, err := p.Times(zone); err == nil {
+			out = append(out, console.PlannedPause{From: from, To: to, Reason: p.Reason})
+		}
+	}
+	return out
 }
 
 // scheduleOf is the schedule of a connection that has one, without its last tick.
@@ -129,7 +164,11 @@ func scheduleOf(conn *config.Connection, id int64) (jobs.Schedule, error) {
 	if err != nil {
 		return jobs.Schedule{}, fmt.Errorf("schedule of %s: %w", conn.FullName(), err)
 	}
+	var pauses []jobs.PlannedPause
+	for _, p := range plannedPauses(conn) {
+		pauses = append(pauses, jobs.PlannedPause{From: p.From, To: p.To})
+	}
 	return jobs.Schedule{
-		Connection: id, Cron: conn.Schedule.Cron, Zone: zone, Jitter: time.Duration(conn.Schedule.Jitter), CatchUp: time.Duration(conn.Schedule.CatchUp),
+		Connection: id, Cron: conn.Schedule.Cron, Zone: zone, Pauses: pauses, Jitter: time.Duration(conn.Schedule.Jitter), CatchUp: time.Duration(conn.Schedule.CatchUp),
 	}, nil
 }

@@ -59,6 +59,10 @@ func (r *askedRecords) with(ctx context.Context, c console.Connection, fn func(*
 		if conn.Tenant != c.Tenant || conn.Name != c.Name {
 			continue
 		}
+		conn, err := unsealed(ctx, r.ledger, conn)
+		if err != nil {
+			return err
+		}
 		o, err := r.openWith(ctx, cfg, conn, &opened{ledger: r.ledger, clients: r.clients})
 		if err != nil {
 			return err

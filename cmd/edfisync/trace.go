@@ -104,7 +104,7 @@ func (c *traceCmd) Run(ctx context.Context, a *app) error {
 
 // openNamed opens the connection a flag names. It makes no ledger.
 func (a *app) openNamed(ctx context.Context, name string) (*config.Config, *opened, error) {
-	cfg, conn, err := a.picked(name)
+	cfg, conn, err := a.picked(ctx, name)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -60,7 +60,7 @@ func leftOut(why sync.LeftOut) string {
 
 // Run undoes a run, or says what that would be.
 func (c *undoCmd) Run(ctx context.Context, a *app) error {
-	cfg, conn, err := a.picked(c.Connection)
+	cfg, conn, err := a.picked(ctx, c.Connection)
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func (c *verifyCmd) Run(ctx context.Context, a *app) error {
 			return a.printSignature(document)
 		}
 	}
-	cfg, conn, err := a.picked(c.Connection)
+	cfg, conn, err := a.picked(ctx, c.Connection)
 	if err != nil {
 		return err
 	}

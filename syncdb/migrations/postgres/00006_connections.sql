@@ -6,6 +6,7 @@ CREATE TABLE connection_version (
   name       text   NOT NULL,
   version    bigint NOT NULL CHECK (version > 0),
   definition text,
+  guarded    boolean NOT NULL,
   who        text   NOT NULL CHECK (who <> ''),
   at         bigint NOT NULL,
   PRIMARY KEY (tenant, name, version)

@@ -6,6 +6,7 @@ CREATE TABLE connection_version (            -- a connection that is defined her
   name       TEXT    NOT NULL,
   version    INTEGER NOT NULL CHECK (version > 0),
   definition TEXT,                           -- JSON, without secrets; NULL = it was removed
+  guarded    INTEGER NOT NULL CHECK (guarded IN (0, 1)), -- its target was named over the API: only public or allowed addresses are called
   who        TEXT    NOT NULL CHECK (who <> ''),
   at         INTEGER NOT NULL,
   PRIMARY KEY (tenant, name, version)

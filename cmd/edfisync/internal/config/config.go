@@ -3,8 +3,11 @@
 package config
 
 import (
+	"errors"
 	"log/slog"
 	"time"
+
+	"github.com/edfisync/edfisync/internal/httpd"
 )
 
 // Config is the whole file. config.example.yaml explains every key.
@@ -13,7 +16,7 @@ type Config struct {
 	Log         Log          `yaml:"log"`
 	WorkDir     string       `yaml:"work_dir" validate:"required"` // spool, partitions, the embedded ledger; absolute after Load
 	Service     Service      `yaml:"service"`
-	Connections []Connection `yaml:"connections" validate:"min=1,dive"`
+	Connections []Connection `yaml:"connections" validate:"dive"` // may be none: then all are in the ledger
 }
 
 // Service is what edfisync serve and edfisync worker need beside the connections.
@@ -28,6 +31,8 @@ type Service struct {
 	Metrics Metrics  `yaml:"metrics"`
 
 	Quarantine Quarantine `yaml:"quarantine"`
+
+	References References `yaml:"references"`
 }
 
 // Metrics says where the process answers GET /metrics besides its own address.
@@ -42,6 +47,27 @@ type Quarantine struct {
 	LongestWait Duration `yaml:"longest_wait" validate:"gtefield=FirstWait,max=604800000000000"`
 }
 
+// References is what connections that are made over the API may take from the machine the service runs on. What is made at the command line may take
+// anything: whoever is there can read it anyhow.
+type References struct {
+	Variables []string `yaml:"variables" validate:"dive,required"` // environment variables, * stands for any text
+	Folders   []string `yaml:"folders" validate:"dive,required"`   // for ${file:…}, mapping packs and SQLite sources; absolute after Load
+	Targets   []string `yaml:"targets" validate:"dive,required"`   // networks, addresses and hosts of targets that are not on the public internet
+}
+
+// Guard is what connections that are made over the API may call as their target (SSRF).
+func (r References) Guard() *httpd.Egress {
+	guard := &httpd.Egress{}
+	for _, text := range r.Targets {
+		if networks, err := httpd.ParseNetworks([]string{text}); err == nil {
+			guard.Networks = append(guard.Networks, networks...)
+		} else {
+			guard.Hosts = append(guard.Hosts, text)
+		}
+	}
+	return guard
+}
+
 // TLS says with which certificate serve listens. Without one it speaks plain HTTP.
 type TLS struct {
 	Certificate string `yaml:"certificate" validate:"required_with=Key"` // file; absolute after Load
@@ -54,7 +80,10 @@ type Ledger struct {
 	DSN     Secret `yaml:"dsn"` // postgres://…, or sqlite: and a path; absolute after Load
 	Key     Secret `yaml:"key" validate:"excluded_with=KeyFile"`
 	KeyFile string `yaml:"key_file"`
-	Witness string `yaml:"witness"` // "" = beside the configuration; absolute after Load
+	// KeyCommand prints the key: a program and its arguments, run without a shell.
+	KeyCommand []string `yaml:"key_command" validate:"excluded_with=Key,excluded_with=KeyFile,dive,required"`
+	Next       NextKey  `yaml:"next"`
+	Witness    string   `yaml:"witness"` // "" = beside the configuration; absolute after Load
 
 	Retention Retention `yaml:"retention"`
 }
@@ -64,6 +93,13 @@ type Retention struct {
 	Issues Duration `yaml:"issues" validate:"min=86400000000000"`   // settled causes; at least a day
 	Runs   Duration `yaml:"runs" validate:"min=2592000000000000"`   // summaries, steps and receipts; at least 30 days
 	Audit  Duration `yaml:"audit" validate:"min=94608000000000000"` // at least three years
+}
+
+// NextKey is the key that edfisync secrets rekey goes over to. Until then, and after, the ledger opens with the one it is under.
+type NextKey struct {
+	Key        Secret   `yaml:"key" validate:"excluded_with=KeyFile"`
+	KeyFile    string   `yaml:"key_file"`
+	KeyCommand []string `yaml:"key_command" validate:"excluded_with=Key,excluded_with=KeyFile,dive,required"`
 }
 
 // Log says what is logged and how. Logs go to standard error.
@@ -87,6 +123,12 @@ type Connection struct {
 	SettleDelay Duration                     `yaml:"settle_delay" validate:"min=0"`
 	History     Duration                     `yaml:"history" validate:"min=0"` // 0 = nothing is kept
 	Schedule    Schedule                     `yaml:"schedule"`
+	Pauses      []PlannedPause               `yaml:"pauses" validate:"dive"`
+
+	// Version of a connection that is defined in the ledger; 0 = the configuration file defines it.
+	Version int64 `yaml:"-"`
+	// Guard says what may be called as its target; nil = anything. It is set when the target was named over the API.
+	Guard *httpd.Egress `yaml:"-"`
 }
 
 // Schedule says when the service syncs a connection without anybody asking.
@@ -95,6 +137,31 @@ type Schedule struct {
 	TimeZone string   `yaml:"time_zone" validate:"timezone"`
 	Jitter   Duration `yaml:"jitter" validate:"min=0,max=86400000000000"`
 	CatchUp  Duration `yaml:"catch_up" validate:"min=0,max=2592000000000000"`
+}
+
+// PlannedPause is a time in which the schedule starts no run: a year rollover, a maintenance of the SIS. Whoever asks for a run gets it.
+type PlannedPause struct {
+	From   string `yaml:"from" validate:"required"` // 2027-06-20, 2027-06-20T18:00 in schedule.time_zone, or with an offset as in RFC 3339
+	To     string `yaml:"to" validate:"required"`   // the first moment after it
+	Reason string `yaml:"reason" validate:"required,max=500"`
+}
+
+// Times are the beginning of a pause and the first moment after it; a moment without offset is the zone's.
+func (p PlannedPause) Times(zone *time.Location) (from, to time.Time, err error) {
+	if from, err = moment(p.From, zone); err != nil {
+		return from, to, err
+	}
+	to, err = moment(p.To, zone)
+	return from, to, err
+}
+
+func moment(text string, zone *time.Location) (time.Time, error) {
+	for _, layout := range []string{time.DateOnly, "2006-01-02T15:04", "2006-01-02T15:04:05", time.RFC3339} {
+		if at, err := time.ParseInLocation(layout, text, zone); err == nil {
+			return at, nil
+		}
+	}
+	return time.Time{}, errors.New("want a day, 2027-06-20, or a moment, 2027-06-20T18:00 or 2027-06-20T18:00:00-05:00")
 }
 
 // Source is the SIS database, read only.
@@ -192,7 +259,7 @@ func (s *Schedule) setDefaults() { s.TimeZone, s.CatchUp = "UTC", Duration(24*ti
 func (l *Log) setDefaults() { l.Level, l.Format = slog.LevelWarn, "text" }
 
 func (c *Connection) setDefaults() {
-	c.Tenant = "default"
+	c.Tenant = defaultTenant
 	c.SettleDelay = Duration(5 * time.Second)
 	c.History = Duration(30 * 24 * time.Hour)
 }
@@ -246,7 +313,7 @@ func (c *Config) Names() []string {
 
 // FullName is the name, with the tenant in front when it is not the default one.
 func (c *Connection) FullName() string {
-	if c.Tenant == "default" {
+	if c.Tenant == defaultTenant {
 		return c.Name
 	}
 	return c.Tenant + "/" + c.Name

@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -20,6 +21,11 @@ type decoder struct {
 	expand   func(text string) (string, error)
 	lines    map[string]int // by path: connections[0].target.url
 	problems []Problem
+
+	// lenient takes a reference that nothing stands behind on this machine for one that another machine knows.
+	lenient    bool
+	sealed     bool // the value may refer to a sealed secret
+	unresolved []Problem
 }
 
 func (d *decoder) fail(line int, path, message, remedy string) {
@@ -54,6 +60,10 @@ func (d *decoder) decode(node *yaml.Node, to reflect.Value, path string) {
 			d.fail(node.Line, path, "want a list", "begin each of its lines with a dash")
 			return
 		}
+		if len(node.Content) == 0 { // as when it is left out
+			to.SetZero()
+			return
+		}
 		to.Set(reflect.MakeSlice(to.Type(), len(node.Content), len(node.Content)))
 		for i, item := range node.Content {
 			applyDefaults(to.Index(i))
@@ -73,7 +83,11 @@ func (d *decoder) mapping(node *yaml.Node, path string, each func(key, value *ya
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key := node.Content[i]
 		if first, twice := seen[key.Value]; twice {
-			d.fail(key.Line, join(path, key.Value), fmt.Sprintf("is already given on line %d", first), "keep one of them")
+			message := fmt.Sprintf("is already given on line %d", first)
+			if first == 0 { // it was JSON
+				message = "is given twice"
+			}
+			d.fail(key.Line, join(path, key.Value), message, "keep one of them")
 			continue
 		}
 		seen[key.Value] = key.Line
@@ -84,7 +98,8 @@ func (d *decoder) mapping(node *yaml.Node, path string, each func(key, value *ya
 func (d *decoder) field(key, value *yaml.Node, to reflect.Value, path string) {
 	names := keysOf(to.Type())
 	i := slices.Index(names, key.Value)
-	if i < 0 {
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "-" })
+	if i < 0 || key.Value == "-" {
 		remedy := "keys here are: " + strings.Join(names, ", ")
 		if near := Nearest(key.Value, names); near != "" {
 			remedy = "did you mean " + near + "?"
@@ -113,7 +128,9 @@ func (d *decoder) text(node *yaml.Node, path string, to encoding.TextUnmarshaler
 }
 
 func (d *decoder) scalar(node *yaml.Node, to reflect.Value, path string) {
+	d.sealed = to.Type() == reflect.TypeFor[Secret]() && strings.HasPrefix(path, "connections[") // others are needed to open the ledger
 	text, ok := d.expanded(node, path)
+	d.sealed = false
 	if !ok {
 		return
 	}
@@ -158,6 +175,14 @@ func (d *decoder) expanded(node *yaml.Node, path string) (string, bool) {
 		return "", true
 	}
 	text, err := d.expand(node.Value)
+	if err == nil && !d.sealed && strings.Contains(text, sealedMark) {
+		err = errors.New("a sealed secret can only stand in source.dsn and target.client_secret of a connection")
+	}
+	var nothing *unresolvedError
+	if d.lenient && errors.As(err, &nothing) {
+		d.unresolved = append(d.unresolved, Problem{Line: node.Line, Path: path, Message: err.Error()})
+		return "", false
+	}
 	if err != nil {
 		d.fail(node.Line, path, err.Error(), "")
 		return "", false

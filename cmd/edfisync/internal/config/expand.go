@@ -1,17 +1,29 @@
 package config
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 )
 
+// sealedMark surrounds the name of a sealed secret in a value until Secret.Unseal puts the secret there.
+const sealedMark = "\x00"
+
+// unresolvedError says that nothing stands behind a reference on this machine.
+type unresolvedError struct{ err error }
+
+func (e *unresolvedError) Error() string { return e.err.Error() }
+func (e *unresolvedError) Unwrap() error { return e.err }
+
 // expander replaces ${NAME} by an environment variable and ${file:path} by the text of a file without its last line break; $${ stands for
 // ${ itself. What was put in is not expanded again. Paths are relative to dir.
 type expander struct {
 	dir    string
 	lookup func(name string) (string, bool)
+	blind  bool
 }
 
 func (e expander) expand(text string) (string, error) {
@@ -42,17 +54,29 @@ func (e expander) expand(text string) (string, error) {
 }
 
 func (e expander) value(name string) (string, error) {
+	if secret, sealed := strings.CutPrefix(name, "sealed:"); sealed {
+		if !SecretName(secret) {
+			return "", errors.New("the name of a sealed secret has lower-case letters, digits, ., - and _")
+		}
+		return sealedMark + secret + sealedMark, nil
+	}
+	if e.blind {
+		return "", &unresolvedError{errors.New("is not looked at")}
+	}
 	path, isFile := strings.CutPrefix(name, "file:")
 	if !isFile {
 		value, ok := e.lookup(name)
 		if !ok {
-			return "", fmt.Errorf("environment variable %s is not set", name)
+			return "", &unresolvedError{fmt.Errorf("environment variable %s is not set", name)}
 		}
 		return value, nil
 	}
 	text, err := os.ReadFile(absolute(e.dir, path))
 	if err != nil {
-		return "", fmt.Errorf("read the value: %w", err)
+		return "", &unresolvedError{fmt.Errorf("read the value: %w", err)}
+	}
+	if bytes.Contains(text, []byte(sealedMark)) {
+		return "", errors.New("the file holds a NUL character")
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), nil
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-playground/validator/v10"
 	"go.yaml.in/yaml/v3"
@@ -177,6 +178,29 @@ func check(cfg *Config, lines map[string]int, known []Problem) []Problem {
 			add(fmt.Sprintf("connections[%d].schedule.cron", i), err.Error(), "0 2 * * * is every night at two")
 		}
 	}
+	for i := range cfg.Connections {
+		if names := cfg.Connections[i].Resources; len(names) > 1 && slices.Contains(names, AllResources) {
+			add(fmt.Sprintf("connections[%d].resources", i), "names all beside others", "keep all alone, or leave it out")
+		}
+		zone, err := time.LoadLocation(cfg.Connections[i].Schedule.TimeZone)
+		if err != nil {
+			zone = time.UTC // its validation tag says so
+		}
+		for j, pause := range cfg.Connections[i].Pauses {
+			path := fmt.Sprintf("connections[%d].pauses[%d]", i, j)
+			from, err := moment(pause.From, zone)
+			if err != nil && pause.From != "" {
+				add(path+".from", err.Error(), "")
+			}
+			to, err := moment(pause.To, zone)
+			switch {
+			case err != nil && pause.To != "":
+				add(path+".to", err.Error(), "")
+			case !from.IsZero() && !to.IsZero() && !to.After(from):
+				add(path+".to", "must be after from", "it is the first moment after the pause")
+			}
+		}
+	}
 	first := map[string]int{}
 	for i := range cfg.Connections {
 		name := cfg.Connections[i].FullName()
@@ -238,7 +262,11 @@ func explain(field validator.FieldError) (message, remedy string) {
 	case "gtefield":
 		return "must not be less than " + strings.ToLower(field.Param()), ""
 	case "excluded_with":
-		return "is given beside key_file", "keep one of them"
+		other := "key_file"
+		if field.Param() == "Key" {
+			other = "key"
+		}
+		return "is given beside " + other, "keep one of them"
 	case "gt":
 		return "must be more than " + field.Param(), ""
 	case "min", "max":
@@ -270,22 +298,35 @@ func (c *Config) resolve(dir string) {
 		c.Ledger.DSN = Secret(SQLiteLedger + absolute(dir, path))
 	}
 	c.Ledger.KeyFile = absolute(dir, c.Ledger.KeyFile)
+	c.Ledger.Next.KeyFile = absolute(dir, c.Ledger.Next.KeyFile)
+	for i, folder := range c.Service.References.Folders {
+		c.Service.References.Folders[i] = absolute(dir, folder)
+	}
 	c.Ledger.Witness = absolute(dir, c.Ledger.Witness)
 	c.Service.TLS.Certificate = absolute(dir, c.Service.TLS.Certificate)
 	c.Service.TLS.Key = absolute(dir, c.Service.TLS.Key)
 	for i := range c.Connections {
-		conn := &c.Connections[i]
-		if !strings.HasPrefix(conn.Pack, EmbeddedPack) {
-			conn.Pack = absolute(dir, conn.Pack)
-		}
-		if conn.Source.Driver == "sqlite" && !strings.HasPrefix(conn.Source.DSN.Reveal(), "file:") {
-			conn.Source.DSN = Secret(absolute(dir, conn.Source.DSN.Reveal()))
-		}
+		c.Connections[i].resolve(dir)
+	}
+}
+
+func (c *Connection) resolve(dir string) {
+	if len(c.Resources) == 1 && c.Resources[0] == AllResources {
+		c.Resources = nil
+	}
+	if !strings.HasPrefix(c.Pack, EmbeddedPack) {
+		c.Pack = absolute(dir, c.Pack)
+	}
+	if dsn := c.Source.DSN; c.Source.Driver == "sqlite" && !strings.HasPrefix(dsn.Reveal(), "file:") && len(dsn.Sealed()) == 0 {
+		c.Source.DSN = Secret(absolute(dir, dsn.Reveal()))
 	}
 }
 
 // SQLiteLedger begins the DSN of a ledger in a SQLite file.
 const SQLiteLedger = "sqlite:"
+
+// AllResources, alone in the list of resources, means all that the pack maps, as no list does.
+const AllResources = "all"
 
 // EmbeddedPack begins the name of a mapping pack that is part of the program.
 const EmbeddedPack = "embedded:"

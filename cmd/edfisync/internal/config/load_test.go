@@ -45,7 +45,9 @@ func TestLoadFillsDefaultsAndResolvesPaths(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Dir(file)
+	const day = Duration(24 * time.Hour)
 	want := &Config{
+		Ledger:  Ledger{Retention: Retention{Issues: 90 * day, Runs: 396 * day, Audit: 1100 * day}},
 		Log:     Log{Level: slog.LevelWarn, Format: "text"},
 		WorkDir: filepath.Join(dir, "edfisync-work"),
 		Service: Service{Listen: "127.0.0.1:8780", Workers: 4, Drain: Duration(25 * time.Second), Quarantine: Quarantine{After: 3, FirstWait: Duration(5 * time.Minute), LongestWait: Duration(6 * time.Hour)}},
@@ -108,7 +110,21 @@ func TestLoadReportsEveryProblemWithItsLine(t *testing.T) {
 			":6: connections[0].target.concurrency.max: must not be less than min",
 			":6: connections[0].target.timeout: want at least 1s",
 		}},
-		{"no connection", "work_dir: here\n", []string{":1: connections: want at least 1 of them"}},
+		{"a sealed secret where none can be", strings.Replace(small, "client_id: id", `client_id: "${sealed:id}"`, 1), []string{
+			":6: connections[0].target.client_id: a sealed secret can only stand in source.dsn and target.client_secret of a connection",
+		}},
+		{"a sealed secret without a name", strings.Replace(small, "${SECRET}", "${sealed:}", 1), []string{
+			":6: connections[0].target.client_secret: the name of a sealed secret has lower-case letters, digits, ., - and _",
+		}},
+		{"pauses that are none", small + "    pauses: [{from: 2027-06-20, to: 2027-06-20, reason: a}, {from: soon, to: 2027-06-20, reason: b}, {from: 2027-06-20, to: 2027-06-21}]\n", []string{
+			":7: connections[0].pauses[2].reason: is required",
+			":7: connections[0].pauses[0].to: must be after from (it is the first moment after the pause)",
+			":7: connections[0].pauses[1].from: want a day, 2027-06-20, or a moment, 2027-06-20T18:00 or 2027-06-20T18:00:00-05:00",
+		}},
+		{"three keys for the ledger", "ledger: {key_command: [a], key: b, next: {key_command: [a], key_file: b}}\n" + small, []string{
+			":1: ledger.key_command: is given beside key (keep one of them)",
+			":1: ledger.next.key_command: is given beside key_file (keep one of them)",
+		}},
 		{"a part that is missing", "connections:\n  - name: one\n", []string{
 			":2: connections[0].school_year: want at least 1900",
 			":2: connections[0].source.driver: is required",
@@ -239,6 +255,9 @@ func mentions(t *testing.T, node *yaml.Node, typ reflect.Type, path string) {
 	}
 	for i := range typ.NumField() {
 		key := typ.Field(i).Tag.Get("yaml")
+		if key == "-" {
+			continue
+		}
 		var value *yaml.Node
 		for j := 0; j+1 < len(node.Content); j += 2 {
 			if node.Content[j].Value == key {

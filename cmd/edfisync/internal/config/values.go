@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,34 @@ var (
 
 // Reveal returns the value itself, for the one call that needs it.
 func (s Secret) Reveal() string { return string(s) }
+
+// Sealed lists the sealed secrets that the value refers to.
+func (s Secret) Sealed() []string {
+	parts := strings.Split(string(s), sealedMark)
+	var names []string
+	for i := 1; i < len(parts); i += 2 { // text, name, text, name, text
+		names = append(names, parts[i])
+	}
+	return names
+}
+
+// Unseal returns the value with the sealed secrets it refers to.
+func (s Secret) Unseal(open func(name string) (string, error)) (Secret, error) {
+	parts := strings.Split(string(s), sealedMark)
+	for i := 1; i < len(parts); i += 2 {
+		value, err := open(parts[i])
+		if err != nil {
+			return "", err
+		}
+		parts[i] = value
+	}
+	return Secret(strings.Join(parts, "")), nil
+}
+
+var secretName = regexp.MustCompile(`^[a-z0-9]([a-z0-9_.-]{0,198}[a-z0-9])?$`)
+
+// SecretName reports whether a sealed secret can have the name.
+func SecretName(name string) bool { return secretName.MatchString(name) }
 
 // Format prints a stand-in, whatever the verb.
 func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, redacted) }
