@@ -30,10 +30,7 @@ func TestNobodyComesInWithoutAKeyThatIsGood(t *testing.T) {
 	rotated := a.key(console.NewKey{Role: "admin", Name: "rotated"})
 	twice := a.key(console.NewKey{Role: "admin", Name: "twice"})
 	elsewhere := a.key(console.NewKey{Role: "admin", Name: "elsewhere", Networks: []string{"10.0.0.0/8"}})
-	loggedOut := a.session(admin)
-	replaced := a.session(admin)
 	old := a.session(admin)
-	a.session(admin, "Cookie", replaced)
 	for _, c := range []struct{ path, body string }{{"/keys/" + a.keyID(rotated) + "/rotate", `{"overlap": "1h"}`}, {"/keys/" + a.keyID(twice) + "/rotate", `{"overlap": "720h"}`}, {"/keys/" + a.keyID(twice) + "/rotate", `{"overlap": "720h"}`}} {
 		if got := a.send("POST", "/api/v1"+c.path, c.body, bearer(admin)...); got.status != 200 {
 			t.Fatalf("rotate: %d %s", got.status, got.body)
@@ -42,10 +39,12 @@ func TestNobodyComesInWithoutAKeyThatIsGood(t *testing.T) {
 	if got := a.send("DELETE", "/api/v1/keys/"+a.keyID(revoked), "", bearer(admin)...); got.status != 200 {
 		t.Fatalf("revoke: %d %s", got.status, got.body)
 	}
+	a.clock.Add(int64(13 * time.Hour))
+	loggedOut, replaced := a.session(admin), a.session(admin)
 	if got := a.send("DELETE", "/api/v1/session", "", "Cookie", loggedOut); got.status != 204 {
 		t.Fatalf("log out: %d %s", got.status, got.body)
 	}
-	a.clock.Add(int64(13 * time.Hour))
+	a.session(admin, "Cookie", replaced)
 	token := func(cookie string) string { _, v, _ := strings.Cut(cookie, "="); return v }
 	jwt := func(alg, key string) string {
 		b := base64.RawURLEncoding

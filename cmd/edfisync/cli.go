@@ -73,6 +73,7 @@ Start with "edfisync demo", which needs nothing; then copy config.example.yaml, 
 
 // run is the whole program but for the process around it.
 func run(ctx context.Context, args []string, std streams, lookupEnv func(string) (string, bool)) int {
+	std = std.legible()
 	var flags commands
 	parser, err := kong.New(&flags,
 		kong.Name("edfisync"),

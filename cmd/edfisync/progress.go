@@ -48,7 +48,12 @@ func (a *app) newProgress() *progress {
 		return nil
 	}
 	p := &progress{out: a.err, now: time.Now}
-	if file, ok := a.err.(*os.File); ok {
+	out := a.err
+	if l, ok := out.(*legibleWriter); ok { // our own control characters are meant
+		out = l.to
+	}
+	if file, ok := out.(*os.File); ok {
+		p.out = file
 		width, _, err := term.GetSize(int(file.Fd()))
 		p.terminal, p.wide = err == nil, width >= wideTerminal
 	}
