@@ -17,12 +17,13 @@ HUNT     ?= 2000
 KILLS    ?= 2000
 LOSSES   ?= 5000
 DEATHS   ?= 200
+TAMPERS  ?= 10000
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Our binaries are pure Go: one static file, cross-compiled anywhere. Only the race detector of `make test` needs a C compiler.
 export CGO_ENABLED := 0
 
-.PHONY: help build demo test lint generate bench scale fuzz kills powerloss sweep upgrade simulate mutants release clean
+.PHONY: help build demo test lint generate bench scale fuzz kills powerloss sweep tampers upgrade simulate mutants release clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +72,9 @@ powerloss: ## cut the power of the ledger's machine LOSSES (5000) times, kill it
 
 sweep: ## every fault at every operation (calls, ledger, source) of a reference scenario, once and going on; then everything must be right
 	EDFISYNC_TEST_SWEEP=all $(GO) test -count 1 -timeout 6h -v -run '^TestSweepOfFaultsAtEachOperation$$' ./sync
+
+tampers: ## change, drop, move, insert or cut off rows of an audit trail TAMPERS (10000) times: each time it is found, and where
+	EDFISYNC_TEST_TAMPERS=$(TAMPERS) $(GO) test -count 1 -timeout 1h -v -run '^TestTamperedAuditIsFound$$' ./syncdb
 
 upgrade: ## upgrade and take back the ledger of the version before; kill -9 while a ledger with calls open is upgraded
 	EDFISYNC_TEST_UPGRADES=20 $(GO) test -count 1 -timeout 1h -v -run '^TestKill9InAnUpgrade$$' ./cmd/edfisync

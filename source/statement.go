@@ -137,6 +137,9 @@ func (x *lexer) blank() bool {
 	case strings.HasPrefix(rest, "--"):
 		x.lineComment()
 	case strings.HasPrefix(rest, "/*"):
+		if x.driver == MySQL && (strings.HasPrefix(rest, "/*!") || strings.HasPrefix(rest, "/*M!")) {
+			x.problem(x.line, "a comment that begins with /*! is run as a part of the statement; write it without the comment")
+		}
 		x.comment()
 	default:
 		return false
@@ -267,9 +270,27 @@ func (x *lexer) word() {
 	for x.pos < len(x.text) && wordPart(x.text[x.pos]) {
 		x.pos++
 	}
+	word := strings.ToLower(x.text[start:x.pos])
 	if x.first == "" {
-		x.first, x.firstLine = strings.ToLower(x.text[start:x.pos]), x.line
+		x.first, x.firstLine = word, x.line
+		return
 	}
+	if x.writes(word) {
+		x.problem(x.line, fmt.Sprintf("%q has no place in a query that only reads; a column of that name must be quoted", word))
+	}
+}
+
+// writes reports whether a bare word begins what does more than read. INTO makes tables and files, which a transaction that only reads does not always
+// keep from being made. SQL Server has no such transaction and needs no semicolon between statements; there, these words are reserved.
+func (x *lexer) writes(word string) bool {
+	switch word {
+	case "into":
+		return true
+	case "insert", "update", "delete", "merge", "truncate", "exec", "execute", "create", "alter", "drop", "grant", "revoke", "deny", "backup", "restore", "kill", "shutdown",
+		"waitfor", "declare", "openrowset", "openquery", "opendatasource", "bulk", "dbcc", "reconfigure":
+		return x.driver == SQLServer
+	}
+	return false
 }
 
 func wordStart(c byte) bool {

@@ -4,7 +4,9 @@ import (
 	"database/sql"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -12,10 +14,17 @@ import (
 	"github.com/edfisync/edfisync/syncdb"
 )
 
-// TestTamperedAuditIsFound edits, drops, moves or cuts off rows of the audit chain, one thousand times (fewer under the race detector), and every time the chain says where (I16).
+// TestTamperedAuditIsFound edits, drops, moves, inserts or cuts off rows of the audit chain, and every time the chain says where (I16). `make tampers` does
+// so 10,000 times.
 func TestTamperedAuditIsFound(t *testing.T) {
 	t.Parallel()
-	const trials, rows = tamperTrials, 40
+	const rows = 40
+	trials := tamperTrials
+	if text := os.Getenv("EDFISYNC_TEST_TAMPERS"); text != "" {
+		var err error
+		trials, err = strconv.Atoi(text)
+		ok(t, err)
+	}
 	ctx := t.Context()
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	db := open(t, syncdb.Config{DSN: "sqlite:" + path, Master: keys.GenerateMaster()})
@@ -80,6 +89,27 @@ func TestTamperedAuditIsFound(t *testing.T) {
 			}
 			return "truncate", last + 1
 		},
+		"insert": func() (string, int64) { // a row in the middle, as another was, and those after it move on
+			id := 1 + rng.Int64N(rows)
+			exec("UPDATE audit SET id = -id WHERE id >= ?", id)
+			exec("UPDATE audit SET id = -id + 1 WHERE id < 0")
+			from := id + 1
+			if rng.IntN(2) == 0 && id > 1 {
+				from = id - 1
+			}
+			exec("INSERT INTO audit SELECT ?, at, who, action, connection, object, detail, hash FROM audit WHERE id = ?", id, from)
+			if from == id+1 { // the row that was there is there still; what comes after it is out of place
+				return "insert the row again", id + 1
+			}
+			return "insert the row before", id
+		},
+		"swap": func() (string, int64) { // one column of two rows
+			a := 1 + rng.Int64N(rows-1)
+			b := a + 1 + rng.Int64N(rows-a)
+			column := []string{"object", "hash"}[rng.IntN(2)]
+			exec("UPDATE audit SET "+column+" = (SELECT "+column+" FROM audit_was w WHERE w.id = ?1 + ?2 - audit.id) WHERE id IN (?1, ?2)", a, b)
+			return "swap " + column, a
+		},
 		"append": func() (string, int64) {
 			exec("INSERT INTO audit SELECT 41, at, who, action, connection, object, detail, hash FROM audit WHERE id = 40")
 			return "append", 41
@@ -100,15 +130,18 @@ func TestTamperedAuditIsFound(t *testing.T) {
 			return "head", 40
 		},
 	}
-	names := []string{"edit", "edit", "edit", "drop", "reorder", "truncate", "append", "head"}
+	names := []string{"edit", "edit", "edit", "drop", "reorder", "truncate", "append", "head", "insert", "swap"}
 	if bad := verify(); bad != 0 {
 		t.Fatalf("row %d of the untouched chain does not verify", bad)
 	}
+	found := 0
 	for trial := range trials {
 		name := names[trial%len(names)]
 		what, want := kinds[name]()
 		if got := verify(); got != want {
 			t.Errorf("trial %d, %s (%s): first bad row %d, want %d", trial, name, what, got, want)
+		} else {
+			found++
 		}
 		for _, q := range []string{"DELETE FROM audit", "INSERT INTO audit SELECT * FROM audit_was", "DELETE FROM audit_head", "INSERT INTO audit_head SELECT * FROM head_was"} {
 			exec(q)
@@ -117,6 +150,7 @@ func TestTamperedAuditIsFound(t *testing.T) {
 	if bad := verify(); bad != 0 {
 		t.Fatalf("row %d of the restored chain does not verify", bad)
 	}
+	t.Logf("tampers=%d found=%d", trials, found)
 }
 
 // TestDecisionThatCannotBeAuditedIsNotTaken: no audit row, no decision (I16).

@@ -1,0 +1,170 @@
+package source
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/edfisync/edfisync/internal/attacktest"
+)
+
+// A mapping pack, which may come from somebody else, reads the SIS and nothing else: no files, no network, no programs, no writes, and not for ever.
+func TestAPackReadsTheSISAndNothingElse(t *testing.T) {
+	t.Parallel()
+	const endless = `with recursive n(i) as (select 1 union all select i+1 from n) select `
+	cases := []struct {
+		name, driver, statement string
+	}{
+		{"deletes", SQLite, `delete from s`},
+		{"deletes after it read", SQLite, `select 1 as _key; delete from s`},
+		{"deletes after a comment that hides it", SQLite, "select 1 as _key /* ; */ ; -- x\ndelete from s"},
+		{"opens another file", SQLite, `attach database '/etc/passwd' as other`},
+		{"changes how the database works", SQLite, `pragma query_only = 0`},
+		{"drops a table where a select is expected", SQLite, `with x as (select 1) delete from s returning id as _key`},
+		{"loads a library", SQLite, `select load_extension('/tmp/evil.so') as _key`},
+		{"reads a file", SQLite, `select readfile('/etc/passwd') as _key`},
+		{"writes a file", SQLite, `select writefile('/tmp/edfisync-attack', 'x') as _key`},
+		{"runs a program", SQLite, `select edit('x', 'sh') as _key`},
+		{"never ends before its first row", SQLite, endless + `count(*) as _key from n`},
+		{"never ends while rows come", SQLite, endless + `i as _key from n`},
+		{"makes all pairs of all rows", SQLite, endless + `a.i as _key from n a, n b where a.i + b.i < 0`},
+		{"asks for more memory than a value may have", SQLite, `select zeroblob(2000000000) as _key`},
+		{"deletes within a select", Postgres, `with gone as (delete from s returning id) select id as "_key" from gone`},
+		{"writes a table it makes", Postgres, `select 1 as "_key" into made from s`},
+		{"counts a sequence up", Postgres, `select nextval('numbers') as "_key"`},
+		{"turns writing on", Postgres, `select set_config('transaction_read_only', 'off', true) as "_key"`},
+		{"writes a file of the server", Postgres, `select lo_export(1, '/tmp/edfisync-attack') as "_key"`},
+		{"takes a lock and sleeps", Postgres, `select pg_sleep(3600) as "_key"`},
+		{"locks rows", Postgres, `select id as "_key" from s for update`},
+		{"deletes within a select", MySQL, "select 1 as `_key`; delete from s"},
+		{"writes a file of the server", MySQL, "select 1 as `_key` into outfile '/tmp/edfisync-attack'"},
+		{"writes a file of the server in what looks like a comment", MySQL, "select 1 as `_key` /*!50000 into outfile '/tmp/edfisync-attack' */"},
+		{"writes a file of the server in what looks like a comment to others", MySQL, "select 1 as `_key` /*M! into dumpfile '/tmp/edfisync-attack' */"},
+		{"sleeps", MySQL, "select sleep(3600) as `_key`"},
+		{"counts a sequence up", MySQL, "select nextval(numbers) as `_key`"},
+	}
+	path, sis := sqliteFile(t, `create table s (id integer primary key)`, `insert into s values (1), (2), (3)`)
+	limit := Config{Driver: SQLite, DSN: path, StatementTimeout: 300 * time.Millisecond}
+	databases := map[string]*DB{SQLite: open(t, limit)}
+	counts := map[string]func() (n int){}
+	counted := func(driver string, query func(string, ...any) interface{ Scan(...any) error }) {
+		counts[driver] = func() (n int) {
+			if err := query(`select count(*) from s`).Scan(&n); err != nil {
+				t.Error(err)
+			}
+			return n
+		}
+	}
+	counted(SQLite, func(q string, a ...any) interface{ Scan(...any) error } { return sis.QueryRow(q, a...) })
+	for _, v := range servers() {
+		d, w := v.start(t, Config{StatementTimeout: 300 * time.Millisecond})
+		exec(t, w, `create table s (id integer primary key)`, `insert into s values (1), (2), (3)`, `create sequence numbers`)
+		databases[v.driver] = d
+		counted(v.driver, func(q string, a ...any) interface{ Scan(...any) error } { return w.QueryRow(q, a...) })
+	}
+	unserved := []struct{ name, statement string }{ // no such server here: it must not come so far
+		{"makes a table", `select id as [_key] into made from s`},
+		{"deletes behind a common table", `with x as (select 1 as a) delete from s`},
+		{"begins a second statement without a semicolon", `select id as [_key] from s drop table s`},
+		{"runs a program", `select 1 as [_key] exec xp_cmdshell 'dir'`},
+		{"runs a procedure after a comment", "select 1 as [_key] -- x\n/* y */ execute ('drop table s')"},
+		{"reads a file of the server", `select * from openrowset(bulk 'c:\secret.txt', single_clob) as x`},
+		{"asks another server", `select * from openquery(other, 'select 1 as [_key]')`},
+		{"waits", `select 1 as [_key] waitfor delay '01:00:00'`},
+		{"makes a new login", `select 1 as [_key] create login eve with password = 'x'`},
+	}
+	for _, c := range unserved {
+		t.Run(SQLServer+" "+c.name, func(t *testing.T) {
+			_, err := LoadPack(files("s.sql", "-- resource: ed-fi/students\n"+c.statement), SQLServer)
+			if err == nil || !strings.Contains(err.Error(), "only reads") {
+				t.Errorf("got %v, want it refused", err)
+			}
+		})
+	}
+	for _, c := range cases {
+		t.Run(c.driver+" "+c.name, func(t *testing.T) {
+			err := readStatement(t.Context(), databases[c.driver], c.statement)
+			if err == nil && c.name != "turns writing on" {
+				t.Error("it was done")
+			}
+			if n := counts[c.driver](); n != 3 {
+				t.Errorf("the SIS has %d rows, want the 3 it had", n)
+			}
+		})
+	}
+	t.Run("writing is still off in the next statement of a snapshot where one turned it on", func(t *testing.T) {
+		s := snapshot(t, databases[Postgres])
+		for _, text := range []string{`select set_config('transaction_read_only', 'off', false) as "_key"`, `with gone as (delete from s returning id) select id as "_key" from gone`} {
+			q := query(t, Postgres, `select 1 as "_key"`)
+			q.stmt.text = text
+			_, _, _ = readAll(t.Context(), s, q)
+		}
+		if n := counts[Postgres](); n != 3 {
+			t.Errorf("the SIS has %d rows, want the 3 it had", n)
+		}
+	})
+	all := []string{"writing is still off in the next statement"}
+	for _, c := range cases {
+		all = append(all, c.driver+" "+c.name)
+	}
+	for _, c := range unserved {
+		all = append(all, SQLServer+" "+c.name)
+	}
+	attacktest.Played(t, attacktest.Mapping, all)
+}
+
+// readStatement does what a run does with a file of a pack: read it, then read its rows in a snapshot.
+func readStatement(ctx context.Context, d *DB, statement string) error {
+	p, err := LoadPack(files("s.sql", "-- resource: ed-fi/students\n"+statement), d.Driver())
+	if err != nil {
+		return err
+	}
+	s, err := d.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	_, _, err = readAll(ctx, s, p.Queries[0])
+	return err
+}
+
+// The files of a pack are not made to take all there is of memory or time before anything is asked of the SIS.
+func TestAPackIsReadInBounds(t *testing.T) {
+	t.Parallel()
+	aliases := "a: &a [x, x, x, x, x, x, x, x, x]\n"
+	for c := 'b'; c <= 'k'; c++ {
+		aliases += fmt.Sprintf("%c: &%c [*%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c]\n", c, c, c-1, c-1, c-1, c-1, c-1, c-1, c-1, c-1, c-1)
+	}
+	good := "select 1 as _key"
+	cases := []struct {
+		name string
+		pack fstest.MapFS
+	}{
+		{"aliases that multiply in pack.yaml", files("students.sql", good, packFile, aliases)},
+		{"aliases that multiply in descriptors.yaml", files("students.sql", good, "descriptors.yaml", aliases)},
+		{"lists a hundred thousand deep", files("students.sql", good, packFile, strings.Repeat("[", 100_000))},
+		{"a statement of a hundred thousand brackets", files("students.sql", "select "+strings.Repeat("(", 100_000)+"1 as _key")},
+		{"a statement of comments within comments", files("students.sql", strings.Repeat("/*", 100_000))},
+		{"a file above the pack", fstest.MapFS{packFile: {Data: []byte(goodManifest)}, "../students.sql": {Data: []byte(good)}}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			if _, err := LoadPack(c.pack, SQLite); err == nil && !strings.Contains(c.name, "brackets") {
+				t.Error("it was loaded")
+			}
+			if took := time.Since(began); took > 10*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
+	all := make([]string, len(cases))
+	for i := range cases {
+		all[i] = cases[i].name
+	}
+	attacktest.Played(t, attacktest.Mapping, all)
+}
