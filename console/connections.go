@@ -191,6 +191,9 @@ func (a around) show(c Connection, now time.Time) connectionJSON {
 			}
 		}
 	}
+	if out.Problem != "" && (out.State == "never" || out.State == "ok") {
+		out.State = "attention"
+	}
 	if done, ok := a.done[c.ID]; ok {
 		out.FreshAsOf = done.StartedAt
 	}

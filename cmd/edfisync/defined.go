@@ -32,19 +32,14 @@ func (a *app) withDefined(file *config.Config, definitions []syncdb.Definition) 
 	all := *file
 	all.Connections = slices.Clone(file.Connections)
 	var problems config.Problems
-	for i := range definitions {
-		d := &definitions[i]
+	for i, decoded := range config.Decode(definitions, a.environment()) {
+		d, conn := &definitions[i], decoded.Connection
 		if at := inFile(file, d.Tenant, d.Name); at >= 0 {
 			problems = append(problems, a.clash(file, at))
 			continue
 		}
-		conn, err := config.Decode(*d, a.environment())
-		if err != nil {
-			if conn == nil {
-				conn = &config.Connection{}
-			}
-			conn.Tenant, conn.Name, conn.Version = d.Tenant, d.Name, d.Version
-			broken = append(broken, unusable{conn, err})
+		if decoded.Err != nil {
+			broken = append(broken, unusable{conn, decoded.Err})
 			continue
 		}
 		if d.Guarded {

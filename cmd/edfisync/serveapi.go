@@ -100,6 +100,14 @@ func (s *shownConnections) read(ctx context.Context) ([]console.Connection, erro
 		return s.kept, nil
 	}
 	cfg := s.config(ctx)
+	secrets, err := s.ledger.Secrets(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	set := make(map[string]bool, len(secrets))
+	for _, secret := range secrets {
+		set[secret.Tenant+"/"+secret.Name] = true
+	}
 	kept := make([]console.Connection, 0, len(cfg.Connections))
 	for i := range cfg.Connections {
 		conn := &cfg.Connections[i]
@@ -111,8 +119,10 @@ func (s *shownConnections) read(ctx context.Context) ([]console.Connection, erro
 		for _, name := range conn.Resources {
 			c.Resources = append(c.Resources, fullResource(name))
 		}
-		if _, err := unsealed(ctx, s.ledger, conn); err != nil {
-			c.Problem = err.Error()
+		for _, name := range append(conn.Source.DSN.Sealed(), conn.Target.ClientSecret.Sealed()...) {
+			if !set[conn.Tenant+"/"+name] {
+				c.Problem = notSet(conn, name).Error()
+			}
 		}
 		if conn.Schedule.Cron != "" {
 			schedule, err := scheduleOf(conn, id)

@@ -92,11 +92,8 @@ func (d *definitions) targetBefore(ctx context.Context, tenant, name string) (st
 	if err != nil {
 		return "", err
 	}
-	conn, err := config.Decode(def, d.s.environment())
-	if err != nil {
-		return "", err
-	}
-	return conn.Target.URL, nil
+	conn := config.Decode([]syncdb.Definition{def}, d.s.environment())[0]
+	return conn.Target.URL, conn.Err
 }
 
 // Put implements console.Definitions.

@@ -82,29 +82,56 @@ func ReadConnection(text []byte, env Environment) (*Written, Problems) {
 	return &out[0], nil
 }
 
-// Decode is the connection that a Text of Written means, on this machine.
-func Decode(d syncdb.Definition, env Environment) (*Connection, error) {
-	node, err := jsonNode(d.Text)
-	if err != nil {
-		return nil, err
-	}
-	cfg, decoder := decodeConnections(listOf(node), env, false)
-	if len(decoder.problems) > 0 {
-		for i := range decoder.problems {
-			decoder.problems[i].File, decoder.problems[i].Line = "connection "+(&Connection{Tenant: d.Tenant, Name: d.Name}).FullName()+" of the ledger", 0
-			decoder.problems[i].Path = strings.TrimPrefix(decoder.problems[i].Path, "connections[0].")
-		}
-		return &cfg.Connections[0], Problems(decoder.problems)
-	}
-	conn := &cfg.Connections[0]
-	conn.resolve(env.Dir)
-	conn.Version = d.Version
-	return conn, nil
+// Decoded is the connection that a definition means on this machine.
+type Decoded struct {
+	*Connection       // as far as it can be read; its name is right
+	Err         error // why it cannot be used
 }
 
-// listOf is a configuration of one connection.
-func listOf(connection *yaml.Node) *yaml.Node {
-	list := &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{connection}}
+// Decode returns the connections that definitions mean on this machine, in their order. What is wrong with one does not concern the others.
+func Decode(definitions []syncdb.Definition, env Environment) []Decoded {
+	out := make([]Decoded, len(definitions))
+	var nodes []*yaml.Node
+	var at []int // in out, of each node
+	for i := range definitions {
+		d := &definitions[i]
+		node, err := jsonNode(d.Text)
+		if err != nil {
+			out[i] = Decoded{&Connection{Tenant: d.Tenant, Name: d.Name, Version: d.Version}, fmt.Errorf("connection %s of the ledger: %w", d.Name, err)}
+			continue
+		}
+		nodes, at = append(nodes, node), append(at, i)
+	}
+	cfg, decoder := decodeConnections(listOf(nodes...), env, false)
+	wrong := map[int]Problems{}
+	for _, problem := range decoder.problems {
+		var n int
+		if _, err := fmt.Sscanf(problem.Path, "connections[%d]", &n); err != nil {
+			continue // there is nothing but connections
+		}
+		problem.Path = strings.TrimPrefix(strings.TrimPrefix(problem.Path, fmt.Sprintf("connections[%d]", n)), ".")
+		problem.Line = 0
+		wrong[n] = append(wrong[n], problem)
+	}
+	for n, i := range at {
+		d, conn := &definitions[i], &cfg.Connections[n]
+		conn.Tenant, conn.Name, conn.Version = d.Tenant, d.Name, d.Version
+		out[i].Connection = conn
+		if problems := wrong[n]; len(problems) > 0 {
+			for j := range problems {
+				problems[j].File = "connection " + conn.FullName() + " of the ledger"
+			}
+			out[i].Err = problems
+			continue
+		}
+		conn.resolve(env.Dir)
+	}
+	return out
+}
+
+// listOf is a configuration of these connections.
+func listOf(connections ...*yaml.Node) *yaml.Node {
+	list := &yaml.Node{Kind: yaml.SequenceNode, Content: connections}
 	return &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{{Kind: yaml.ScalarNode, Value: "connections"}, list}}
 }
 
@@ -448,6 +475,9 @@ func readNode(decoder *json.Decoder, depth int) (*yaml.Node, error) {
 			node.Content = append(node.Content, item)
 		}
 		_, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
 		return node, err
 	case nil:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null"}, nil

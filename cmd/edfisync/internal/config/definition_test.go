@@ -80,7 +80,18 @@ func TestADefinitionMeansWhatTheFileMeans(t *testing.T) {
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	got, err := Decode(syncdb.Definition{Tenant: "acme", Name: "one", Text: all[0].Text}, e)
+	// One that is wrong beside it does not concern it.
+	broken := json.RawMessage(strings.NewReplacer("${SECRET}", "${NOWHERE}", `"one"`, `"broken"`).Replace(string(all[0].Text)))
+	decoded := Decode([]syncdb.Definition{{Tenant: "acme", Name: "none", Text: json.RawMessage("{")}, {Tenant: "acme", Name: "broken", Text: broken}, {Tenant: "acme", Name: "one", Text: all[0].Text}}, e)
+	for i, want := range []string{
+		"connection none of the ledger: is not JSON: unexpected EOF",
+		"connection acme/broken of the ledger: target.client_secret: environment variable NOWHERE is not set",
+	} {
+		if err := decoded[i].Err; err == nil || err.Error() != want || decoded[i].Tenant != "acme" {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	got, err := decoded[2].Connection, decoded[2].Err
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,8 +174,8 @@ func TestSealedSecretsAreFilledIn(t *testing.T) {
 	t.Parallel()
 	text := json.RawMessage(`{"name":"one","school_year":2027,"pack":"embedded:limitless","resources":["all"],
 		"source":{"driver":"postgres","dsn":"postgres://sync:${sealed:pw}@sis/sis"},"target":{"url":"https://a","client_id":"id","client_secret":"$${sealed:x}"}}`)
-	conn, err := Decode(syncdb.Definition{Tenant: "default", Name: "one", Text: text, Version: 3}, Environment{Dir: t.TempDir(), Lookup: env(nil)})
-	if err != nil {
+	conn := Decode([]syncdb.Definition{{Tenant: "default", Name: "one", Text: text, Version: 3}}, Environment{Dir: t.TempDir(), Lookup: env(nil)})[0]
+	if err := conn.Err; err != nil {
 		t.Fatal(err)
 	}
 	open := func(name string) (string, error) { return "of " + name, nil }
@@ -173,7 +184,7 @@ func TestSealedSecretsAreFilledIn(t *testing.T) {
 		t.Errorf("the dsn is %q of %v: %v", dsn.Reveal(), conn.Source.DSN.Sealed(), err)
 	}
 	if s := conn.Target.ClientSecret; s.Reveal() != "${sealed:x}" || len(s.Sealed()) > 0 || conn.Version != 3 || conn.Resources != nil {
-		t.Errorf("the connection is %+v, its secret %q", conn, s.Reveal())
+		t.Errorf("the connection is %+v, its secret %q", conn.Connection, s.Reveal())
 	}
 }
 
