@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
@@ -197,23 +195,4 @@ func (r *report) failWith(ctx context.Context, part string, err error, remedy st
 	for i := range r.findings[before:] {
 		r.findings[before+i].Remedy = orElse(r.findings[before+i].Remedy, remedy)
 	}
-}
-
-// failures lists the parts that failed.
-func (r *report) failures() []string {
-	var parts []string
-	for _, f := range r.findings {
-		if !f.OK && !slices.Contains(parts, f.Part) {
-			parts = append(parts, f.Part)
-		}
-	}
-	return parts
-}
-
-// outcome is a report in a word, for the audit trail.
-func (r *report) outcome() string {
-	if failed := r.failures(); len(failed) > 0 {
-		return "failed: " + strings.Join(failed, ", ")
-	}
-	return "ok"
 }

@@ -128,7 +128,7 @@ type Connection struct {
 	// Version of a connection that is defined in the ledger; 0 = the configuration file defines it.
 	Version int64 `yaml:"-"`
 	// Guard says what may be called as its target; nil = anything. It is set when the target was named over the API.
-	Guard *httpd.Egress `yaml:"-"`
+	Guard *httpd.Egress `yaml:"-" json:"-"`
 }
 
 // Schedule says when the service syncs a connection without anybody asking.
