@@ -66,6 +66,8 @@ type Config struct {
 	Quarantine jobs.Quarantine
 	Version    string       // of the program
 	Metrics    http.Handler // answers GET /metrics, which shows figures of all tenants; nil = there is none
+	// TryReceivers sends every receiver of alerts a test notice and says what came of it; nil = there is no way to.
+	TryReceivers func(ctx context.Context) []Tried
 	// Router has the trusted proxies, the allow-list, limits and the logger; Keys, Sessions, Denied and RefusePage are the console's own.
 	Router httpd.RouterConfig
 	// Poll is how often the ledger is asked for news while somebody listens to events; 0 means 1 s.

@@ -80,6 +80,9 @@ func newServiceOn(t testing.TB, dsn string, change func(*console.Config)) *servi
 	}
 	config := console.Config{
 		Ledger: s.ledger, Runs: asker{s.ledger}, Version: "test", Poll: 20 * time.Millisecond, Records: &records{},
+		TryReceivers: func(context.Context) []console.Tried {
+			return []console.Tried{{Receiver: "pager"}, {Receiver: "smtp", Error: "nobody answers"}}
+		},
 		Metrics:     http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "# figures") }),
 		Definitions: ledgerDefinitions{s.ledger}, Secrets: s.ledger,
 		Connections: func(ctx context.Context) ([]console.Connection, error) {

@@ -20,6 +20,7 @@ type Ledger interface {
 	issueLedger
 	auditLedger
 	receiptLedger
+	alertLedger
 }
 
 var _ Ledger = (*syncdb.DB)(nil)

@@ -29,6 +29,7 @@ type objects struct {
 	issue      int64
 	key        string
 	record     string // its path below the connection
+	mute       int64
 }
 
 func examples() map[string]example {
@@ -48,6 +49,11 @@ func examples() map[string]example {
 	at := func(path string) example { return example{path: func(objects) string { return path }, open: true} }
 	pause := connection("/pause")
 	pause.body = func(objects) string { return `{"why": "matrix"}` }
+	mute := at("/api/v1/alerts/mutes")
+	mute.body = func(o objects) string {
+		return fmt.Sprintf(`{"connection": %q, "until": %q, "why": "matrix"}`, o.connection, time.Now().Add(time.Hour).Format(time.RFC3339))
+	}
+	mute.open = false
 	logIn := at("/api/v1/session")
 	logIn.body = func(objects) string {
 		return `{"key": "efs_` + strings.Repeat("a", 13) + "_" + strings.Repeat("a", 52) + `"}`
@@ -98,6 +104,8 @@ func examples() map[string]example {
 		"POST /holds/{id}/reopen": page(ofHold("/reopen"), "edition=1&why=matrix"),
 
 		"GET /healthz": at("/healthz"), "GET /readyz": at("/readyz"), "GET /metrics": at("/metrics"), "GET /api/v1/openapi.json": at("/api/v1/openapi.json"), "GET /api/v1/me": at("/api/v1/me"),
+		"GET /api/v1/alerts": at("/api/v1/alerts"), "GET /api/v1/alerts/mutes": at("/api/v1/alerts/mutes"), "POST /api/v1/alerts/mutes": mute,
+		"DELETE /api/v1/alerts/mutes/{id}": of("alerts/mutes", func(o objects) any { return o.mute }, ""), "POST /api/v1/alerts/test": at("/api/v1/alerts/test"),
 		"GET /api/v1/connections": at("/api/v1/connections"), "GET /api/v1/connections/{connection}": connection(""),
 		"POST /api/v1/connections/{connection}/pause": pause, "POST /api/v1/connections/{connection}/resume": connection("/resume"),
 		"POST /api/v1/connections/{connection}/runs": connection("/runs"), "GET /api/v1/runs": at("/api/v1/runs"), "GET /api/v1/runs/{id}": run(""),
@@ -136,6 +144,10 @@ func may(t *testing.T, pattern string) (least httpd.Role, auditor bool) {
 		return httpd.Viewer, true
 	case path == "/healthz", path == "/readyz", path == "/openapi.json":
 		return 0, true
+	case path == "/alerts/test":
+		return httpd.Admin, false
+	case strings.HasPrefix(path, "/alerts/mutes") && method != http.MethodGet:
+		return httpd.Operator, false
 	case strings.HasPrefix(path, "/keys"), strings.HasPrefix(path, "/secrets"):
 		return httpd.Admin, false
 	case strings.HasPrefix(path, "/audit"):
@@ -166,6 +178,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 		o := objects{connection: connection}
 		o.run, o.hold, o.issue = s.hold(connection)
 		o.plan, o.record = s.saved(connection), "/records/ed-fi/students/r02"+strings.Repeat("00", 15)
+		o.mute = s.muted(tenant, connection)
 		id, _, _ := httpd.ParseKey(s.key(console.NewKey{Role: "viewer", Tenant: tenant}))
 		o.key = id
 		own[tenant] = o
@@ -211,7 +224,8 @@ func TestAuthorizationMatrix(t *testing.T) {
 				got := s.status(method, e.path(o), c.key, body)
 				cases++
 				allowed := least == 0 || c.role != 0 && (c.role == httpd.Auditor && auditor || c.role != httpd.Auditor && c.role >= least)
-				everyTenant := strings.HasSuffix(route.Pattern, "/audit/verify") || strings.HasSuffix(route.Pattern, "/support-bundle") || strings.HasSuffix(route.Pattern, "/settings") || route.Pattern == "GET /metrics"
+				everyTenant := strings.HasSuffix(route.Pattern, "/audit/verify") || strings.HasSuffix(route.Pattern, "/support-bundle") || strings.HasSuffix(route.Pattern, "/settings") || route.Pattern == "GET /metrics" ||
+					route.Pattern == "POST /api/v1/alerts/test"
 				if everyTenant && c.tenant != "" || showsData(route.Pattern) && !c.data {
 					allowed = false
 				}

@@ -48,6 +48,17 @@ func (s *Console) routes() {
 	register(s, reads, get("/connections/{connection}/plans", "listPlans", "holds", "List saved plans, the newest first"), s.listPlans)
 	register(s, reads, get("/plans/{id}", "showPlan", "holds", "Show a saved plan"), s.showPlan)
 
+	register(s, reads, get("/alerts", "listAlerts", "alerts", "List what is wrong with connections, and what was"), s.listAlerts)
+	register(s, reads, get("/alerts/mutes", "listMutes", "alerts", "List what nobody is told of, the newest first"), s.listMutes)
+	register(s, steers, post("/alerts/mutes", "muteAlerts", "alerts", "Tell nobody of alerts for a while", http.StatusCreated), s.mute)
+	register(s, steers, huma.Operation{
+		Method: http.MethodDelete, Path: "/alerts/mutes/{id}", OperationID: "unmuteAlerts", Tags: []string{"alerts"}, Summary: "End a mute",
+	}, s.unmute)
+	if s.c.TryReceivers != nil {
+		everyTenant := httpd.Rule{Least: httpd.Admin, EveryTenant: true} // receivers are of all of them
+		register(s, everyTenant, post("/alerts/test", "testAlerts", "alerts", "Send every receiver a test notice", http.StatusOK), s.testAlerts)
+	}
+
 	register(s, audits, get("/audit", "listAudit", "audit", "List what people and programs did, the newest first"), s.listAudit)
 	register(s, verifies, get("/audit/verify", "verifyAudit", "audit", "Check that no row of the audit trail was changed, dropped, moved or cut off"), s.verifyAudit)
 

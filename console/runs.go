@@ -24,6 +24,7 @@ type runJSON struct {
 	Totals     json.RawMessage `json:"totals,omitempty" doc:"Counts by outcome."`
 	Error      string          `json:"error,omitempty" doc:"Why it failed. Folders of the server are left out; the log has them."`
 	Wait       *waitJSON       `json:"wait,omitempty" doc:"Why it waits; left out when it does not, or when no worker has looked yet."`
+	Failure    string          `json:"failure,omitempty" doc:"Of a failed run: target-unreachable, source-unreachable, credentials-refused; left out: anything else."`
 	Progress   json.RawMessage `json:"progress,omitempty" doc:"How far it is: phase, resource, done, total."`
 	ProgressAt time.Time       `json:"progressAt,omitzero"`
 }
@@ -46,7 +47,7 @@ func runOf(r syncdb.Run, connection string) runJSON {
 	return runJSON{
 		Wait: waitOf(r.Wait),
 
-		ID: r.ID, Connection: connection, State: string(r.State), Reason: r.Reason, CreatedAt: r.CreatedAt, StartedAt: r.StartedAt, EndedAt: r.EndedAt, Totals: r.Totals,
+		ID: r.ID, Connection: connection, State: string(r.State), Reason: r.Reason, CreatedAt: r.CreatedAt, StartedAt: r.StartedAt, EndedAt: r.EndedAt, Totals: r.Totals, Failure: r.Failure,
 		Error: withoutPaths(r.Error),
 	}
 }

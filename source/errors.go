@@ -41,6 +41,15 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// Unreachable reports whether it was the connection to the database that failed, and not what was asked of it.
+func (e *Error) Unreachable() bool {
+	switch e.Op {
+	case "connect", "take the snapshot", "read", "run":
+		return !e.statement && !errors.Is(e, context.Canceled)
+	}
+	return false
+}
+
 // text is what is wrong and what to do, without what was being done.
 func (e *Error) text() string {
 	if e.Hint == "" {

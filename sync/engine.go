@@ -61,6 +61,8 @@ type Runs interface {
 	StartRun(ctx context.Context, connection int64, holder string, ttl time.Duration) (syncdb.Run, syncdb.Lease, error)
 	Renew(ctx context.Context, lease syncdb.Lease) (renewed syncdb.Lease, cancel bool, err error)
 	SaveStep(ctx context.Context, lease syncdb.Lease, s syncdb.Step) error
+	// NoteFailure keeps why the run is about to fail: what FailureOf says.
+	NoteFailure(ctx context.Context, lease syncdb.Lease, failure string) error
 	FinishRun(ctx context.Context, lease syncdb.Lease, state syncdb.RunState, totals json.RawMessage, errText string) error
 }
 

@@ -262,6 +262,11 @@ func (e *Engine) close(ctx context.Context, k *keeper, s *Summary, err error) er
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
+	if failure := FailureOf(err); failure != "" && s.State == syncdb.RunFailed {
+		if nerr := e.Ledger.NoteFailure(ctx, k.current(), failure); nerr != nil {
+			e.logger().WarnContext(ctx, "note why the run failed", slog.Any("error", nerr))
+		}
+	}
 	failpoint.Reach(failpoint.FinishBefore, "", "")
 	if ferr := e.Ledger.FinishRun(ctx, k.current(), s.State, totals, text); ferr != nil {
 		return errors.Join(err, fmt.Errorf("finish the run: %w", ferr))

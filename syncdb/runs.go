@@ -11,7 +11,7 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-const runColumns = `id, connection_id, state, reason, scope, created_at, started_at, ended_at, totals, error, asked, waits_for, waits_until, waits_at`
+const runColumns = `id, connection_id, state, reason, scope, created_at, started_at, ended_at, totals, error, failure, asked, waits_for, waits_until, waits_at`
 
 type runRow struct {
 	ID           int64          `db:"id"`
@@ -24,6 +24,7 @@ type runRow struct {
 	EndedAt      sql.NullInt64  `db:"ended_at"`
 	Totals       sql.NullString `db:"totals"`
 	Error        string         `db:"error"`
+	Failure      string         `db:"failure"`
 	Asked        int            `db:"asked"`
 	WaitsFor     string         `db:"waits_for"`
 	WaitsUntil   sql.NullInt64  `db:"waits_until"`
@@ -33,7 +34,7 @@ type runRow struct {
 func (r *runRow) run() Run {
 	run := Run{
 		ID: r.ID, ConnectionID: r.ConnectionID, State: RunState(r.State), Reason: r.Reason, Scope: r.Scope, CreatedAt: time.UnixMilli(r.CreatedAt).UTC(),
-		StartedAt: instant(r.StartedAt), EndedAt: instant(r.EndedAt), Totals: raw(r.Totals), Error: r.Error,
+		StartedAt: instant(r.StartedAt), EndedAt: instant(r.EndedAt), Totals: raw(r.Totals), Error: r.Error, Failure: r.Failure,
 	}
 	if run.State == RunWaiting && r.WaitsFor != "" {
 		run.Wait = &Wait{For: r.WaitsFor, Until: instant(r.WaitsUntil), At: instant(r.WaitsAt)}
@@ -285,6 +286,19 @@ func (d *DB) FinishRun(ctx context.Context, l Lease, state RunState, totals json
 	})
 	if err != nil {
 		return fmt.Errorf("finish run: %w", err)
+	}
+	return nil
+}
+
+// NoteFailure keeps why the run of the lease is about to fail, when it is one of the reasons that operators are told apart. It is called before FinishRun, so
+// that nobody sees a failed run without it, and is not worth failing a run for.
+func (d *DB) NoteFailure(ctx context.Context, l Lease, failure string) error {
+	err := d.fenced(ctx, l, func(tx *sqlx.Tx) error {
+		_, err := d.exec(ctx, tx, `UPDATE run SET failure = ? WHERE id = ?`, failure, l.RunID)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("note why the run fails: %w", err)
 	}
 	return nil
 }

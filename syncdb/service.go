@@ -59,7 +59,7 @@ func (d *DB) OpenRuns(ctx context.Context) ([]OpenRun, error) {
 		Source     string         `db:"source_place"`
 		SourceRuns int            `db:"source_runs"`
 	}
-	one := `SELECT run.id, run.connection_id, run.state, run.reason, run.scope, run.created_at, run.started_at, run.ended_at, run.totals, run.error,
+	one := `SELECT run.id, run.connection_id, run.state, run.reason, run.scope, run.created_at, run.started_at, run.ended_at, run.totals, run.error, run.failure,
 		run.asked, run.waits_for, run.waits_until, run.waits_at, lease.expires_at, lease.holder, ` + d.store.words().now + ` AS now,
 		c.paused_at, c.resume_at, c.failures, c.failed_at, c.target_place, c.target_runs, c.source_place, c.source_runs
 		FROM run JOIN connection c ON c.id = run.connection_id

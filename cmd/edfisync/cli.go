@@ -46,6 +46,7 @@ type commands struct {
 	SyncOne       syncOneCmd       `cmd:"" group:"sync" help:"Send one record now, and show each step."`
 	Connections   connectionsCmd   `cmd:"" group:"other" help:"List, import, export, copy, test and remove connections that are kept in the ledger."`
 	Secrets       secretsCmd       `cmd:"" group:"other" help:"Seal secrets of connections in the ledger; change its master key."`
+	Alerts        alertsCmd        `cmd:"" group:"look" help:"List what is wrong with connections; mute it; try who is told."`
 	Keys          keysCmd          `cmd:"" group:"other" help:"Make, list, rotate and revoke keys of the API."`
 	SupportBundle supportBundleCmd `cmd:"" group:"other" help:"Write what somebody who helps needs to know, without student data."`
 	Version       versionCmd       `cmd:"" group:"other" help:"Print version and build."`

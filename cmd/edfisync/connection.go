@@ -299,10 +299,22 @@ func sourceThere(conn *config.Connection) error {
 		return nil
 	}
 	if _, err := os.Stat(dsn); errors.Is(err, fs.ErrNotExist) {
-		return usageError(fmt.Errorf("source: there is no file %s (correct source.dsn of connection %s; a relative path starts at the configuration file's folder)",
-			dsn, conn.FullName()))
+		return usageError(missingSource{fmt.Errorf("source: there is no file %s (correct source.dsn of connection %s; a relative path starts at the configuration file's folder)",
+			dsn, conn.FullName())})
 	}
 	return nil
+}
+
+// missingSource says that the file of a SQLite source is not there.
+type missingSource struct{ error }
+
+// failureOf is sync.FailureOf, of what is found out before a run as well.
+func failureOf(err error) string {
+	var missing missingSource
+	if errors.As(err, &missing) {
+		return sync.FailureSource
+	}
+	return sync.FailureOf(err)
 }
 
 // descriptorsOf are the connection's own descriptor maps, which go over the pack's.

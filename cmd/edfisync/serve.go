@@ -176,6 +176,14 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err e
 	}
 	watched := s.watchKey(ctx)
 	defer watched()
+	if how.schedules {
+		watch, err := s.newAlerts()
+		if err != nil {
+			return err
+		}
+		watch.Start(ctx)
+		defer watch.Stop()
+	}
 	if err := s.jobs.Start(ctx); err != nil {
 		return err
 	}
@@ -416,6 +424,11 @@ func (s *service) giveUp(ctx context.Context, run syncdb.Run, conn *config.Conne
 	_, lease, err := s.ledger.StartRun(ctx, run.ConnectionID, "gives up", leaseTTL(conn))
 	if err != nil {
 		return err
+	}
+	if failure := failureOf(why); failure != "" {
+		if err := s.ledger.NoteFailure(ctx, lease, failure); err != nil {
+			return err
+		}
 	}
 	return s.ledger.FinishRun(ctx, lease, syncdb.RunFailed, nil, why.Error())
 }

@@ -33,6 +33,7 @@ func (s *service) handler(api bool) (http.Handler, error) {
 		Records: &askedRecords{service: s, busy: map[int64]chan struct{}{}}, Embed: cfg.Embed, Quarantine: quarantineOf(s.cfg),
 		Settings:    s.settings(),
 		Definitions: &definitions{s}, Secrets: &sealedSecrets{s}, Ready: s.ready,
+		TryReceivers: s.tryReceivers,
 	})
 	if err != nil {
 		return nil, err

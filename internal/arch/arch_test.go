@@ -28,11 +28,12 @@ const everything = "*"
 //	           → syncdb
 //	      sandbox → schema, internal/httpd
 var allowed = map[string][]string{
+	"alerts":        {"sync", "syncdb", "internal/httpd", "internal/keys"},
 	"cmd":           {everything},
 	"edfi":          {"schema", "internal/failpoint", "internal/keys"},
 	"limitless":     {"internal/keys"},
 	"mappings":      {"internal/keys"},
-	"console":       {"jobs", "sync", "syncdb", "internal/httpd", "internal/keys"},
+	"console":       {"alerts", "jobs", "sync", "syncdb", "internal/httpd", "internal/keys"},
 	"jobs":          {"sync", "syncdb", "internal/keys"},
 	"sandbox":       {"schema", "internal/httpd", "internal/keys"},
 	"schema":        {"internal/keys"},

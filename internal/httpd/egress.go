@@ -95,6 +95,29 @@ func (e Egress) Client() *http.Client {
 	}
 }
 
+// ParseEgress reads what may be called although it is not on the public internet: networks ("10.20.0.0/16"), addresses ("127.0.0.1") and names of hosts
+// ("sis.district.example").
+func ParseEgress(allow []string) (Egress, error) {
+	var e Egress
+	for _, text := range allow {
+		if networks, err := ParseNetworks([]string{text}); err == nil {
+			e.Networks = append(e.Networks, networks...)
+			continue
+		}
+		if text == "" || strings.ContainsAny(text, "/:@*? ") || strings.Trim(text, "0123456789.") == "" {
+			return Egress{}, fmt.Errorf("%q is no network, no address and no name of a host; want 10.20.0.0/16, 127.0.0.1 or sis.district.example", text)
+		}
+		e.Hosts = append(e.Hosts, text)
+	}
+	return e, nil
+}
+
+// Dial connects to an address that may be called, for protocols other than HTTP and for clients with a transport of their own. With such a client no
+// proxy may be used: it would resolve the names.
+func (e Egress) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return e.dial(ctx, network, address)
+}
+
 // dial connects to an address that may be called. The check is in Control, which sees the address the connection is about to be made to.
 func (e Egress) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)

@@ -111,6 +111,10 @@ func (l *ledger) SaveStep(ctx context.Context, lease syncdb.Lease, s syncdb.Step
 	return l.do(ctx, "SaveStep", strconv.Itoa(s.Position), func() error { return l.Ledger.SaveStep(ctx, lease, s) })
 }
 
+func (l *ledger) NoteFailure(ctx context.Context, lease syncdb.Lease, failure string) error {
+	return l.do(ctx, "NoteFailure", "", func() error { return l.Ledger.NoteFailure(ctx, lease, failure) })
+}
+
 func (l *ledger) FinishRun(ctx context.Context, lease syncdb.Lease, state syncdb.RunState, totals json.RawMessage, text string) error {
 	return l.do(ctx, "FinishRun", "", func() error { return l.Ledger.FinishRun(ctx, lease, state, totals, text) })
 }

@@ -179,6 +179,17 @@ func (d *DB) RunByID(ctx context.Context, id int64) (syncdb.Run, error) {
 	return syncdb.Run{}, syncdb.ErrNoRun
 }
 
+// NoteFailure is syncdb.DB.NoteFailure.
+func (d *DB) NoteFailure(ctx context.Context, l syncdb.Lease, failure string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, err := d.fenced(ctx, l); err != nil {
+		return err
+	}
+	d.runs[l.RunID].Failure = failure
+	return nil
+}
+
 // SaveStep is syncdb.DB.SaveStep.
 func (d *DB) SaveStep(ctx context.Context, l syncdb.Lease, s syncdb.Step) error {
 	d.mu.Lock()

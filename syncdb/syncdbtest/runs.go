@@ -131,7 +131,13 @@ func runs(t *testing.T, w *world) {
 		t.Error("a run was finished as waiting")
 	}
 	w.clock.advance(time.Second)
+	must(t, w.NoteFailure(ctx, l, "target-unreachable"))
 	must(t, w.FinishRun(ctx, l, syncdb.RunFailed, json.RawMessage(`{"created":2}`), "the target is gone"))
+	noted, err := w.RunByID(ctx, l.RunID)
+	must(t, err)
+	if noted.Failure != "target-unreachable" {
+		t.Errorf("the run failed because of %q", noted.Failure)
+	}
 	same, after, err := w.Identity(ctx)
 	must(t, err)
 	if ledger != same || after <= before { // other tests may finish runs too
@@ -142,7 +148,7 @@ func runs(t *testing.T, w *world) {
 	must(t, err)
 	diff(t, "finished run", finished, syncdb.Run{
 		ID: started.ID, ConnectionID: w.conn, State: syncdb.RunFailed, Reason: "cron", CreatedAt: began, StartedAt: began.Add(time.Second),
-		EndedAt: began.Add(2 * time.Second), Totals: json.RawMessage(`{"created":2}`), Error: "the target is gone",
+		EndedAt: began.Add(2 * time.Second), Totals: json.RawMessage(`{"created":2}`), Error: "the target is gone", Failure: "target-unreachable",
 	})
 
 	second, l2, err := w.StartRun(ctx, w.conn, "process 2", ttl)
@@ -195,6 +201,7 @@ func writes(w *world) map[string]func(context.Context, syncdb.Lease) error {
 		"SaveStep": func(ctx context.Context, l syncdb.Lease) error {
 			return w.SaveStep(ctx, l, syncdb.Step{Position: 9, Resource: students, Verb: syncdb.Create, State: "done"})
 		},
+		"NoteFailure": func(ctx context.Context, l syncdb.Lease) error { return w.NoteFailure(ctx, l, "target-unreachable") },
 		"Append": func(ctx context.Context, l syncdb.Lease) error {
 			return w.Append(ctx, l, 1, []syncdb.Intent{create(99, e).Intent}, nil)
 		},

@@ -34,6 +34,7 @@ type Ledger interface {
 	Renew(ctx context.Context, l syncdb.Lease) (renewed syncdb.Lease, cancel bool, err error)
 	ExpireLease(ctx context.Context, connID int64, holder string) error
 	Cancel(ctx context.Context, connID int64) error
+	NoteFailure(ctx context.Context, l syncdb.Lease, failure string) error
 	FinishRun(ctx context.Context, l syncdb.Lease, state syncdb.RunState, totals json.RawMessage, errText string) error
 	Runs(ctx context.Context, connID int64, limit int) ([]syncdb.Run, error)
 	RunByID(ctx context.Context, id int64) (syncdb.Run, error)

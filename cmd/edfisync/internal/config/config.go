@@ -29,10 +29,48 @@ type Service struct {
 	Embed   []string `yaml:"embed" validate:"dive,origin"`    // whose pages may show a connection's badge in a frame
 	TLS     TLS      `yaml:"tls"`
 	Metrics Metrics  `yaml:"metrics"`
+	Egress  Egress   `yaml:"egress"`
+	Alerts  Alerts   `yaml:"alerts"`
 
 	Quarantine Quarantine `yaml:"quarantine"`
 
 	References References `yaml:"references"`
+}
+
+// Egress says what may be called although it is not on the public internet: by webhooks and mails.
+type Egress struct {
+	Allow []string `yaml:"allow" validate:"dive,egress"` // networks, addresses, names of hosts
+}
+
+// Alerts says when somebody is told that something is wrong, and who.
+type Alerts struct {
+	Every       Duration  `yaml:"every" validate:"min=10000000,max=3600000000000"` // how often the ledger is looked at
+	For         Duration  `yaml:"for" validate:"min=0"`                            // how long something must be wrong before it fires
+	Quiet       Duration  `yaml:"quiet" validate:"min=0"`                          // how long it must be right before it has recovered
+	FreshWithin Duration  `yaml:"fresh_within" validate:"min=0"`                   // how old the last good run of a connection with a schedule may be; 0 = any age
+	Audit       Duration  `yaml:"audit" validate:"min=0"`                          // how often the audit trail is read through; 0 = never
+	Webhooks    []Webhook `yaml:"webhooks" validate:"dive"`
+	SMTP        SMTP      `yaml:"smtp"`
+}
+
+// Webhook is a URL that notices are posted to, signed.
+type Webhook struct {
+	Name      string   `yaml:"name" validate:"required,slug,ne=smtp"`
+	URL       Secret   `yaml:"url" validate:"required"` // some receivers put a secret into it
+	Secret    Secret   `yaml:"secret" validate:"required,min=16"`
+	OldSecret Secret   `yaml:"old_secret" validate:"omitempty,min=16"` // while the receiver may not have the new one yet
+	Tenants   []string `yaml:"tenants" validate:"dive,slug"`           // whose notices it gets; none = all
+}
+
+// SMTP is a mail server that sends notices.
+type SMTP struct {
+	Address  string   `yaml:"address" validate:"omitempty,hostname_port"` // "" = no mails
+	From     string   `yaml:"from" validate:"required_with=Address"`
+	To       []string `yaml:"to" validate:"required_with=Address,dive,required"`
+	Username string   `yaml:"username"`
+	Password Secret   `yaml:"password" validate:"required_with=Username"`
+	TLS      string   `yaml:"tls" validate:"oneof=starttls tls none"`
+	Tenants  []string `yaml:"tenants" validate:"dive,slug"` // whose notices are mailed; none = all
 }
 
 // Metrics says where the process answers GET /metrics besides its own address.
@@ -123,6 +161,7 @@ type Connection struct {
 	SettleDelay Duration                     `yaml:"settle_delay" validate:"min=0"`
 	History     Duration                     `yaml:"history" validate:"min=0"` // 0 = nothing is kept
 	Schedule    Schedule                     `yaml:"schedule"`
+	FreshWithin Duration                     `yaml:"fresh_within" validate:"min=0"` // over service.alerts.fresh_within; 0 = as that says
 	Pauses      []PlannedPause               `yaml:"pauses" validate:"dive"`
 
 	// Version of a connection that is defined in the ledger; 0 = the configuration file defines it.
@@ -253,6 +292,12 @@ func (s *Service) setDefaults() {
 func (q *Quarantine) setDefaults() {
 	q.After, q.FirstWait, q.LongestWait = 3, Duration(5*time.Minute), Duration(6*time.Hour)
 }
+
+func (a *Alerts) setDefaults() {
+	a.Every, a.Quiet, a.FreshWithin, a.Audit = Duration(30*time.Second), Duration(5*time.Minute), Duration(26*time.Hour), Duration(time.Hour)
+}
+
+func (s *SMTP) setDefaults() { s.TLS = "starttls" }
 
 func (s *Schedule) setDefaults() { s.TimeZone, s.CatchUp = "UTC", Duration(24*time.Hour) }
 

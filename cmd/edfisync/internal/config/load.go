@@ -137,6 +137,12 @@ func check(cfg *Config, lines map[string]int, known []Problem) []Problem {
 	}); err != nil {
 		panic(err) // only for an empty tag name
 	}
+	if err := validate.RegisterValidation("egress", func(field validator.FieldLevel) bool {
+		_, err := httpd.ParseEgress([]string{field.Field().String()})
+		return err == nil
+	}); err != nil {
+		panic(err) // only for an empty tag name
+	}
 	if err := validate.RegisterValidation("origin", func(field validator.FieldLevel) bool { return isOrigin(field.Field().String()) }); err != nil {
 		panic(err) // only for an empty tag name
 	}
@@ -177,6 +183,17 @@ func check(cfg *Config, lines map[string]int, known []Problem) []Problem {
 		if _, err := (jobs.Schedule{Cron: cron}).Parse(); err != nil {
 			add(fmt.Sprintf("connections[%d].schedule.cron", i), err.Error(), "0 2 * * * is every night at two")
 		}
+	}
+	receivers := map[string]bool{}
+	for i, w := range cfg.Service.Alerts.Webhooks {
+		at := fmt.Sprintf("service.alerts.webhooks[%d]", i)
+		if u, err := url.Parse(w.URL.Reveal()); w.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil) {
+			add(at+".url", "want an address that begins with https:// or http://, without user and password", "")
+		}
+		if receivers[w.Name] {
+			add(at+".name", "is already the name of another webhook", "names of webhooks are unique")
+		}
+		receivers[w.Name] = true
 	}
 	for i := range cfg.Connections {
 		if names := cfg.Connections[i].Resources; len(names) > 1 && slices.Contains(names, AllResources) {
@@ -255,6 +272,10 @@ func explain(field validator.FieldError) (message, remedy string) {
 		return "want a network, such as 10.0.0.0/8 or 2001:db8::/32, or one address", ""
 	case "origin":
 		return "want the origin of pages, such as https://sis.example.org or http://localhost:3000", "without a path"
+	case "egress":
+		return "want a network, an address or the name of a host, such as 10.20.0.0/16, 127.0.0.1 or hooks.district.example", ""
+	case "ne":
+		return "must not be " + field.Param(), "it names the mails"
 	case "required_with":
 		return "is required beside " + strings.ToLower(field.Param()), ""
 	case "timezone":
@@ -282,6 +303,8 @@ func limit(field validator.FieldError) string {
 	switch field.Kind() {
 	case reflect.Slice:
 		return "want " + word + " " + param + " of them"
+	case reflect.String:
+		return "want " + word + " " + param + " characters"
 	case reflect.Int64:
 		n, err := strconv.ParseInt(param, 10, 64)
 		if err == nil && field.Type() == reflect.TypeFor[Duration]() {

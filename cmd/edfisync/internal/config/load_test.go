@@ -50,7 +50,12 @@ func TestLoadFillsDefaultsAndResolvesPaths(t *testing.T) {
 		Ledger:  Ledger{Retention: Retention{Issues: 90 * day, Runs: 396 * day, Audit: 1100 * day}},
 		Log:     Log{Level: slog.LevelWarn, Format: "text"},
 		WorkDir: filepath.Join(dir, "edfisync-work"),
-		Service: Service{Listen: "127.0.0.1:8780", Workers: 4, Drain: Duration(25 * time.Second), Quarantine: Quarantine{After: 3, FirstWait: Duration(5 * time.Minute), LongestWait: Duration(6 * time.Hour)}},
+		Service: Service{
+			Listen: "127.0.0.1:8780", Workers: 4, Drain: Duration(25 * time.Second), Quarantine: Quarantine{After: 3, FirstWait: Duration(5 * time.Minute), LongestWait: Duration(6 * time.Hour)},
+			Alerts: Alerts{
+				Every: Duration(30 * time.Second), Quiet: Duration(5 * time.Minute), FreshWithin: Duration(26 * time.Hour), Audit: Duration(time.Hour), SMTP: SMTP{TLS: "starttls"},
+			},
+		},
 		Connections: []Connection{{
 			Name: "one", Tenant: "default", SchoolYear: 2027,
 			Source: Source{Driver: "sqlite", DSN: Secret(filepath.Join(dir, "sis.sqlite")), Readers: 1, StatementTimeout: Duration(30 * time.Minute), MaxRuns: 8},

@@ -27,6 +27,8 @@ const (
 	status     = "status"
 	code       = "code"
 	route      = "route"
+	receiver   = "receiver"
+	condition  = "condition"
 )
 
 // Families lists the metrics in the order of the documentation.
@@ -53,6 +55,7 @@ func Families() []Family {
 		{"edfisync_http_requests_total", "counter", []string{route, code}, OfProcess, "Requests to this process by route and status; route other is for paths that are not there."},
 		{"edfisync_http_request_duration_seconds", "histogram", []string{route}, OfProcess, "How long answers took. Streams of events are not among them."},
 		{"edfisync_audit_failures_total", "counter", nil, OfProcess, "Acts that did not happen because their row in the audit trail could not be written."},
+		{"edfisync_alert_deliveries_total", "counter", []string{receiver, outcome}, OfProcess, "Attempts to deliver a notice to a webhook or by mail: sent, failed (it is tried again), given-up."},
 		{"edfisync_ledger_up", "gauge", nil, OfProcess, "1 when the ledger answered this scrape in time. When it is 0 the metrics of the fleet are missing."},
 		{"edfisync_ledger_read_seconds", "gauge", nil, OfProcess, "How long the ledger took to tell the metrics of the fleet; they are kept for some seconds."},
 		{"edfisync_runs_waiting", "gauge", conn, OfFleet, "1 while a run waits to be done."},
@@ -64,6 +67,7 @@ func Families() []Family {
 			"When the last run began in which the resource was confirmed. time() minus it is how many seconds ago that was."},
 		{"edfisync_issues_open", "gauge", with(code), OfFleet, "Causes that keep records out of the target, by issue code."},
 		{"edfisync_holds_open", "gauge", conn, OfFleet, "Holds of safeguards that wait for a decision."},
+		{"edfisync_alerts_firing", "gauge", with(condition), OfFleet, "1 while the alert fires, 0 when it has recovered; those that never fired are left out."},
 		{"edfisync_connection_paused", "gauge", conn, OfFleet, "1 while the connection is paused."},
 		{"edfisync_target_alarm", "gauge", conn, OfFleet, "1 while everything is held because the target was wiped or restored."},
 	}

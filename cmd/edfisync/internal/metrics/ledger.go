@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	gosync "sync"
 	"time"
 
@@ -25,6 +26,7 @@ type Ledger interface {
 	OpenCounts(ctx context.Context) (map[int64]syncdb.OpenCount, error)
 	Pauses(ctx context.Context) (map[int64]syncdb.Pause, error)
 	Alarms(ctx context.Context) ([]syncdb.Alarm, error)
+	Alerts(ctx context.Context) ([]syncdb.Alert, error)
 }
 
 var _ Ledger = (*syncdb.DB)(nil)
@@ -129,7 +131,8 @@ func (f *Fleet) read(ctx context.Context) (out []figure, err error) {
 	counts, err5 := f.ledger.OpenCounts(ctx)
 	pauses, err6 := f.ledger.Pauses(ctx)
 	alarms, err7 := f.ledger.Alarms(ctx)
-	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7); err != nil {
+	alerts, err8 := f.ledger.Alerts(ctx)
+	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7, err8); err != nil {
 		return nil, err
 	}
 	alarmed := map[Connection]bool{}
@@ -165,6 +168,13 @@ func (f *Fleet) read(ctx context.Context) (out []figure, err error) {
 			add("edfisync_resource_confirmed_timestamp_seconds", seconds(at), c.Tenant, c.Name, name)
 		}
 	}
+	for _, a := range alerts {
+		if c, ok := connections[a.ConnectionID]; ok {
+			add("edfisync_alerts_firing", flag(a.Firing), c.Tenant, c.Name, a.Condition)
+		} else if a.ConnectionID == 0 {
+			add("edfisync_alerts_firing", flag(a.Firing), "", "", a.Condition) // of the ledger as a whole
+		}
+	}
 	for _, n := range codes {
 		if c, ok := connections[n.ConnectionID]; ok {
 			add("edfisync_issues_open", float64(n.Issues), c.Tenant, c.Name, n.Code)
@@ -174,7 +184,7 @@ func (f *Fleet) read(ctx context.Context) (out []figure, err error) {
 }
 
 // receiptsAtOnce is how many receipts are looked through for the last ones that confirmed something.
-const receiptsAtOnce = 5
+const receiptsAtOnce = 10
 
 // learn reads what the newest receipts of a connection confirm, when there was a run since they were read last.
 func (f *Fleet) learn(ctx context.Context, connection, run int64) error {
@@ -187,6 +197,7 @@ func (f *Fleet) learn(ctx context.Context, connection, run int64) error {
 		return err
 	}
 	at := map[string]time.Time{}
+	maps.Copy(at, known.at) // in case of runs with a scope only
 	for i := range receipts {
 		var r sync.Receipt
 		if err := json.Unmarshal(receipts[i].Document, &r); err != nil {
@@ -199,12 +210,14 @@ func (f *Fleet) learn(ctx context.Context, connection, run int64) error {
 		if err != nil {
 			return err
 		}
-		for _, s := range r.Statement.Resources {
-			if _, ok := at[s.Resource]; !ok {
-				at[s.Resource] = began.StartedAt
-			}
+		if !began.Scope.All() { // it sent a part only
+			continue
 		}
-		break // a run confirms all resources of the connection
+		clear(at)
+		for _, s := range r.Statement.Resources {
+			at[s.Resource] = began.StartedAt
+		}
+		break // such a run confirms all resources of the connection
 	}
 	f.confirmed[connection] = confirmed{run, at}
 	return nil

@@ -24,7 +24,7 @@ type Metrics struct {
 	registry *prometheus.Registry
 	families map[string]Family
 
-	runs, rows, records, takeovers           *prometheus.CounterVec
+	runs, rows, records, takeovers, alerts   *prometheus.CounterVec
 	retries, throttled, tokens, httpRequests *prometheus.CounterVec
 	inFlight                                 *prometheus.GaugeVec
 	runSeconds, targetSeconds, httpSeconds   *prometheus.HistogramVec
@@ -45,6 +45,7 @@ func New(b Build, workers int) *Metrics {
 	m.takeovers, m.retries = m.counter("edfisync_lease_takeovers_total"), m.counter("edfisync_target_retries_total")
 	m.throttled, m.tokens = m.counter("edfisync_target_throttled_total"), m.counter("edfisync_token_requests_total")
 	m.httpRequests, m.inFlight = m.counter("edfisync_http_requests_total"), m.gauge("edfisync_target_requests_in_flight")
+	m.alerts = m.counter("edfisync_alert_deliveries_total")
 	m.workers, m.running = m.gauge("edfisync_workers"), m.gauge("edfisync_runs_in_progress")
 	m.runSeconds = m.histogram("edfisync_run_duration_seconds", 1, 5, 15, 60, 300, 900, 3600, 4*3600, 12*3600, 24*3600)
 	m.targetSeconds = m.histogram("edfisync_target_request_duration_seconds", .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30)
@@ -122,6 +123,9 @@ func (m *Metrics) RunEnded(c Connection, ended string, s *sync.Summary) {
 		}
 	}
 }
+
+// Delivered counts an attempt to deliver a notice: sent, failed or given-up.
+func (m *Metrics) Delivered(to, ended string) { m.alerts.WithLabelValues(to, ended).Inc() }
 
 // TookOver counts a run that goes on for a process that died.
 func (m *Metrics) TookOver(c Connection) { m.takeovers.WithLabelValues(c.Tenant, c.Name).Inc() }
