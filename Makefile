@@ -18,12 +18,13 @@ KILLS    ?= 2000
 LOSSES   ?= 5000
 DEATHS   ?= 200
 TAMPERS  ?= 10000
+FLEET    ?= 50
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Our binaries are pure Go: one static file, cross-compiled anywhere. Only the race detector of `make test` needs a C compiler.
 export CGO_ENABLED := 0
 
-.PHONY: help build demo test lint generate bench scale fuzz kills powerloss sweep tampers upgrade simulate mutants release clean
+.PHONY: help build demo test lint generate bench scale fuzz kills fleet powerloss sweep tampers upgrade simulate mutants release clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +67,10 @@ fuzz: ## run every fuzz target for FUZZTIME (5s)
 
 kills: ## kill -9 the program at every named point, and KILLS (2000) times at random: each time the next run must converge
 	EDFISYNC_TEST_KILLS=all EDFISYNC_TEST_RANDOM_KILLS=$(KILLS) $(GO) test -count 1 -timeout 6h -v -run '^TestKill9(AtNamedPoints|AtRandomTimes|InWhatPeopleDo)$$' ./cmd/edfisync
+
+fleet: ## two serve and three worker processes, FLEET (50) districts: killed at random, stopped until their leases end; the ledger's server goes and comes back
+	.ci/test-packages
+	EDFISYNC_FLEET=$(FLEET) .ci/with-databases $(GO) test -count 1 -timeout 1h -v -run '^TestAFleet|^TestAWorkerThat|^TestARunOfAnother|^TestAServiceWhose' ./cmd/edfisync
 
 powerloss: ## cut the power of the ledger's machine LOSSES (5000) times, kill its PostgreSQL server DEATHS (200) times: each time the next run must converge
 	EDFISYNC_TEST_POWER_LOSSES=$(LOSSES) EDFISYNC_TEST_POSTGRES_KILLS=$(DEATHS) EDFISYNC_TEST_REQUIRE_DB=1 $(GO) test -count 1 -timeout 6h -parallel 4 -v -run '^TestPowerLoss' ./sync/powerloss
