@@ -58,7 +58,7 @@ type Config struct {
 	Records     Records
 	Definitions Definitions
 	Secrets     Secrets
-	// Ready says what else than the ledger must answer before this process is ready; nil = nothing.
+	// Ready says what else than the ledger keeps this process from being ready, in words that anybody may see; nil = nothing.
 	Ready func(ctx context.Context) error
 	// Support writes a support bundle, with what the goroutines of this process do when that is asked for; nil = there is none to be had.
 	Support func(ctx context.Context, w io.Writer, goroutines bool) error
@@ -166,13 +166,17 @@ func (s *Console) healthz(w http.ResponseWriter, _ *http.Request) {
 func (s *Console) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 	defer cancel()
-	_, _, err := s.c.Ledger.Identity(ctx)
-	if err == nil && s.c.Ready != nil {
-		err = s.c.Ready(ctx)
-	}
-	if err != nil {
+	reason := ""
+	if _, _, err := s.c.Ledger.Identity(ctx); err != nil {
 		s.log.ErrorContext(ctx, "not ready", slog.Any("error", err))
-		httpd.Refuse(w, r, http.StatusServiceUnavailable, "unavailable", "the ledger does not answer")
+		reason = "the ledger does not answer"
+	} else if s.c.Ready != nil {
+		if err := s.c.Ready(ctx); err != nil {
+			reason = err.Error()
+		}
+	}
+	if reason != "" {
+		httpd.Refuse(w, r, http.StatusServiceUnavailable, "unavailable", reason)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")

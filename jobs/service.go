@@ -40,6 +40,8 @@ type Config struct {
 	Schedules func(ctx context.Context) ([]Schedule, error)
 	// TookOver is told when this process has asked for a run that goes on for one whose process died; nil: nobody is.
 	TookOver func(lost syncdb.Run)
+	// Ready says why this process cannot do any run now, such as a full disk; nil = it always can. Runs wait then, for it or for another process.
+	Ready func(ctx context.Context) error
 	// Quarantine is that of all connections. The processes should agree.
 	Quarantine Quarantine
 	Logger     *slog.Logger
@@ -146,6 +148,11 @@ const retryWait = 5 * time.Second
 
 // answer is what a worker does when a doorbell rings. A run that may not begin is let go: it is rung for again when it may.
 func (s *Service) answer(ctx context.Context, id int64) error {
+	if s.c.Ready != nil {
+		if err := s.c.Ready(ctx); err != nil {
+			return &laterError{retryWait, err}
+		}
+	}
 	for range 3 {
 		open, err := s.c.Ledger.OpenRuns(ctx)
 		if err != nil {

@@ -57,6 +57,8 @@ type store interface {
 	// repeatable reports whether err means that a transaction was rolled back and may be run again.
 	repeatable(err error) bool
 	migrate(ctx context.Context) error
+	// takesWrites reports whether a transaction may write.
+	takesWrites(ctx context.Context) (bool, error)
 	// size fills in what Inventory says of the database.
 	size(ctx context.Context, out *Inventory) error
 	// overwrites says whether what a transaction deletes is overwritten, where the database can do that.

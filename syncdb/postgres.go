@@ -102,6 +102,14 @@ func (s *postgresStore) migrate(ctx context.Context) error {
 	return migrate(ctx, s.db, goose.DialectPostgres, "postgres", goose.WithSessionLocker(locker))
 }
 
+func (s *postgresStore) takesWrites(ctx context.Context) (bool, error) {
+	var only string
+	if err := s.db.GetContext(ctx, &only, `SHOW transaction_read_only`); err != nil {
+		return false, fmt.Errorf("ask whether it is read-only: %w", err)
+	}
+	return only == "off", nil
+}
+
 func (s *postgresStore) hashes(ctx context.Context, connID, resourceID int64, sorted bool, fn func(key, record, source Hash, state State) error) error {
 	query := `SELECT natural_key_hash, full_record_hash, source_hash, state FROM entry WHERE connection_id = $1 AND resource_id = $2`
 	if sorted {

@@ -125,9 +125,9 @@ func (d *DB) widen(ctx context.Context, tx *sqlx.Tx, row *runRow, scope RunScope
 }
 
 // StartRun takes the waiting run of the connection to running, under a new lease of the given length. It returns a *BusyError while
-// another lease lives, and ErrNoRun when no run waits. A running run whose lease expired more than the grace ago is failed with
-// LostProcess, even when none waits; its holder is fenced out by the token (I7). The run that takes over does what was left of the lost one, too: its
-// scope is the union.
+// another lease lives, a *LimitError while target or source have enough runs (SetLimits), and ErrNoRun when no run waits. A running run whose
+// lease expired more than the grace ago is failed with LostProcess, and asked for anew when none waits; its holder is fenced out by the token (I7). The
+// run that takes over does what was left of the lost one, too: its scope is the union.
 func (d *DB) StartRun(ctx context.Context, connID int64, holder string, ttl time.Duration) (Run, Lease, error) {
 	lease := Lease{ConnectionID: connID, Holder: holder, TTL: ttl}
 	var row runRow
@@ -140,11 +140,19 @@ func (d *DB) StartRun(ctx context.Context, connID int64, holder string, ttl time
 			return err
 		}
 		now := d.store.words().now
-		err = tx.GetContext(ctx, &row, d.bind(`UPDATE run SET state = 'running', started_at = `+now+`
+		err = d.admit(ctx, tx, connID)
+		if limit := (*LimitError)(nil); errors.As(err, &limit) {
+			none = limit
+			return d.again(ctx, tx, connID, lost)
+		}
+		if err != nil {
+			return err
+		}
+		err = tx.GetContext(ctx, &row, d.bind(`UPDATE run SET state = 'running', waits_for = '', started_at = `+now+`
 			WHERE connection_id = ? AND state = 'waiting' RETURNING `+runColumns), d.now(), connID)
 		if errors.Is(err, sql.ErrNoRows) {
 			none = ErrNoRun // commit all the same: a lost run must not look running for ever (I20)
-			return nil
+			return d.again(ctx, tx, connID, lost)
 		}
 		if err != nil {
 			return err
@@ -189,7 +197,7 @@ func (d *DB) retire(ctx context.Context, tx *sqlx.Tx, connID int64) (lost *RunSc
 	if err != nil || old.RunID == 0 {
 		return nil, err
 	}
-	if until := old.ExpiresAt + d.cfg.Grace.Milliseconds(); until > old.Now {
+	if until := old.ExpiresAt + d.grace.Load(); until > old.Now {
 		return nil, &BusyError{Holder: old.Holder, RunID: old.RunID, Until: time.UnixMilli(until).UTC()}
 	}
 	lost = &RunScope{}
@@ -197,11 +205,22 @@ func (d *DB) retire(ctx context.Context, tx *sqlx.Tx, connID int64) (lost *RunSc
 		LostProcess, old.Now, old.RunID)
 	if errors.Is(err, sql.ErrNoRows) {
 		lost, err = nil, nil
+	} else if err == nil {
+		err = d.count(ctx, tx, connID, RunFailed) // a run that kills its process each time must not do so for ever (I18)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return lost, d.release(ctx, tx, connID)
+}
+
+// again asks for a run that goes on with a lost one; nil = there is none. It does not look running any more, so that nobody else would.
+func (d *DB) again(ctx context.Context, tx *sqlx.Tx, connID int64, lost *RunScope) error {
+	if lost == nil {
+		return nil
+	}
+	_, _, err := d.ask(ctx, tx, connID, "recovery", *lost)
+	return err
 }
 
 // release ends a lease. The token grows so that nobody can go on under the old one (I7).

@@ -133,6 +133,9 @@ func (s *sqliteStore) logs(ctx context.Context) error {
 	return nil
 }
 
+// takesWrites: the folder says so, and who asks looks at it.
+func (s *sqliteStore) takesWrites(context.Context) (bool, error) { return true, nil }
+
 func (s *sqliteStore) hashes(ctx context.Context, connID, resourceID int64, _ bool, fn func(key, record, source Hash, state State) error) error {
 	rows, err := s.reader.QueryContext(ctx, `SELECT natural_key_hash, full_record_hash, source_hash, state FROM entry
 		WHERE connection_id = ? AND resource_id = ? ORDER BY natural_key_hash`, connID, resourceID)

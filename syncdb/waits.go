@@ -217,3 +217,11 @@ func (d *DB) PauseOf(ctx context.Context, connID int64) (p Pause, paused bool, e
 	}
 	return row.pause(), true, nil
 }
+
+// TakesWrites reports whether the ledger's database answers and may be written: not when it is a standby that nobody has promoted. It writes nothing.
+func (d *DB) TakesWrites(ctx context.Context) (bool, error) {
+	if _, _, err := d.Identity(ctx); err != nil {
+		return false, err
+	}
+	return d.store.takesWrites(ctx)
+}

@@ -102,10 +102,11 @@ type service struct {
 	ledger *syncdb.DB
 	jobs   *jobs.Service
 
-	clients *clients
-	begun   time.Time
-	metrics *metrics.Metrics
-	shown   *shownConnections
+	clients   *clients
+	begun     time.Time
+	metrics   *metrics.Metrics
+	shown     *shownConnections
+	readiness *readiness
 
 	mu   gosync.Mutex
 	file *config.Config   // as it was read last without an error
@@ -130,7 +131,7 @@ type serving struct {
 func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err error) {
 	s := &service{app: a, log: logger(a.err, cfg.Log), file: cfg, cfg: cfg, ids: map[string]int64{}, limits: map[int64]syncdb.Limits{}, fixed: how.fixed, begun: time.Now()}
 	s.clients = &clients{log: s.log, known: map[string]*knownClient{}}
-	s.shown = &shownConnections{service: s}
+	s.shown, s.readiness = &shownConnections{service: s}, newReadiness(s, cfg)
 	defer s.clients.close()
 	if s.ledger, err = openLedger(ctx, cfg); err != nil {
 		return err
@@ -150,7 +151,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err e
 	defer holder.release()
 	c := jobs.Config{
 		Ledger: s.ledger, Run: s.run, Logger: s.log, Drain: time.Duration(cfg.Service.Drain),
-		Dead: func(holder string) bool { return isDead(cfg.WorkDir, holder) }, TookOver: s.tookOver, Quarantine: quarantineOf(cfg),
+		Dead: func(holder string) bool { return isDead(cfg.WorkDir, holder) }, TookOver: s.tookOver, Quarantine: quarantineOf(cfg), Ready: s.readiness.check,
 		Queue: jobs.QueueConfig{DSN: queueDSN(cfg), Name: holder.name, Workers: cfg.Service.Workers, Logger: quiet(s.log)},
 	}
 	if how.schedules {

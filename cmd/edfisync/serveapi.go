@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/http"
 	gosync "sync"
 	"time"
@@ -32,7 +31,7 @@ func (s *service) handler(api bool) (http.Handler, error) {
 		Ledger: s.ledger, Runs: s.jobs, Connections: s.shown.read, Version: buildInfo().Version, Support: s.support, Metrics: s.metrics.Handler(), Router: router,
 		Records: &askedRecords{service: s, busy: map[int64]chan struct{}{}}, Embed: cfg.Embed, Quarantine: quarantineOf(s.cfg),
 		Settings:    s.settings(),
-		Definitions: &definitions{s}, Secrets: &sealedSecrets{s}, Ready: s.ready,
+		Definitions: &definitions{s}, Secrets: &sealedSecrets{s}, Ready: s.readiness.check,
 		TryReceivers: s.tryReceivers,
 	})
 	if err != nil {
@@ -71,9 +70,8 @@ func (s *service) health() http.Handler {
 	router.Handle("GET /readyz", rule, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 		defer cancel()
-		if _, _, err := s.ledger.Identity(ctx); err != nil {
-			s.log.ErrorContext(ctx, "not ready", slog.Any("error", err))
-			httpd.Refuse(w, r, http.StatusServiceUnavailable, "unavailable", "the ledger does not answer")
+		if err := s.readiness.check(ctx); err != nil {
+			httpd.Refuse(w, r, http.StatusServiceUnavailable, "unavailable", err.Error())
 			return
 		}
 		fmt.Fprintln(w, `{"status":"ready"}`)

@@ -121,6 +121,3 @@ func (s *service) watchKey(ctx context.Context) (wait func()) {
 	})
 	return func() { cancel(); wg.Wait() }
 }
-
-// ready says what keeps the process from its work besides a ledger that does not answer: a master key that the ledger is no longer under.
-func (s *service) ready(ctx context.Context) error { return s.ledger.CheckMaster(ctx) }

@@ -30,14 +30,19 @@ func (d *DB) RequestScoped(ctx context.Context, connID int64, reason string, sco
 		r.widen(scope)
 		return r.Run, true, nil
 	}
+	return d.ask(c, reason, scope).Run, false, nil
+}
+
+// ask makes a run that waits.
+func (d *DB) ask(c *connection, reason string, scope syncdb.RunScope) *run {
 	d.lastRun++
 	r := &run{
-		Run:   syncdb.Run{ID: d.lastRun, ConnectionID: connID, State: syncdb.RunWaiting, Reason: reason, Scope: scope, CreatedAt: d.now()},
+		Run:   syncdb.Run{ID: d.lastRun, ConnectionID: c.ID, State: syncdb.RunWaiting, Reason: reason, Scope: scope, CreatedAt: d.now()},
 		steps: map[int]syncdb.Step{},
 	}
 	d.runs[r.ID] = r
 	c.runs = append(c.runs, r)
-	return r.Run, false, nil
+	return r
 }
 
 // widen adds a scope to that of a run.
@@ -79,6 +84,9 @@ func (d *DB) StartRun(ctx context.Context, connID int64, holder string, ttl time
 	}
 	r := c.in(syncdb.RunWaiting)
 	if r == nil {
+		if lost != nil {
+			d.ask(c, "recovery", lost.Scope)
+		}
 		return syncdb.Run{}, syncdb.Lease{}, syncdb.ErrNoRun
 	}
 	if lost != nil {

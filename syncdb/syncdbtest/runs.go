@@ -376,4 +376,9 @@ func takeOver(t *testing.T, w *world) {
 	}
 	_, _, err = w.Renew(ctx, next)
 	wantErr(t, "renew after that", err, syncdb.ErrFenced)
+
+	// Nor is it forgotten: a run that goes on with it waits.
+	if runs, err := w.Runs(ctx, w.conn, 1); err != nil || runs[0].State != syncdb.RunWaiting || runs[0].Reason != "recovery" {
+		t.Errorf("after that the newest run is %+v (%v), want one that waits to go on", runs[0], err)
+	}
 }
