@@ -269,11 +269,21 @@ func (e *Engine) close(ctx context.Context, k *keeper, s *Summary, err error) er
 	}
 	failpoint.Reach(failpoint.FinishBefore, "", "")
 	if ferr := e.Ledger.FinishRun(ctx, k.current(), s.State, totals, text); ferr != nil {
-		return errors.Join(err, fmt.Errorf("finish the run: %w", ferr))
+		return errors.Join(err, fmt.Errorf("finish the run: %w", &unfinishedError{ferr}))
 	}
 	failpoint.Reach(failpoint.FinishAfter, "", "")
 	return err
 }
+
+// ErrUnfinished means that a run has ended, with no call under way any more, and that the ledger did not take that down: there it looks as if it ran.
+var ErrUnfinished = errors.New("the end of the run could not be noted")
+
+// unfinishedError is ErrUnfinished with what the ledger said.
+type unfinishedError struct{ err error }
+
+func (e *unfinishedError) Error() string        { return e.err.Error() }
+func (e *unfinishedError) Unwrap() error        { return e.err }
+func (e *unfinishedError) Is(target error) bool { return target == ErrUnfinished }
 
 // canceled reports whether a run ended with err because somebody wanted it to end. A call that something else ended is a failure, whatever it
 // was told.

@@ -57,6 +57,12 @@ type fleetEvent struct {
 
 func newFleetWorld(t *testing.T, districts, students int, latency time.Duration) *fleetWorld {
 	t.Helper()
+	return newFleetWorldOn(t, dbtest.Postgres(t), districts, students, latency)
+}
+
+// newFleetWorldOn is newFleetWorld with a ledger of one's own.
+func newFleetWorldOn(t *testing.T, dsn string, districts, students int, latency time.Duration) *fleetWorld {
+	t.Helper()
 	w := &fleetWorld{t: t, dir: t.TempDir(), by: map[string][]time.Time{}}
 	w.latency.Store(int64(latency))
 	model, err := schema.Bundled("5.2")
@@ -78,7 +84,7 @@ func newFleetWorld(t *testing.T, districts, students int, latency time.Duration)
 	if err := os.CopyFS(filepath.Join(w.dir, "pack"), tinysis.Pack()); err != nil {
 		t.Fatal(err)
 	}
-	master, dsn := strings.Repeat("5a", keys.Size), dbtest.Postgres(t)
+	master := strings.Repeat("5a", keys.Size)
 	text := fmt.Sprintf("work_dir: work\nlog: {level: error}\nledger: {dsn: %q, key: %q}\nconnections:\n", dsn, master)
 	for i := range districts {
 		server, err := sandbox.New(sandbox.Options{
@@ -110,22 +116,40 @@ func newFleetWorld(t *testing.T, districts, students int, latency time.Duration)
 	}
 	w.dsn, w.config = dsn, text
 	w.configure("edfisync.yaml", "127.0.0.1")
-	parsed, err := keys.ParseMaster(master)
+	w.open()
+	return w
+}
+
+// open opens the ledger, and has it number the districts.
+func (w *fleetWorld) open() {
+	w.t.Helper()
+	master, err := keys.ParseMaster(strings.Repeat("5a", keys.Size))
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	if w.ledger, err = syncdb.Open(t.Context(), syncdb.Config{DSN: dsn, Master: parsed}); err != nil {
-		t.Fatal(err)
+	ledger, err := syncdb.Open(w.t.Context(), syncdb.Config{DSN: w.dsn, Master: master})
+	if err != nil {
+		w.t.Fatal(err)
 	}
-	t.Cleanup(func() { w.ledger.Close() })
-	for i := range districts {
-		c, _, err := w.ledger.Connection(t.Context(), "default", fmt.Sprint("district-", i))
+	w.t.Cleanup(func() { ledger.Close() })
+	w.ledger, w.ids = ledger, nil
+	for i := range w.sandboxes {
+		c, _, err := ledger.Connection(w.t.Context(), "default", fmt.Sprint("district-", i))
 		if err != nil {
-			t.Fatal(err)
+			w.t.Fatal(err)
 		}
 		w.ids = append(w.ids, c.ID)
 	}
-	return w
+}
+
+// embedded puts the ledger into the work folder.
+func (w *fleetWorld) embedded() {
+	w.t.Helper()
+	dsn := "sqlite:" + filepath.Join(w.dir, "work", "ledger.db")
+	w.config = strings.Replace(w.config, fmt.Sprintf("%q", w.dsn), fmt.Sprintf("%q", dsn), 1)
+	w.dsn = dsn
+	w.configure("edfisync.yaml", "127.0.0.1")
+	w.open()
 }
 
 // configure writes the configuration of a process that calls the APIs by a host.

@@ -43,6 +43,9 @@ func (h *holder) release() {
 	_ = os.Remove(h.file.Name())
 }
 
+// abandon gives the lock back and leaves the file: whoever looks finds that the holder of the lease is gone, though its process may live.
+func (h *holder) abandon() { _ = h.file.Close() }
+
 // isDead reports whether the process that took a lease under this name is surely gone. When in doubt it says no.
 func isDead(workDir, name string) bool {
 	on, id, ok := cutLast(name, "/")

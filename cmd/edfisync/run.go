@@ -198,13 +198,22 @@ func (a *app) exclusively(ctx context.Context, cfg *config.Config, o *opened, wa
 		return err
 	}
 	failpoint.Reach(failpoint.HolderMade, "", "")
-	defer h.release()
+	abandoned := false
+	defer func() {
+		if !abandoned {
+			h.release()
+		}
+	}()
 	o.engine.Options.Holder = h.name
 	told := false
 	for {
 		err := fn()
 		var busy *syncdb.BusyError
 		var limit *syncdb.LimitError
+		if errors.Is(err, sync.ErrUnfinished) && !errors.Is(err, syncdb.ErrFenced) {
+			h.abandon() // the next run need not wait until the lease has ended
+			abandoned = true
+		}
 		if !errors.As(err, &busy) && !errors.As(err, &limit) {
 			return err
 		}
