@@ -171,7 +171,9 @@ func TestAServiceWhoseDiskIsFullWorksOnWhenThereIsRoom(t *testing.T) {
 		code, _ := status(t.Context(), "POST", url+"/api/v1/connections/district-0/runs", key)
 		return code == 202
 	})
-	w.eventually("the run is done", func() bool { return w.sandboxes[0].Stats().Created == w.records && w.latest(0)[0].State == syncdb.RunDone })
+	w.eventually("the run is done", func() bool {
+		return w.sandboxes[0].Stats().Created == w.records && w.latest(0)[0].State == syncdb.RunDone
+	})
 	w.equal(w.records)
 }
 
