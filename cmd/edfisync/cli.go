@@ -210,6 +210,8 @@ func pick(cfg *config.Config, name string) (*config.Connection, error) {
 	switch {
 	case ok:
 		return conn, nil
+	case len(cfg.Connections) == 0:
+		return nil, usageError(errors.New("there is no connection: write one into the configuration (config.example.yaml shows how), or import one with edfisync connections import"))
 	case name == "":
 		return nil, usageError(fmt.Errorf("which connection? give --connection, one of: %s", strings.Join(cfg.Names(), ", ")))
 	default:

@@ -320,6 +320,21 @@ func (w *servedWorld) changeOverTheAPI() {
 	}
 	w.synced("south", secondSecret)
 
+	// Its schedule is kept from the moment it is changed, and no longer when a pause comes.
+	_, etag = w.call(200, "GET", "/connections/south/definition", "")
+	always := strings.NewReplacer("0 2 * * *", "@every 1s", "2099-01-01", "2020-01-02").Replace(changed)
+	_, etag = w.call(200, "PUT", "/connections/south", always, "If-Match", etag)
+	w.eventually("a run by schedule", func() bool {
+		answer, _ := w.call(200, "GET", "/runs?connection=south", "")
+		return strings.Contains(answer, `"reason":"cron"`)
+	})
+	w.call(200, "PUT", "/connections/south", changed, "If-Match", etag)
+	w.eventually("its runs end", func() bool {
+		waiting, _ := w.call(200, "GET", "/runs?connection=south&state=waiting", "")
+		running, _ := w.call(200, "GET", "/runs?connection=south&state=running", "")
+		return strings.Contains(waiting, `"items":[]`) && strings.Contains(running, `"items":[]`)
+	})
+
 	// A new one, with its secret in clear: it is sealed. What it may not refer to, and everything else that is wrong, is named by its key.
 	made := func(name, secret, extra string) string {
 		return fmt.Sprintf(`{"name": %q, "school_year": 2026, "pack": "pack", "resources": ["all"], "settle_delay": "1ms",
