@@ -391,8 +391,18 @@ func (w *servedWorld) changeOverTheAPI() {
 // rekey brings the ledger under another master key while the service runs.
 func (w *servedWorld) rekey() {
 	w.command(exitUsage, "", "secrets", "rekey") // nobody has named the new key
-	w.configure("key: " + oldMaster + ", next: {key_command: [printf, '" + newMaster + "']}")
-	w.command(exitOK, "", "secrets", "rekey")
+	// Somebody does it with a configuration that the service does not have: it does nothing more, says so, and is there again when it has the key.
+	both := "key: " + oldMaster + ", next: {key_command: [printf, '" + newMaster + "']}"
+	w.configure(both)
+	w.ok(os.Rename(filepath.Join(w.dir, "edfisync.yaml"), filepath.Join(w.dir, "other.yaml")))
+	w.configure("key: " + oldMaster)
+	w.command(exitOK, "", "secrets", "rekey", "-c", "other.yaml")
+	w.eventually("the service is not ready", func() bool { status, _, _ := w.try("GET", "/readyz", ""); return status == 503 })
+	if status, answer, _ := w.try("POST", "/api/v1/connections/north/pause", `{"why": "that cannot be audited"}`); status < 500 {
+		w.t.Errorf("what cannot be audited is answered %d %s", status, answer)
+	}
+	w.configure(both)
+	w.eventually("the service is ready again", func() bool { status, _, _ := w.try("GET", "/readyz", ""); return status == 200 })
 	if out := w.command(exitOK, "", "secrets", "rekey"); !strings.Contains(out, "already") {
 		w.t.Errorf("the second time it says %s", out)
 	}
@@ -452,6 +462,7 @@ func (w *servedWorld) nothingTold() {
 	w.ok(err)
 	look("the log", text)
 	w.configure("key: ''")
+	w.ok(os.Remove(filepath.Join(w.dir, "other.yaml")))
 	folders := []string{w.dir}
 	if file, ok := strings.CutPrefix(w.dsn, "sqlite:"); ok {
 		folders = append(folders, filepath.Dir(file))
