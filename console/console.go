@@ -50,8 +50,6 @@ type Config struct {
 	Runs   Runs
 	// Connections are those of the configuration as it is now.
 	Connections func(ctx context.Context) ([]Connection, error)
-	// Descriptors are the descriptor maps of a connection; nil = this process does not know them.
-	Descriptors func(ctx context.Context, c Connection) (DescriptorMaps, error)
 	// Settings are how the service is configured, without secrets.
 	Settings []Setting
 	// Embed are the origins whose pages may show a connection's badge in a frame: https://sis.example.org.
@@ -70,6 +68,8 @@ type Config struct {
 	Metrics    http.Handler // answers GET /metrics, which shows figures of all tenants; nil = there is none
 	// TryReceivers sends every receiver of alerts a test notice and says what came of it; nil = there is no way to.
 	TryReceivers func(ctx context.Context) []Tried
+	// Identity is where people log in besides by key; nil = nowhere.
+	Identity *Identity
 	// Router has the trusted proxies, the allow-list, limits and the logger; Keys, Sessions, Denied and RefusePage are the console's own.
 	Router httpd.RouterConfig
 	// Poll is how often the ledger is asked for news while somebody listens to events; 0 means 1 s.
@@ -78,13 +78,14 @@ type Config struct {
 
 // Console answers over HTTP. Make it with New. Safe for concurrent use.
 type Console struct {
-	c       Config
-	router  *httpd.Router
-	api     huma.API
-	log     *slog.Logger
-	streams *streams
-	pages   *pages
-	offers  pageRules
+	c        Config
+	router   *httpd.Router
+	api      huma.API
+	log      *slog.Logger
+	streams  *streams
+	pages    *pages
+	identity *identity // nil = people log in by key only
+	offers   pageRules
 
 	rankings *rankings
 }
@@ -106,6 +107,11 @@ func New(c Config) (*Console, error) {
 		return nil, err
 	}
 	c.Router.Keys, c.Router.Sessions, c.Router.Denied, c.Router.RefusePage = keyStore{c.Ledger}, keyStore{c.Ledger}, s.denied, s.refusePage
+	if c.Identity != nil {
+		if s.identity, err = newIdentity(*c.Identity, s.now); err != nil {
+			return nil, err
+		}
+	}
 	s.router = httpd.NewRouter(c.Router)
 	s.api = s.newAPI()
 	s.routes()

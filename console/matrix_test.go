@@ -95,7 +95,7 @@ func examples() map[string]example {
 	logInForm := at("/login")
 	logInForm.body = func(objects) string { return "key=wrong" }
 	return map[string]example{
-		"GET /{$}": at("/"), "GET /login": at("/login"), "GET /assets/{file}": at("/assets/console.css"), "POST /login": logInForm, "POST /logout": at("/logout"),
+		"GET /{$}": at("/"), "GET /login": at("/login"), "GET /login/oidc": at("/login/oidc"), "GET /login/oidc/callback": at("/login/oidc/callback?code=x&state=y"), "GET /assets/{file}": at("/assets/console.css"), "POST /login": logInForm, "POST /logout": at("/logout"),
 		"GET /connections/{connection}": page(ofConnection(""), ""), "GET /connections/{connection}/issues": page(ofConnection("/issues"), ""),
 		"GET /connections/{connection}/holds": page(ofConnection("/holds"), ""), "GET /runs/{id}": page(run1(""), ""),
 		"POST /connections/{connection}/runs": page(ofConnection("/runs"), ""), "POST /connections/{connection}/pause": page(ofConnection("/pause"), "why=matrix&lasts=1h"),
@@ -138,7 +138,7 @@ func may(t *testing.T, pattern string) (least httpd.Role, auditor bool) {
 		return 0, true
 	case method == http.MethodDelete && path == "/session":
 		return httpd.Viewer, true
-	case path == "/login", path == "/assets/{file}":
+	case path == "/login", path == "/login/oidc", path == "/login/oidc/callback", path == "/assets/{file}":
 		return 0, true
 	case path == "/logout":
 		return httpd.Viewer, true
@@ -172,7 +172,8 @@ func may(t *testing.T, pattern string) (least httpd.Role, auditor bool) {
 // Every route, as every role of every tenant and without a key, for objects of one's own and of another tenant.
 func TestAuthorizationMatrix(t *testing.T) {
 	t.Parallel()
-	s := newService(t, nil)
+	p := newProvider(t)
+	s := newService(t, func(c *console.Config) { c.Identity = identityOf(p) })
 	own := map[string]objects{}
 	for tenant, connection := range map[string]string{"default": "lincoln", "acme": "acme~north", "other": "other~north"} {
 		o := objects{connection: connection}
@@ -241,7 +242,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 					want = []int{403} // its body names the tenant
 				case !e.open && c.tenant != "" && c.tenant != tenant:
 					want = []int{404}
-				case route.Pattern == "POST /api/v1/session", route.Pattern == "POST /login":
+				case route.Pattern == "POST /api/v1/session", route.Pattern == "POST /login", route.Pattern == "GET /login/oidc/callback":
 					want = []int{401, 429} // the key in its body is wrong, whoever sends it
 				case strings.HasPrefix(route.Pattern, "DELETE /api/v1/secrets/"):
 					want = []int{204, 404} // somebody before removed it

@@ -137,18 +137,19 @@ func (s *Console) showAs(w http.ResponseWriter, r *http.Request, status int, nam
 
 // refused is the page that says why something was not done.
 type refused struct {
-	Status  int
-	Detail  string
-	Request string
-	Next    string // of the log-in page: where to go then
+	Status   int
+	Detail   string
+	Request  string
+	Next     string // of the log-in page: where to go then
+	Identity bool   // of the log-in page: people can log in at an identity provider, too
 }
 
 // refusePage tells a person why not; who is not logged in comes to the log-in page, and from there to where they wanted to go.
 func (s *Console) refusePage(w http.ResponseWriter, r *http.Request, status int, _, detail string) {
 	page := refused{Status: status, Detail: detail, Request: httpd.RequestID(r.Context())}
 	switch {
-	case r.URL.Path == "/login" && r.Method == http.MethodPost:
-		page.Next = nextOf(r.PostFormValue("next"))
+	case r.URL.Path == "/login" && r.Method == http.MethodPost, strings.HasPrefix(r.URL.Path, "/login/"):
+		page.Next, page.Identity = nextOf(r.PostFormValue("next")), s.identity != nil
 		s.show(w, r, status, "login", frame{Title: "Log in", Page: page})
 		return
 	case status == http.StatusUnauthorized && isBadge(r):
@@ -221,7 +222,7 @@ func (s *Console) pageRoutes(reads httpd.Rule) {
 }
 
 func (s *Console) logInPage(w http.ResponseWriter, r *http.Request) error {
-	s.show(w, r, http.StatusOK, "login", frame{Title: "Log in", Page: refused{Next: nextOf(r.FormValue("next"))}})
+	s.show(w, r, http.StatusOK, "login", frame{Title: "Log in", Page: refused{Next: nextOf(r.FormValue("next")), Identity: s.identity != nil}})
 	return nil
 }
 
@@ -230,7 +231,7 @@ func (s *Console) logInForm(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return nil // answered by refusePage
 	}
-	if err := s.openSession(w, r, p); err != nil {
+	if err := s.openSession(w, r, sessionOf(p)); err != nil {
 		return err
 	}
 	return done(w, r, "%s", nextOf(r.PostFormValue("next")))

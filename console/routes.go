@@ -85,10 +85,12 @@ func (s *Console) routes() {
 	}
 	s.offers = pageRules{asks: asks, steers: steers, decides: decides}
 	s.pageRoutes(reads)
+	if s.identity != nil {
+		s.identityRoutes()
+	}
 	s.recordRoutes(reads, steers)
 	s.statusRoutes(reads)
 	s.adminRoutes(reads, admins, audits)
-	s.descriptorRoutes(reads)
 }
 
 // get describes an operation that reads.

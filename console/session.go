@@ -29,24 +29,35 @@ func (s *Console) logIn(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	if err := s.openSession(w, r, p); err != nil {
+	if err := s.openSession(w, r, sessionOf(p)); err != nil {
 		s.refuse(w, r, err)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// sessionOf is the session of who logs in with a key: what the key may, the session may, and no longer than the key.
+func sessionOf(p httpd.Principal) syncdb.Session {
+	return syncdb.Session{KeyID: p.ID, Name: p.Name, Role: p.Role.String(), Tenant: p.Tenant}
+}
+
 // openSession opens a session for whoever logged in. Each log-in gets a new token, and the session the browser had is over: a token that somebody planted
-// there is worth nothing (session fixation). What the key may, the session may, and no longer than the key.
-func (s *Console) openSession(w http.ResponseWriter, r *http.Request, p httpd.Principal) error {
+// there is worth nothing (session fixation).
+func (s *Console) openSession(w http.ResponseWriter, r *http.Request, session syncdb.Session) error {
 	ctx := r.Context()
 	token, hash := httpd.NewSecret()
 	ends := s.now().Add(sessionAge)
-	row := syncdb.AuditRow{
-		Who: p.Who(), Action: "session.open", Connection: ofTenant(p.Tenant), Object: "key " + p.ID,
-		Detail: encode(map[string]any{"client": httpd.ClientOf(ctx).String(), "request": httpd.RequestID(ctx)}),
+	who, object := httpd.Principal{ID: session.KeyID, Name: session.Name}, "key "+session.KeyID
+	if session.KeyID == "" {
+		who.ID, object = session.Subject, "identity provider"
 	}
-	if err := s.c.Ledger.CreateSession(ctx, syncdb.Session{Hash: hash, KeyID: p.ID, Name: p.Name, Role: p.Role.String(), Tenant: p.Tenant, ExpiresAt: ends}, row); err != nil {
+	detail := map[string]any{"client": httpd.ClientOf(ctx).String(), "request": httpd.RequestID(ctx)}
+	if session.KeyID == "" { // what a key may is in the row of the key
+		detail["role"], detail["studentData"] = session.Role, session.StudentData
+	}
+	session.Hash, session.ExpiresAt = hash, ends
+	row := syncdb.AuditRow{Who: who.Who(), Action: "session.open", Connection: ofTenant(session.Tenant), Object: object, Detail: encode(detail)}
+	if err := s.c.Ledger.CreateSession(ctx, session, row); err != nil {
 		return err
 	}
 	if old := httpd.SessionToken(r); old != "" {

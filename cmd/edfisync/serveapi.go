@@ -27,12 +27,16 @@ func (s *service) handler(api bool) (http.Handler, error) {
 	if router.Proxies, err = httpd.ParseNetworks(cfg.Proxies); err != nil {
 		return nil, fmt.Errorf("service.proxies: %w", err)
 	}
+	identity, err := identityOf(cfg)
+	if err != nil {
+		return nil, err
+	}
 	c, err := console.New(console.Config{
 		Ledger: s.ledger, Runs: s.jobs, Connections: s.shown.read, Version: buildInfo().Version, Support: s.support, Metrics: s.metrics.Handler(), Router: router,
 		Records: &askedRecords{service: s, busy: map[int64]chan struct{}{}}, Embed: cfg.Embed, Quarantine: quarantineOf(s.cfg),
-		Settings: s.settings(), Descriptors: s.descriptors,
+		Settings:    s.settings(),
 		Definitions: &definitions{s}, Secrets: &sealedSecrets{s}, Ready: s.readiness.check,
-		TryReceivers: s.tryReceivers,
+		TryReceivers: s.tryReceivers, Identity: identity,
 	})
 	if err != nil {
 		return nil, err

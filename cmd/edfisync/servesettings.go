@@ -26,6 +26,7 @@ func (s *service) settings() []console.Setting {
 		{Name: "service.allow", Value: list(cfg.Allow), Means: "networks that may call; none = all"},
 		{Name: "service.proxies", Value: list(cfg.Proxies), Means: "proxies whose word on the client is taken"},
 		{Name: "service.embed", Value: list(cfg.Embed), Means: "origins whose pages may show the badge in a frame"},
+		{Name: "service.oidc.issuer", Value: cfg.OIDC.Issuer, Means: "identity provider at which people log in; none = by key only"},
 		{Name: "service.tls", Value: certificate, Means: "certificate"},
 		{Name: "service.metrics.listen", Value: cfg.Metrics.Listen, Means: "another address of GET /metrics"},
 		{Name: "ledger", Value: ledger, Means: "where the sync database is"},

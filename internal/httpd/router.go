@@ -225,6 +225,12 @@ func tooMany(wait time.Duration) *refusal {
 		denial: Denial{Reason: "rate-limit"}}
 }
 
+// Deny refuses a request as the router does: with a problem or a page, told to the audit trail for a reason ("" = not). For handlers of public routes that
+// find out themselves who calls.
+func (rt *Router) Deny(w http.ResponseWriter, r *http.Request, status int, code, detail, reason string) {
+	rt.refuse(w, r, r.Pattern, &refusal{status: status, code: code, detail: detail, denial: Denial{Reason: reason}})
+}
+
 // refuse answers with a problem or a page, and tells the audit trail.
 func (rt *Router) refuse(w http.ResponseWriter, r *http.Request, pattern string, ref *refusal) {
 	if ref.wait > 0 {
@@ -236,9 +242,7 @@ func (rt *Router) refuse(w http.ResponseWriter, r *http.Request, pattern string,
 	if ref.status == http.StatusUnauthorized && !rt.rules[pattern].Page {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="edfisync"`)
 	}
-	// A browser that opens a page before it has logged in is sent to do so: nothing was tried, and nothing has to be kept of it.
-	visit := ref.denial.Reason == "no-key" && r.Method == http.MethodGet && rt.rules[pattern].Page && r.Header.Get("Cookie") == ""
-	if d := ref.denial; d.Reason != "" && !visit && rt.c.Denied != nil {
+	if d := ref.denial; d.Reason != "" && rt.c.Denied != nil {
 		about := info(r.Context())
 		d.Route, d.Client, d.RequestID = pattern, about.client, about.id
 		if d.Principal == (Principal{}) {

@@ -31,6 +31,7 @@ type Service struct {
 	Metrics Metrics  `yaml:"metrics"`
 	Egress  Egress   `yaml:"egress"`
 	Alerts  Alerts   `yaml:"alerts"`
+	OIDC    OIDC     `yaml:"oidc"`
 
 	Quarantine Quarantine `yaml:"quarantine"`
 

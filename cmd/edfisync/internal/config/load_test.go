@@ -52,6 +52,7 @@ func TestLoadFillsDefaultsAndResolvesPaths(t *testing.T) {
 		WorkDir: filepath.Join(dir, "edfisync-work"),
 		Service: Service{
 			Listen: "127.0.0.1:8780", Workers: 4, Drain: Duration(25 * time.Second), Quarantine: Quarantine{After: 3, FirstWait: Duration(5 * time.Minute), LongestWait: Duration(6 * time.Hour)},
+			OIDC: OIDC{Scopes: []string{"profile", "email"}, RoleClaim: "groups", Algorithms: []string{"RS256"}},
 			Alerts: Alerts{
 				Every: Duration(30 * time.Second), Quiet: Duration(5 * time.Minute), FreshWithin: Duration(26 * time.Hour), Audit: Duration(time.Hour), SMTP: SMTP{TLS: "starttls"},
 			},
@@ -179,12 +180,7 @@ func TestLoadExpandsVariablesOnce(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "secret"), []byte("from ${A} file\r\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	expand := expander{dir: dir, lookup: env(map[string]string{"A": "${B}", "B": "b", "CREDENTIALS_DIRECTORY": dir})}
-	for _, wrong := range []string{"${credential:}", "${credential:../secret}", "${credential:/etc/passwd}", "${credential:none}"} {
-		if got, err := expand.expand(wrong); err == nil {
-			t.Errorf("expand(%q) = %q, want an error", wrong, got)
-		}
-	}
+	expand := expander{dir: dir, lookup: env(map[string]string{"A": "${B}", "B": "b"})}
 	for text, want := range map[string]string{
 		"plain":           "plain",
 		"${A}":            "${B}",
@@ -192,8 +188,6 @@ func TestLoadExpandsVariablesOnce(t *testing.T) {
 		"$${B}":           "${B}",
 		"cost: $5":        "cost: $5",
 		"${file:secret}!": "from ${A} file!",
-
-		"${credential:secret}": "from ${A} file",
 	} {
 		got, err := expand.expand(text)
 		if err != nil || got != want {
