@@ -103,6 +103,9 @@ func (c *checkCmd) Run(ctx context.Context, a *app) error {
 		}
 	}
 	r.ok("configuration", "%s", a.Config)
+	if len(connections)+len(broken) == 0 {
+		r.warn("configuration", "there is no connection", "write one into the configuration, or import one with edfisync connections import")
+	}
 	checkLedger(ctx, &r, cfg, a.witnessesOf(cfg), connections)
 	var forecasts []*forecastOf
 	for i := range connections {

@@ -95,6 +95,10 @@ func (connectionsListCmd) Run(ctx context.Context, a *app) error {
 		a.printJSON(append([]connectionLine{}, lines...))
 		return nil
 	}
+	if len(lines) == 0 {
+		fmt.Fprintln(a.out, "there are no connections: write one into the configuration (config.example.yaml shows how), or import one with: edfisync connections import FILE")
+		return nil
+	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "CONNECTION\tWHERE\tVERSION\tYEAR\tSCHEDULE\tCHANGED\tBY")
 	for _, l := range lines {
