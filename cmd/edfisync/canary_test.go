@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -51,6 +53,60 @@ type canaryWorld struct {
 	calm   atomic.Bool  // the target does as it should
 	silent atomic.Bool  // the target answers no write
 	hung   atomic.Int64 // calls that hang
+
+	hooked, mailed lockedBuffer // what alerts sent
+}
+
+// hook is a receiver of webhooks.
+func (w *canaryWorld) hook() string {
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		header, _ := json.Marshal(r.Header)
+		_, _ = fmt.Fprintf(&w.hooked, "%s %s\n%s\n", r.URL, header, body)
+	}))
+	w.t.Cleanup(server.Close)
+	return server.URL
+}
+
+// mails is a mail server that takes everything.
+func (w *canaryWorld) mails() string {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				say := func(text string) { _, _ = io.WriteString(conn, text+"\r\n") }
+				say("220 canary")
+				in, data := bufio.NewScanner(conn), false
+				for in.Scan() {
+					_, _ = w.mailed.Write(append(in.Bytes(), '\n'))
+					switch text := strings.ToUpper(in.Text()); {
+					case data && text == ".":
+						data = false
+						say("250 taken")
+					case data:
+					case text == "DATA":
+						data = true
+						say("354 go on")
+					case text == "QUIT":
+						say("221 bye")
+						return
+					default:
+						say("250 good")
+					}
+				}
+			}()
+		}
+	}()
+	return listener.Addr().String()
 }
 
 // plant gives some students values that are nowhere else, in every field that is about them.
@@ -209,7 +265,14 @@ func (w *canaryWorld) repeat(rw http.ResponseWriter, r *http.Request, i int, bod
 
 const canaryConfig = `work_dir: work
 log: {level: debug, format: json}
-service: {workers: 2, drain: 2s}
+service:
+  workers: 2
+  drain: 2s
+  egress: {allow: ["127.0.0.1"]}
+  alerts:
+    every: 100ms
+    webhooks: [{name: hook, url: %[3]q, secret: sixteen-characters-or-more}]
+    smtp: {address: %[4]q, from: edfisync@canary.example, to: [ops@canary.example], tls: none}
 connections:
   - name: demo
     school_year: 2026
@@ -254,7 +317,7 @@ func newCanaryWorld(t *testing.T) *canaryWorld {
 	w.front.Config.ErrorLog = nil
 	w.front.Start()
 	t.Cleanup(func() { w.calm.Store(true); close(w.stop); w.front.Close(); w.sandbox.Close() })
-	w.write("edfisync.yaml", fmt.Sprintf(canaryConfig, w.front.URL, server))
+	w.write("edfisync.yaml", fmt.Sprintf(canaryConfig, w.front.URL, server, w.hook(), w.mails()))
 	return w
 }
 
@@ -592,6 +655,9 @@ func TestNoStudentDataComesOut(t *testing.T) {
 		t.Errorf("the support bundle: %.200s", bundle)
 	}
 	w.command("support-bundle", "bundle.zip")
+	if status, text := s.call("viewer", "GET", "/metrics", ""); status != http.StatusOK || !bytes.Contains(text, []byte("edfisync_")) {
+		t.Errorf("metrics: %d %.200s", status, text)
+	}
 	shown := w.shown()
 
 	// The target does as it should: now everything arrives.
@@ -631,6 +697,12 @@ func TestNoStudentDataComesOut(t *testing.T) {
 	}
 	w.scanner.Scan("log and crash dump", logged)
 	w.scanner.Scan("standard output", s.out.Bytes())
+	for surface, text := range map[string][]byte{"webhooks": w.hooked.bytes(), "mails": w.mailed.bytes()} {
+		w.scanner.Scan(surface, text)
+		if !bytes.Contains(text, []byte("broken")) {
+			t.Errorf("no notice about the broken connection came by %s: %.300s", surface, text)
+		}
+	}
 	w.files()
 
 	// The values were in play: the target was sent them, and those who may see student data do.
