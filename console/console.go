@@ -13,13 +13,15 @@ import (
 
 	"github.com/edfisync/edfisync/internal/httpd"
 	"github.com/edfisync/edfisync/jobs"
+	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
 // Runs is what the console needs to have runs done. *jobs.Service is one.
 type Runs interface {
-	// Ask asks for a run of a connection; when one waits already, that is the answer, and joined is true.
-	Ask(ctx context.Context, connection int64, reason string) (run syncdb.Run, joined bool, err error)
+	// AskFor asks for a run of a connection that sends what is in the scope; when one waits already, that is the answer, with the union of the scopes, and
+	// joined is true.
+	AskFor(ctx context.Context, connection int64, reason string, scope syncdb.RunScope) (run syncdb.Run, joined bool, err error)
 }
 
 var _ Runs = (*jobs.Service)(nil)
@@ -58,6 +60,8 @@ type Config struct {
 	Records     Records
 	Definitions Definitions
 	Secrets     Secrets
+	// Scope is the scope of what somebody asks a run of a connection to send; what cannot be asked for is a *sync.AskError. nil = only everything can.
+	Scope func(ctx context.Context, c Connection, ask sync.Ask) (syncdb.RunScope, error)
 	// Ready says what else than the ledger keeps this process from being ready, in words that anybody may see; nil = nothing.
 	Ready func(ctx context.Context) error
 	// Support writes a support bundle, with what the goroutines of this process do when that is asked for; nil = there is none to be had.

@@ -34,8 +34,8 @@ type service struct {
 // asker asks the ledger, and rings nowhere.
 type asker struct{ *syncdb.DB }
 
-func (a asker) Ask(ctx context.Context, connection int64, reason string) (syncdb.Run, bool, error) {
-	return a.RequestRun(ctx, connection, reason)
+func (a asker) AskFor(ctx context.Context, connection int64, reason string, scope syncdb.RunScope) (syncdb.Run, bool, error) {
+	return a.RequestScoped(ctx, connection, reason, scope)
 }
 
 func newService(t testing.TB, change func(*console.Config)) *service {

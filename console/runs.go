@@ -18,6 +18,7 @@ type runJSON struct {
 	Connection string          `json:"connection"`
 	State      string          `json:"state" enum:"waiting,running,done,failed,canceled"`
 	Reason     string          `json:"reason" doc:"Who asked: cron, api, console, cli, feed, apply, recovery."`
+	Scope      []scopeJSON     `json:"scope,omitempty" doc:"What of the changes it sends: what any of these means. Left out when it sends all."`
 	CreatedAt  time.Time       `json:"createdAt"`
 	StartedAt  time.Time       `json:"startedAt,omitzero"`
 	EndedAt    time.Time       `json:"endedAt,omitzero"`
@@ -45,7 +46,7 @@ func waitOf(w *syncdb.Wait) *waitJSON {
 
 func runOf(r syncdb.Run, connection string) runJSON {
 	return runJSON{
-		Wait: waitOf(r.Wait),
+		Wait: waitOf(r.Wait), Scope: scopeOf(r.Scope),
 
 		ID: r.ID, Connection: connection, State: string(r.State), Reason: r.Reason, CreatedAt: r.CreatedAt, StartedAt: r.StartedAt, EndedAt: r.EndedAt, Totals: r.Totals, Failure: r.Failure,
 		Error: withoutPaths(r.Error),
@@ -82,7 +83,8 @@ type askInput struct {
 	ConnectionPath
 	IdempotencyKey string `header:"Idempotency-Key" maxLength:"200" doc:"A request that is sent again with the same key gets the same run, for a day."`
 	Body           *struct {
-		Why string `json:"why,omitempty" required:"false" maxLength:"500" doc:"Kept in the audit trail. No student data, please."`
+		Why   string     `json:"why,omitempty" required:"false" maxLength:"500" doc:"Kept in the audit trail. No student data, please."`
+		Scope *askedJSON `json:"scope,omitempty" required:"false" doc:"Send only this of what changed, and what must go along with it. A run that waits already sends what others asked for, too."`
 	} `required:"false"`
 }
 
@@ -106,9 +108,20 @@ func (s *Console) askAs(ctx context.Context, in *askInput, reason string) (*askO
 	if err != nil {
 		return nil, err
 	}
+	scope, err := s.scope(ctx, c, in)
+	if err != nil {
+		return nil, err
+	}
 	p, fingerprint := httpd.PrincipalOf(ctx), fmt.Sprintf("run %d", c.ID)
 	if err := said("Idempotency-Key", in.IdempotencyKey); err != nil {
 		return nil, err
+	}
+	if !scope.All() {
+		text, err := json.Marshal(scope)
+		if err != nil {
+			return nil, err
+		}
+		fingerprint += " " + string(text)
 	}
 	if in.IdempotencyKey != "" {
 		earlier, err := s.c.Ledger.Asked(ctx, p.ID, in.IdempotencyKey)
@@ -119,10 +132,10 @@ func (s *Console) askAs(ctx context.Context, in *askInput, reason string) (*askO
 			return nil, err
 		}
 	}
-	if err := s.auditAsk(ctx, c, in); err != nil {
+	if err := s.auditAsk(ctx, c, in, scope); err != nil {
 		return nil, err
 	}
-	run, joined, err := s.c.Runs.Ask(ctx, c.ID, reason)
+	run, joined, err := s.c.Runs.AskFor(ctx, c.ID, reason, scope)
 	if err != nil {
 		return nil, err
 	}
@@ -149,10 +162,10 @@ func (s *Console) sayPaused(ctx context.Context, c Connection, run *runJSON) err
 	return nil
 }
 
-// auditAsk notes who asks, before the run is asked for (I16). Who only joins a run that waits changes nothing.
-func (s *Console) auditAsk(ctx context.Context, c Connection, in *askInput) error {
+// auditAsk notes who asks, before the run is asked for (I16). Who only joins a run that waits, and sends all that he asks for, changes nothing.
+func (s *Console) auditAsk(ctx context.Context, c Connection, in *askInput, scope syncdb.RunScope) error {
 	waiting, err := s.c.Ledger.FindRuns(ctx, syncdb.RunFilter{Connection: c.ID, State: syncdb.RunWaiting, Limit: 1})
-	if err != nil || len(waiting) > 0 {
+	if err != nil || len(waiting) > 0 && waiting[0].Scope.Covers(scope) {
 		return err
 	}
 	why := ""
@@ -162,7 +175,11 @@ func (s *Console) auditAsk(ctx context.Context, c Connection, in *askInput) erro
 	if err := said("why", why); err != nil {
 		return err
 	}
-	return s.c.Ledger.Audit(ctx, act(ctx, "run.ask", c.Tenant, c.Name, "", map[string]any{"why": why}))
+	detail := map[string]any{"why": why}
+	if !scope.All() {
+		detail["scope"] = scope
+	}
+	return s.c.Ledger.Audit(ctx, act(ctx, "run.ask", c.Tenant, c.Name, "", detail))
 }
 
 // asked answers a request that was answered before.

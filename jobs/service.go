@@ -14,11 +14,11 @@ import (
 
 // Ledger is what jobs needs of the ledger. *syncdb.DB is one.
 type Ledger interface {
-	// RequestRun asks for a run of a connection; when one waits already, that is the answer, and joined is true.
-	RequestRun(ctx context.Context, connection int64, reason string) (run syncdb.Run, joined bool, err error)
-	// Tick is RequestRun for the tick of a schedule; fired is false when another process has asked for it.
+	// RequestScoped asks for a run of a connection; when one waits already, that is the answer, with the union of the scopes, and joined is true.
+	RequestScoped(ctx context.Context, connection int64, reason string, scope syncdb.RunScope) (run syncdb.Run, joined bool, err error)
+	// Tick is RequestScoped for the tick of a schedule; fired is false when another process has asked for it.
 	Tick(ctx context.Context, connection int64, tick time.Time, reason string) (run syncdb.Run, fired bool, err error)
-	// RequestRecovery is RequestRun for the connection of a run that lost its process; asked is false when somebody has seen to it.
+	// RequestRecovery is RequestScoped for the connection of a run that lost its process; asked is false when somebody has seen to it.
 	RequestRecovery(ctx context.Context, lost syncdb.Run) (run syncdb.Run, asked bool, err error)
 	// OpenRuns are the runs of all connections that wait or run, oldest first.
 	OpenRuns(ctx context.Context) ([]syncdb.OpenRun, error)
@@ -118,7 +118,12 @@ func (s *Service) Close() error { return s.bell.Close() }
 // Ask asks for a run of a connection and rings for it. Any number of callers at once get one of two runs: the one that waits, which joined says
 // is not new, or a new one (F60). The run is in the ledger when Ask returns, whatever becomes of the doorbell.
 func (s *Service) Ask(ctx context.Context, connection int64, reason string) (run syncdb.Run, joined bool, err error) {
-	run, joined, err = s.c.Ledger.RequestRun(ctx, connection, reason)
+	return s.AskFor(ctx, connection, reason, syncdb.RunScope{})
+}
+
+// AskFor is Ask for a run that sends a part of what changed. The run that waits sends what everybody asked for.
+func (s *Service) AskFor(ctx context.Context, connection int64, reason string, scope syncdb.RunScope) (run syncdb.Run, joined bool, err error) {
+	run, joined, err = s.c.Ledger.RequestScoped(ctx, connection, reason, scope)
 	switch {
 	case err != nil:
 		return run, joined, err

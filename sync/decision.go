@@ -75,12 +75,14 @@ func decidedIn(p *syncdb.Plan, ops int64) Decided {
 	return d
 }
 
-// decidedParts counts the ops that nobody is asked about: by hold, then by resource under prevent_delete.
-func decidedParts(gates []*gate, resources []ResourcePlan) []Decided {
+// decidedParts counts the ops of a run that nobody is asked about: by hold, then by resource under prevent_delete.
+func decidedParts(gates []*gate, resources []ResourcePlan, of *part) []Decided {
 	count := map[*syncdb.Plan]int64{}
-	for _, g := range gates {
-		for _, p := range g.refused {
-			count[p]++
+	for i, g := range gates {
+		for key, p := range g.refused {
+			if of.writes(i, key) || of.deletes(i, key) {
+				count[p]++
+			}
 		}
 	}
 	var out []Decided
@@ -92,7 +94,11 @@ func decidedParts(gates []*gate, resources []ResourcePlan) []Decided {
 		if rest := g.rest[syncdb.Delete]; rest == nil || rest.Rule != RulePreventDelete {
 			continue
 		}
-		if n := resources[i].Delete - g.decided[syncdb.Delete]; n > 0 {
+		n := resources[i].Delete - g.decided[syncdb.Delete]
+		if of != nil {
+			n = min(n, int64(len(of.chosen[i].gone)))
+		}
+		if n > 0 {
 			out = append(out, Decided{By: ByConfiguration, Resource: resources[i].Resource, Ops: n})
 		}
 	}

@@ -57,7 +57,7 @@ type Target interface {
 
 // Runs is the part of the ledger that coalesces runs and lends the right to write (I7).
 type Runs interface {
-	RequestRun(ctx context.Context, connection int64, reason string) (run syncdb.Run, joined bool, err error)
+	RequestScoped(ctx context.Context, connection int64, reason string, scope syncdb.RunScope) (run syncdb.Run, joined bool, err error)
 	StartRun(ctx context.Context, connection int64, holder string, ttl time.Duration) (syncdb.Run, syncdb.Lease, error)
 	Renew(ctx context.Context, lease syncdb.Lease) (renewed syncdb.Lease, cancel bool, err error)
 	SaveStep(ctx context.Context, lease syncdb.Lease, s syncdb.Step) error
@@ -95,6 +95,9 @@ type Problems interface {
 	Rejected(ctx context.Context, connection int64, resource string) (map[syncdb.Hash]syncdb.Hash, error)
 	// KeepProblems says that the problems of these source rows are as they were.
 	KeepProblems(ctx context.Context, lease syncdb.Lease, resource string, sources []syncdb.Hash) error
+	// CloseProblemsOf is CloseProblems for these source rows of a resource only.
+	CloseProblemsOf(ctx context.Context, lease syncdb.Lease, resource string, sources []syncdb.Hash) (int, error)
+	ProblemLinks(ctx context.Context, connection int64, fn func(syncdb.ProblemLink) error) error
 	Problems(ctx context.Context, connection int64, f syncdb.ProblemFilter) ([]syncdb.Problem, error)
 	// DropProblems removes problems that are no more, those with OutcomeMet too.
 	DropProblems(ctx context.Context, lease syncdb.Lease, resource string, sources []syncdb.Hash) (int, error)
@@ -153,9 +156,12 @@ type Ledger interface {
 
 // Options tune a run. The zero value works.
 type Options struct {
-	WorkDir     string        // where spools go; default: the system's temporary directory
-	Holder      string        // names this process in the lease; default "edfisync"
-	Reason      string        // why the run was asked for: cron, api, console, cli (default), feed
+	WorkDir string // where spools go; default: the system's temporary directory
+	Holder  string // names this process in the lease; default "edfisync"
+	Reason  string // why the run was asked for: cron, api, console, cli (default), feed
+	// Scope is the part of what changed that the run is to send. A run that waits already is joined, and sends what others asked for, too. Adopt,
+	// Verify, Undo and SendOne do without.
+	Scope       syncdb.RunScope
 	Waiting     bool          // do the run that waits, and return syncdb.ErrNoRun when none does: another process was faster
 	LeaseTTL    time.Duration // default 60 s
 	RenewEvery  time.Duration // default 10 s

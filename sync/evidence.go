@@ -11,7 +11,12 @@ import (
 // complete (c: an incomplete one ends the run), no live row owns its id (d), no safeguard holds it (e), no invalid row stands for it (f,
 // the scan left those out), its resource is in the scope (g).
 func (s *stepRun) feedGone() error {
+	hasher, cs := schema.NewHasher(s.x.e.Keys.HashMAC()), s.r.cascades(s.x.scope)
 	return s.r.gone.each(func(rec *record) error {
+		if !s.x.plan.part.deletes(s.st.Resource, rec.KeyHash) {
+			s.x.need(cs.identifying(hasher, rec.Key)) // it stays, so what it refers to does (I6)
+			return nil
+		}
 		now, moved := s.r.movedFrom[rec.KeyHash]
 		if s.r.moved(rec.KeyHash) {
 			return nil // its record moved to another key

@@ -69,6 +69,9 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 		return err
 	}
 	err := sp.each(func(rec *record) error {
+		if !s.x.plan.part.writes(s.st.Resource, rec.KeyHash) {
+			return nil // it is counted already
+		}
 		o := &op{
 			verb: verb, key: rec.KeyHash, record: rec.RecordHash, source: rec.SourceHash, person: rec.PersonHash, known: rec.Known,
 			keyText: rec.Key, srcKey: rec.SourceKey, payload: rec.Payload, refs: rec.Refs,
@@ -227,6 +230,9 @@ func (s *stepRun) feedClaims() error {
 		return err
 	}
 	err := s.r.claims.each(func(rec *record) error {
+		if !s.x.plan.part.writes(s.st.Resource, rec.KeyHash) {
+			return nil
+		}
 		batch = append(batch, syncdb.Entry{
 			Resource: s.r.Path, KeyHash: rec.KeyHash, SourceHash: rec.SourceHash, PersonHash: rec.PersonHash,
 		})

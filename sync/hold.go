@@ -18,8 +18,17 @@ func (e *Engine) saveHolds(ctx context.Context, k *keeper, s *scope, found []*sc
 	if slices.ContainsFunc(p.Held, func(part HeldPart) bool { return !part.asked() }) {
 		return nil // an alarm: nothing can be judged before somebody has dealt with it
 	}
+	mine, err := e.touched(ctx, s, found, p)
+	if err != nil {
+		return err
+	}
 	for i := range p.Held {
 		part := &p.Held[i]
+		if !slices.ContainsFunc(mine, func(h HeldPart) bool {
+			return h.Resource == part.Resource && h.verb == part.verb && h.Rule == part.Rule
+		}) {
+			continue
+		}
 		counts := map[string]map[string]int64{}
 		for resource, n := range part.counts {
 			counts[resource] = map[string]int64{part.Verb: n}
@@ -37,6 +46,9 @@ func (e *Engine) saveHolds(ctx context.Context, k *keeper, s *scope, found []*sc
 			return fmt.Errorf("keep what is held: %w", err)
 		}
 		part.Hold, part.Edition, part.Ops = h.ID, h.Edition, h.Ops
+	}
+	if p.part != nil {
+		return nil // what nothing asks for any more a run without a scope releases
 	}
 	open, err := e.Ledger.Plans(ctx, e.Connection.ID, syncdb.PlanFilter{Kind: syncdb.PlanHold, States: []syncdb.PlanState{syncdb.PlanOpen}})
 	if err != nil {
@@ -59,11 +71,14 @@ func (e *Engine) saveHolds(ctx context.Context, k *keeper, s *scope, found []*sc
 // closeHolds closes the approved holds of a run that came to its end: applied when every op of it that the source still asked for was answered,
 // released when it asked for none. What was blocked or failed stays approved for the next run. A saved plan is applied once: what of it failed
 // is any run's to send.
-func (e *Engine) closeHolds(ctx context.Context, k *keeper, a *approvals) error {
+func (e *Engine) closeHolds(ctx context.Context, k *keeper, p *Plan) error {
+	a := p.approved
 	for i, h := range a.holds {
 		to := syncdb.PlanApplied
 		switch {
 		case h.Kind == syncdb.PlanSaved:
+		case a.wanted[i] == 0 && p.part != nil:
+			continue
 		case a.wanted[i] == 0:
 			to = syncdb.PlanReleased
 		case a.done[i].Load() < a.wanted[i]:

@@ -114,7 +114,7 @@ type tenure struct {
 func (e *Engine) begin(ctx context.Context, o Options) (*tenure, error) {
 	if !o.Waiting {
 		failpoint.Reach(failpoint.RequestBefore, "", "")
-		if _, _, err := e.Ledger.RequestRun(ctx, e.Connection.ID, o.Reason); err != nil {
+		if _, _, err := e.Ledger.RequestScoped(ctx, e.Connection.ID, o.Reason, o.Scope); err != nil {
 			return nil, fmt.Errorf("ask for a run: %w", err)
 		}
 		failpoint.Reach(failpoint.RequestAfter, "", "")

@@ -96,7 +96,7 @@ func (m *mapper) batch(b *source.Batch) error {
 		if len(m.res.suspects) > 0 && (m.verdicts[i] == sameRow || m.verdicts[i] == claimRow) {
 			m.outdated(i, b.Row(i))
 		}
-		if m.verdicts[i] == sameRow || m.verdicts[i] == invalidRow {
+		if m.verdicts[i] == sameRow && m.s.schools == nil || m.verdicts[i] == invalidRow {
 			continue
 		}
 		if err := m.keep(i, b.Row(i)); err != nil {
@@ -206,7 +206,7 @@ func (m *mapper) keep(i int, row [][]byte) error {
 	rec.SourceKey = m.q.Key(row)
 	rec.Key = m.keyText[keyFrom:m.keyEnd[i]]
 	rec.Payload = m.wire[wireFrom:m.wireEnd[i]]
-	rec.PersonHash, rec.Refs = syncdb.Hash{}, rec.Refs[:0]
+	rec.PersonHash, rec.Refs, rec.Schools = syncdb.Hash{}, rec.Refs[:0], rec.Schools[:0]
 	if m.verdicts[i] == duplicateRow {
 		return m.duplicate(i, rec)
 	}
@@ -222,10 +222,16 @@ func (m *mapper) keep(i int, row [][]byte) error {
 			rec.PersonHash = hash
 		}
 	}
+	if m.s.schools != nil {
+		rec.Schools = m.s.schools.of(rec.Schools, m.res.Resource, rec.Key, m.refs)
+	}
 	r := m.res
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch m.verdicts[i] {
+	case sameRow:
+		rec.Payload = nil
+		return r.same.add(rec)
 	case claimRow:
 		rec.Payload = nil
 		return r.claims.add(rec)
@@ -241,7 +247,7 @@ func (m *mapper) duplicate(i int, rec *record) error {
 	if m.identical[i] {
 		text = "another row has the same natural key and the same payload: that one is used"
 	}
-	return m.add(syncdb.Problem{
+	return m.add(rec.Key, syncdb.Problem{
 		Resource: m.res.Path, SourceHash: rec.SourceHash, Outcome: Invalid.String(), Code: "duplicate-natural-key", Cause: text, Owner: "mapping",
 		KeyHash: rec.KeyHash, RecordHash: rec.RecordHash, SourceKey: string(rec.SourceKey),
 		Detail: detail(map[string]any{"query": m.q.Query.File, "naturalKey": json.RawMessage(rec.Key), "message": text}),
@@ -250,14 +256,25 @@ func (m *mapper) duplicate(i int, rec *record) error {
 
 func (m *mapper) invalid(i int, sourceKey string, problems []schema.Problem) error {
 	first := problems[0]
-	return m.add(syncdb.Problem{
+	return m.add(m.enc.Key, syncdb.Problem{
 		Resource: m.res.Path, SourceHash: m.sources[i], Outcome: Invalid.String(), Code: first.Code, Cause: cause(first),
 		Owner: owner(first), KeyHash: m.keys[i], SourceKey: sourceKey,
 		Detail: detail(map[string]any{"query": m.q.Query.File, "problems": problems}),
 	})
 }
 
-func (m *mapper) add(p syncdb.Problem) error {
+// add files the problem of a row with a natural key, or keeps it until it is known whether the row is in the part that is sent. Which that is the
+// key tells: the rest of the row may be what is wrong.
+func (m *mapper) add(key []byte, p syncdb.Problem) error {
+	if m.s.schools != nil {
+		rec := record{KeyHash: p.KeyHash, RecordHash: p.RecordHash, SourceHash: p.SourceHash, Key: key, Payload: detail(p)}
+		if len(key) > 0 {
+			rec.Schools = m.s.schools.of(nil, m.res.Resource, key, nil)
+		}
+		m.res.mu.Lock()
+		defer m.res.mu.Unlock()
+		return m.res.troubled.add(&rec)
+	}
 	m.problems = append(m.problems, p)
 	if len(m.problems) >= 500 {
 		return m.flush()

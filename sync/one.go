@@ -52,7 +52,7 @@ func (e *Engine) SendOne(ctx context.Context, name RecordName) (*Sent, error) {
 	if len(queries) == 0 {
 		return nil, &UnknownRecordError{fmt.Sprintf("the connection does not sync %s", r.Path)}
 	}
-	key, err := e.keyOf(r, name, o.Rules)
+	key, err := keyNamed(r, name, o.Rules)
 	if err != nil {
 		return nil, err
 	}

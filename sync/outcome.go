@@ -47,11 +47,12 @@ type Totals struct {
 	Decided   int64 `json:"decided,omitempty"` // of the held ones: a person or the configuration said that they stay, nobody is asked again
 	Rejected  int64 `json:"rejected"`
 	Errors    int64 `json:"failedCalls"`
-	NotSent   int64 `json:"notSent,omitempty"` // of the failed ones: a run that ended early did not reach them
-	Met       int64 `json:"met"`               // of Updated: a planned create that met an existing record (I9)
-	Calls     int64 `json:"calls"`             // write calls answered, retries not counted
-	WithRow   int64 `json:"-"`                 // outcomes given to source rows; equals Rows when the run accounts for every row
-	Released  int64 `json:"ledgerOnly"`        // entries dropped from the ledger without a call: the target never held them, or another row owns the record
+	Outside   int64 `json:"outOfScope,omitempty"` // rows that are not in the part the run sends: it says nothing of them
+	NotSent   int64 `json:"notSent,omitempty"`    // of the failed ones: a run that ended early did not reach them
+	Met       int64 `json:"met"`                  // of Updated: a planned create that met an existing record (I9)
+	Calls     int64 `json:"calls"`                // write calls answered, retries not counted
+	WithRow   int64 `json:"-"`                    // outcomes given to source rows; equals Rows when the run accounts for every row
+	Released  int64 `json:"ledgerOnly"`           // entries dropped from the ledger without a call: the target never held them, or another row owns the record
 }
 
 // add counts one outcome. row tells whether it belongs to a source row or to an entry without one.
@@ -91,6 +92,7 @@ func (t *Totals) field(o Outcome) *int64 {
 func (t *Totals) merge(other Totals) {
 	t.Rows += other.Rows
 	t.NotSent += other.NotSent
+	t.Outside += other.Outside
 	t.Decided += other.Decided
 	t.Met += other.Met
 	t.Calls += other.Calls

@@ -84,8 +84,8 @@ func (e *Engine) subject(name RecordName) (*schema.Resource, []*source.Bound, er
 	return r, queries, nil
 }
 
-// keyOf is the canonical key a name gives, nil when it names the source row.
-func (e *Engine) keyOf(r *schema.Resource, name RecordName, rules schema.Rules) ([]byte, error) {
+// keyNamed is the canonical key a name gives, nil when it names the source row.
+func keyNamed(r *schema.Resource, name RecordName, rules schema.Rules) ([]byte, error) {
 	if name.canonical != nil {
 		return name.canonical, nil
 	}
@@ -254,7 +254,7 @@ func (e *Engine) ObjectOf(name RecordName) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	key, err := e.keyOf(r, name, e.options().Rules)
+	key, err := keyNamed(r, name, e.options().Rules)
 	if err != nil {
 		return "", err
 	}

@@ -61,6 +61,7 @@ type Plan struct {
 	blocked  []map[syncdb.Hash]struct{} // by resource: keys of the rows that would not be sent because what they refer to is missing or not clear
 	stays    []map[syncdb.Hash]struct{} // by resource: keys of the records that would not be deleted because their row is blocked under its new key
 	approved *approvals
+	part     *part // what of it the run sends; nil = all
 }
 
 // Writes returns how many calls the plan would make.
@@ -131,7 +132,7 @@ func decide(found []*scanned, gates []*gate, open []syncdb.Plan, g Safeguards, s
 	p.Held = slices.Grow(held, len(open)) // the gates point into it
 	shut(p.Held, gates, tallies)
 	p.Held = keepOpen(p.Held, open, gates, tallies)
-	p.Decided = decidedParts(gates, p.Resources)
+	p.Decided = decidedParts(gates, p.Resources, nil)
 	for i, r := range found {
 		p.Resources[i].Held = r.waiting(p.Resources[i], gates[i])
 	}

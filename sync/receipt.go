@@ -53,18 +53,20 @@ type Statement struct {
 	Previous      *PreviousReceipt    `json:"previous,omitempty"`
 	Resources     []StatementResource `json:"resources"`
 	Run           int64               `json:"run"`
+	Scope         *syncdb.RunScope    `json:"scope,omitempty"` // what the run sent of the changes; nil = all
 }
 
 // StatementResource is the statement about one resource.
 type StatementResource struct {
 	Entries    int64      `json:"entries"` // in the ledger
 	Exceptions Exceptions `json:"exceptions"`
-	Live       int64      `json:"live"` // of the entries: the target has confirmed to hold exactly this
+	Live       int64      `json:"live"`                 // of the entries: the target has confirmed to hold exactly this
+	OutOfScope int64      `json:"outOfScope,omitempty"` // of the rows: the run was not asked about them, and says nothing of them
 	Resource   string     `json:"resource"`
 	Root       string     `json:"root"`    // hash over key and record hashes of the live entries
 	RootRun    int64      `json:"rootRun"` // run that computed it: this one, or the last that wrote the resource
 	Rows       int64      `json:"rows"`    // read from the source
-	Valid      int64      `json:"valid"`   // of the rows: break no rule
+	Valid      int64      `json:"valid"`   // of the rows in the scope: break no rule
 	Watermark  string     `json:"watermark,omitempty"`
 }
 
@@ -216,6 +218,9 @@ func (e *Engine) receipt(ctx context.Context, o Options, k *keeper, found []*sca
 		Config: e.Config, Alarm: target.Alarm,
 		HashRules: hashRules(o.Rules), KeyGeneration: e.Keys.Generation(), Exceptions: exceptionsOf(s.Totals),
 	}
+	if !o.Scope.All() {
+		st.Scope = &o.Scope
+	}
 	r := Receipt{Buckets: map[string][]byte{}}
 	known := map[string]StatementResource{}
 	if last != nil {
@@ -240,7 +245,7 @@ func (e *Engine) receipt(ctx context.Context, o Options, k *keeper, found []*sca
 			return fmt.Errorf("read the scope of %s: %w", f.Path, err)
 		}
 		res := StatementResource{
-			Resource: f.Path, Rows: t.Rows, Valid: t.Rows - t.Invalid, RootRun: s.RunID, Watermark: scope.ScanMark, Exceptions: exceptionsOf(t),
+			Resource: f.Path, Rows: t.Rows, Valid: t.Rows - t.Outside - t.Invalid, OutOfScope: t.Outside, RootRun: s.RunID, Watermark: scope.ScanMark, Exceptions: exceptionsOf(t),
 		}
 		if before, ok := known[f.Path]; ok && t.Calls == 0 && t.Released == 0 && t.Rekeyed == 0 && !k.hasCorrected(f.Path) {
 			res.Entries, res.Live, res.Root, res.RootRun = before.Entries, before.Live, before.Root, before.RootRun

@@ -139,7 +139,7 @@ func (e *Engine) Find(ctx context.Context, name RecordName) (RecordID, error) {
 	if err != nil {
 		return RecordID{}, err
 	}
-	key, err := e.keyOf(r, name, e.options().Rules)
+	key, err := keyNamed(r, name, e.options().Rules)
 	if err != nil {
 		return RecordID{}, err
 	}

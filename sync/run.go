@@ -35,6 +35,8 @@ type Summary struct {
 	HeldBack  []HeldPart        `json:"heldBack,omitempty"`  // what safeguards keep back, and why
 	Decided   []Decided         `json:"decided,omitempty"`   // what is kept back without a question, because somebody decided so before
 	PlanLeft  int64             `json:"planLeft,omitempty"`  // with Options.Apply: calls of the plan that were blocked or failed; any run takes them
+	Scope     syncdb.RunScope   `json:"scope,omitzero"`      // what the run was to send; zero = all that changed
+	Pending   int64             `json:"pending,omitempty"`   // calls that are not made because they are out of the scope: a run without one makes them
 	LeftAlone []string          `json:"leftAlone,omitempty"` // resources with entries in the ledger that the connection no longer syncs (I5g)
 }
 
@@ -58,7 +60,8 @@ func (e *Engine) Run(ctx context.Context) (*Summary, error) {
 	defer h.release()
 	ctx, k, run := h.ctx, h.keeper, h.run
 
-	s := &Summary{RunID: run.ID}
+	o.Scope = run.Scope // with what others asked for
+	s := &Summary{RunID: run.ID, Scope: run.Scope}
 	err = e.work(ctx, o, k, s)
 	if err != nil && ctx.Err() != nil {
 		err = errors.Join(context.Cause(ctx)) // the reason, not its echo
@@ -119,7 +122,11 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	}
 
 	st := standing{alarm: state.alarm, behind: behind(found, scan.mark)}
-	plan, err := e.decidedPlan(ctx, o, k, sc, found, st)
+	chosen, err := e.choose(ctx, sc, found, o.Scope)
+	if err != nil {
+		return err
+	}
+	plan, err := e.decidedPlan(ctx, o, k, sc, found, st, chosen)
 	if err != nil {
 		return err
 	}
@@ -130,11 +137,20 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	if s.LeftAlone, err = e.outOfScope(ctx, found); err != nil {
 		return err
 	}
-	s.HeldBack, s.Decided, s.Alarm = plan.Held, plan.Decided, st.alarm
+	s.Decided, s.Alarm = plan.Decided, st.alarm
+	if s.HeldBack, err = e.touched(ctx, sc, found, plan); err != nil {
+		return err
+	}
+	if chosen != nil {
+		s.Pending = chosen.left
+		if err := chosen.leave(found, func(ps []syncdb.Problem) error { return e.Ledger.SaveProblems(ctx, k.current(), ps) }); err != nil {
+			return fmt.Errorf("file problems of the scan: %w", err)
+		}
+	}
 
 	x, release := newExecutor(ctx, e, o, sc, found, plan, k, dir)
 	defer release()
-	x.report = p.sender(plan.Writes())
+	x.report = p.sender(max(0, plan.Writes()-s.Pending))
 	p.phase("send", "")
 	err = x.run(sc.steps())
 	s.count(found, err != nil)
@@ -154,7 +170,7 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 		}
 	}
 	failpoint.Reach(failpoint.ClearBefore, "", "")
-	if s.Cleared, err = e.Ledger.CloseProblems(ctx, k.current(), nil); err != nil {
+	if s.Cleared, err = e.closeProblems(ctx, k, chosen); err != nil {
 		return fmt.Errorf("clear problems that are gone: %w", err)
 	}
 	failpoint.Reach(failpoint.ClearAfter, "", "")
@@ -162,7 +178,7 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 		s.PlanLeft = plan.approved.wanted[0] - plan.approved.done[0].Load()
 	}
 	if state.alarm == "" {
-		if err := errors.Join(e.closeHolds(ctx, k, plan.approved), e.remember(ctx, k, state, s.Calls)); err != nil {
+		if err := errors.Join(e.closeHolds(ctx, k, plan), e.remember(ctx, k, state, s.Calls)); err != nil {
 			return err
 		}
 	}
@@ -180,7 +196,7 @@ func (e *Engine) scanSettled(ctx context.Context, o Options, k *keeper, sc *scop
 	for {
 		again := known.done
 		scan := &scanner{
-			e: e, o: o, scope: sc, dir: dir, report: p.scanned, sample: sample{salt: uint64(k.current().RunID)},
+			e: e, o: o, scope: sc, dir: dir, report: p.scanned, schools: e.schoolNames(o.Scope), sample: sample{salt: uint64(k.current().RunID)},
 			problems: func(ps []syncdb.Problem) error {
 				saving.Lock()
 				defer saving.Unlock()
@@ -225,17 +241,17 @@ func (e *Engine) scanSettled(ctx context.Context, o Options, k *keeper, sc *scop
 }
 
 // decidedPlan is the plan of a run, with what is held written down: that of its own scan, or a saved one.
-func (e *Engine) decidedPlan(ctx context.Context, o Options, k *keeper, sc *scope, found []*scanned, st standing) (*Plan, error) {
+func (e *Engine) decidedPlan(ctx context.Context, o Options, k *keeper, sc *scope, found []*scanned, st standing, chosen *part) (*Plan, error) {
 	d, err := e.decisions(ctx, sc, found, st)
 	if err != nil {
 		return nil, err
 	}
 	plan := decide(found, d.gates, d.open, o.Safeguards, st)
-	plan.approved = d.approved
+	plan.approved, plan.part = d.approved, chosen
 	if err := e.endDecisions(ctx, k, found, d, st); err != nil {
 		return nil, err
 	}
-	plan.Decided = decidedParts(d.gates, plan.Resources) // the editions may be others now
+	plan.Decided = decidedParts(d.gates, plan.Resources, chosen) // the editions may be others now
 	if o.Apply != 0 {
 		return e.planOf(ctx, k, sc, found, o.Apply, st)
 	}

@@ -30,6 +30,10 @@ type scanned struct {
 	gone    *spool // entries no row had
 	kept    *spool // of these: those an invalid row stands for
 
+	// In a run that sends a part, for the part to be told from the rest:
+	same     *spool // unchanged rows, without payload
+	troubled *spool // rows with a problem that the scan found, each with the problem
+
 	heldSource map[syncdb.Hash]struct{} // source hashes of invalid rows: what they produced before is not gone (I5f)
 	heldKey    map[syncdb.Hash]struct{} // natural keys of invalid rows
 	nameless   int64                    // invalid rows that say neither by source key nor by natural key which record is theirs
@@ -67,7 +71,7 @@ type scanned struct {
 }
 
 func (r *scanned) close() error {
-	return errors.Join(r.fresh.close(), r.changed.close(), r.claims.close(), r.gone.close(), r.kept.close())
+	return errors.Join(r.fresh.close(), r.changed.close(), r.claims.close(), r.gone.close(), r.kept.close(), r.same.close(), r.troubled.close())
 }
 
 // problemSink takes rows that are not in sync. Calls come from one goroutine at a time; the slice is the caller's again afterwards.
@@ -87,6 +91,7 @@ type scanner struct {
 	batches  []*source.Batch // for the queries, one after the other
 	mappers  []*mapper
 	report   func(resource string, done, total int64)
+	schools  *schoolNames                            // nil in a run that sends all
 	settle   func(context.Context, []*scanned) error // what the ledger does not know for sure; nil in plans, which write nothing
 }
 
@@ -199,6 +204,8 @@ func newScanned(r *scoped, index int, dir *workspace, seal Sealer) *scanned {
 		gone:    newSpool(dir, r.Path+"#gone", seal),
 		kept:    newSpool(dir, r.Path+"#kept", seal),
 
+		same: newSpool(dir, r.Path+"#same", seal), troubled: newSpool(dir, r.Path+"#troubled", seal),
+
 		heldSource: map[syncdb.Hash]struct{}{}, heldKey: map[syncdb.Hash]struct{}{}, needs: map[reference]struct{}{},
 		dups: map[syncdb.Hash]struct{}{}, usedIDs: map[string]struct{}{}, unseenIDs: map[string]syncdb.Origin{}, fates: map[syncdb.Hash]fate{},
 	}
@@ -244,6 +251,9 @@ func (s *scanner) resource(ctx context.Context, snapshot Snapshot, index int, r 
 	if err != nil {
 		return res, err
 	}
+	if s.schools != nil && r.Name == "School" {
+		s.schools.known = res
+	}
 	if res.entries > 0 {
 		res.suspects = s.scope.suspects(r.Resource, s.found)
 	}
@@ -258,7 +268,7 @@ func (s *scanner) resource(ctx context.Context, snapshot Snapshot, index int, r 
 	if err := res.holdDuplicates(); err != nil {
 		return res, err
 	}
-	if !r.wanted && !res.bears() && res.table.unseen() == 0 {
+	if s.schools == nil && !r.wanted && !res.bears() && res.table.unseen() == 0 {
 		res.table = newTable(0) // nobody asks again; a million slots are worth giving back
 	}
 	return res, nil
@@ -384,13 +394,22 @@ func (s *scanner) collectGone(ctx context.Context, found []*scanned, r *scanned)
 			if e.EdfiID != "" {
 				r.keep(cs, hasher, e.Key)
 			}
-			return r.kept.add(goneRecord(e))
+			return r.kept.add(s.goneRecord(r, e))
 		}
 		if e.Origin == syncdb.Met {
 			r.goneMet++
 		}
-		return r.gone.add(goneRecord(e))
+		return r.gone.add(s.goneRecord(r, e))
 	})
+}
+
+// goneRecord is what the spool carries of an entry.
+func (s *scanner) goneRecord(r *scanned, e *syncdb.Entry) *record {
+	rec := goneRecord(e)
+	if s.schools != nil {
+		rec.Schools = s.schools.of(nil, r.Resource, e.Key, nil)
+	}
+	return rec
 }
 
 // keep notes what a record refers to that an invalid row stands for.

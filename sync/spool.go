@@ -49,6 +49,7 @@ type record struct {
 	Key        []byte // natural key, canonical JSON array
 	Payload    []byte // wire form
 	Refs       []reference
+	Schools    []int64 // it names, in a run that sends a part
 }
 
 // reference is one reference of a payload: which entity of the scope it points to and the hash of the key it names.
@@ -76,6 +77,10 @@ func (s *spool) add(r *record) error {
 	for _, ref := range r.Refs {
 		b = binary.LittleEndian.AppendUint16(b, ref.Target)
 		b = append(b, ref.Hash[:]...)
+	}
+	b = binary.AppendUvarint(b, uint64(len(r.Schools)))
+	for _, id := range r.Schools {
+		b = binary.AppendVarint(b, id)
 	}
 	s.buf = b
 	s.count++
@@ -175,6 +180,14 @@ func eachRecord(b []byte, fn func(*record) error) error {
 			b = b[2:]
 			b = b[copy(ref.Hash[:], b):]
 			r.Refs = append(r.Refs, ref)
+		}
+		n, w = binary.Uvarint(b)
+		b = b[w:]
+		r.Schools = r.Schools[:0]
+		for range n {
+			id, w := binary.Varint(b)
+			b = b[w:]
+			r.Schools = append(r.Schools, id)
 		}
 		if err := fn(&r); err != nil {
 			return err

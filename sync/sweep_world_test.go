@@ -602,6 +602,14 @@ func (f faultyLedger) CloseProblems(ctx context.Context, l syncdb.Lease, resourc
 	return n, err
 }
 
+func (f faultyLedger) CloseProblemsOf(ctx context.Context, l syncdb.Lease, resource string, sources []syncdb.Hash) (n int, err error) {
+	err = f.write("CloseProblemsOf", func() (err error) {
+		n, err = f.sweepLedger.CloseProblemsOf(ctx, l, resource, sources)
+		return err
+	})
+	return n, err
+}
+
 func (f faultyLedger) KeepProblems(ctx context.Context, l syncdb.Lease, resource string, sources []syncdb.Hash) error {
 	return f.write("KeepProblems", func() error { return f.sweepLedger.KeepProblems(ctx, l, resource, sources) })
 }

@@ -144,7 +144,7 @@ func (e *Engine) Trace(ctx context.Context, l TraceLedger, name RecordName, o Tr
 	if err != nil {
 		return nil, err
 	}
-	if t.key, err = e.keyOf(r, name, t.rules); err != nil {
+	if t.key, err = keyNamed(r, name, t.rules); err != nil {
 		return nil, err
 	}
 	if t.scope, err = newScope(e.Model, e.Source.Queries(), e.Dependencies); err != nil {

@@ -266,6 +266,37 @@ func (d *DB) CloseProblems(ctx context.Context, l Lease, resources []string) (cl
 	return cleared, nil
 }
 
+// CloseProblemsOf is CloseProblems for these source rows of one resource only.
+func (d *DB) CloseProblemsOf(ctx context.Context, l Lease, resource string, sources []Hash) (cleared int, err error) {
+	id, err := d.resourceID(ctx, resource)
+	if err != nil || id == 0 || len(sources) == 0 {
+		return 0, err
+	}
+	sources = slices.SortedFunc(slices.Values(sources), func(a, b Hash) int { return bytes.Compare(a[:], b[:]) })
+	err = d.fenced(ctx, l, func(tx *sqlx.Tx) error {
+		cleared = 0
+		for part := range slices.Chunk(sources, maxProblems) {
+			args := []any{l.ConnectionID, id, l.RunID, OutcomeMet}
+			for i := range part {
+				args = append(args, part[i][:])
+			}
+			n, err := d.exec(ctx, tx, `DELETE FROM problem WHERE connection_id = ? AND resource_id = ? AND last_run <> ? AND outcome <> ?
+				AND source_hash IN (`+list("?", len(part))+`)`, args...)
+			if err != nil {
+				return err
+			}
+			cleared += int(n)
+		}
+		_, err := d.exec(ctx, tx, `UPDATE issue SET cleared_run = ? WHERE connection_id = ? AND resource_id = ? AND cleared_run = 0
+			AND NOT EXISTS (SELECT 1 FROM problem p WHERE p.issue_id = issue.id)`, l.RunID, l.ConnectionID, id)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("close problems: %w", err)
+	}
+	return cleared, nil
+}
+
 // Issues returns the connection's issues, oldest first, with the number of rows each has now.
 func (d *DB) Issues(ctx context.Context, connID int64, openOnly bool) ([]Issue, error) {
 	query := `SELECT i.id, i.code, r.path AS resource, i.cause, i.owner, i.outcome, i.first_run AS firstrun, i.last_run AS lastrun,

@@ -20,6 +20,10 @@ type runCmd struct {
 	Wait          bool     `help:"Wait for a run that is in progress instead of failing."`
 	ApproveDelete []string `name:"approve-deletes" placeholder:"RESOURCE" help:"Let this run's deletes of a resource through the safeguard. May be repeated."`
 	Resync        bool     `help:"Read the whole target first and repair what others changed in it, deletes included; clears the alarm of a target that was reset."`
+	Resource      []string `placeholder:"RESOURCE" help:"Send only what changed of a resource, and what must go along. May be repeated."`
+	School        []int64  `placeholder:"ID" help:"Send only what changed of a school, by schoolId; with --resource, of both. May be repeated."`
+	Record        []string `placeholder:"RESOURCE:KEY" help:"Send only a record, by natural key: students:studentUniqueId=604822. May be repeated."`
+	SourceRow     []string `placeholder:"RESOURCE:KEY" help:"Send only the record of a source row, by its _key: students:1017. May be repeated."`
 	Ask           bool     `help:"Only ask for the run, and leave it to a serve or worker process."`
 	AcceptLedger  bool     `help:"Go on with a ledger that is new, or was restored from a backup."`
 }
@@ -34,6 +38,11 @@ Examples:
     edfisync run --connection lincoln-2027 --wait --json
     edfisync run --approve-deletes ed-fi/studentSectionAssociations
     edfisync run --resync
+    edfisync run --school 255901001
+    edfisync run --resource students --resource studentSchoolAssociations --school 255901001
+
+With --resource, --school, --record or --source-row the source is read and judged as a whole, but only that part of the changes is sent, with what must go
+along with it. The rest stays as it is, issues and holds too, and the next run without them sends it.
 
 Exit codes:
 
@@ -52,6 +61,9 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 	cfg, conn, err := a.picked(ctx, c.Connection)
 	if err != nil {
 		return err
+	}
+	if c.Resync && c.scoped() {
+		return usageError(errors.New("--resync reads and repairs everything: it goes with none of --resource, --school, --record and --source-row"))
 	}
 	if c.Ask {
 		return c.ask(ctx, a, cfg, conn)
@@ -72,6 +84,9 @@ func (c *runCmd) Run(ctx context.Context, a *app) error {
 		if err := a.audit(ctx, o.ledger, o.engine.Connection, "run.approve-deletes", "deletes", map[string]any{"resources": approved}); err != nil {
 			return err
 		}
+	}
+	if o.engine.Options.Scope, err = c.scope(o.engine.Scoper()); err != nil {
+		return err
 	}
 	o.engine.Options.Safeguards.ApproveDeletes = approved
 	if o.engine.Options.Resync = c.Resync; c.Resync {
@@ -123,7 +138,7 @@ func (c *runCmd) awaitPause(ctx context.Context, a *app, o *opened) error {
 // ask asks for a run and leaves it to the service.
 func (c *runCmd) ask(ctx context.Context, a *app, cfg *config.Config, conn *config.Connection) (err error) {
 	if c.Wait || len(c.ApproveDelete) > 0 || c.Resync || c.AcceptLedger {
-		return usageError(errors.New("--ask goes with no other flag of run: the service does a plain run"))
+		return usageError(errors.New("--ask goes with no other flag of run but --resource, --school, --record and --source-row: the service does a plain run"))
 	}
 	ledger, err := existingLedger(ctx, cfg)
 	if err != nil {
@@ -134,12 +149,24 @@ func (c *runCmd) ask(ctx context.Context, a *app, cfg *config.Config, conn *conf
 	if err != nil {
 		return err
 	}
+	var scope syncdb.RunScope
+	if c.scoped() {
+		o := &opened{ledger: ledger}
+		defer o.close()
+		scoper, err := o.scoper(ctx, conn, logger(a.err, cfg.Log))
+		if err != nil {
+			return err
+		}
+		if scope, err = c.scope(scoper); err != nil {
+			return err
+		}
+	}
 	bell, err := jobs.Open(ctx, jobs.Config{Ledger: ledger, Queue: jobs.QueueConfig{DSN: queueDSN(cfg)}})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, bell.Close()) }()
-	run, joined, err := bell.Ask(ctx, id.ID, "cli")
+	run, joined, err := bell.AskFor(ctx, id.ID, "cli", scope)
 	if err != nil {
 		return err
 	}
@@ -323,6 +350,9 @@ func writeSummary(out io.Writer, s *sync.Summary) {
 	row("all", s.Created, s.Updated, s.Deleted, s.Unchanged, s.Held, s.Failed)
 	flush(w)
 	fmt.Fprintf(out, "\nrun %d %s in %s: %s\n", s.RunID, s.State, s.Took.Round(time.Millisecond), counted(s.Calls, "write call"))
+	if !s.Scope.All() {
+		fmt.Fprintf(out, "scope: %s; %s out of it, %s left to a run of everything\n", scopeText(s.Scope), counted(s.Totals.Outside, "row"), counted(s.Pending, "call"))
+	}
 	if s.Recovered > 0 {
 		fmt.Fprintf(out, "settled %s an earlier run left without an answer\n", counted(int64(s.Recovered), "call"))
 	}

@@ -81,8 +81,8 @@ func (l *ledger) do(ctx context.Context, what, of string, fn func() error) error
 	return err
 }
 
-func (l *ledger) RequestRun(ctx context.Context, conn int64, reason string) (run syncdb.Run, joined bool, err error) {
-	err = l.do(ctx, "RequestRun", "", func() (err error) { run, joined, err = l.Ledger.RequestRun(ctx, conn, reason); return })
+func (l *ledger) RequestScoped(ctx context.Context, conn int64, reason string, scope syncdb.RunScope) (run syncdb.Run, joined bool, err error) {
+	err = l.do(ctx, "RequestRun", "", func() (err error) { run, joined, err = l.Ledger.RequestScoped(ctx, conn, reason, scope); return })
 	return
 }
 
@@ -210,6 +210,11 @@ func about(problems []syncdb.Problem) string {
 		return ""
 	}
 	return fmt.Sprintf("%s %x", problems[0].Resource, problems[0].SourceHash)
+}
+
+func (l *ledger) CloseProblemsOf(ctx context.Context, lease syncdb.Lease, resource string, sources []syncdb.Hash) (n int, err error) {
+	err = l.do(ctx, "CloseProblemsOf", resource, func() (err error) { n, err = l.Ledger.CloseProblemsOf(ctx, lease, resource, sources); return })
+	return
 }
 
 func (l *ledger) KeepProblems(ctx context.Context, lease syncdb.Lease, resource string, sources []syncdb.Hash) error {

@@ -97,6 +97,29 @@ func (d *DB) CloseProblems(ctx context.Context, l syncdb.Lease, resources []stri
 	return cleared, nil
 }
 
+// CloseProblemsOf is syncdb.DB.CloseProblemsOf.
+func (d *DB) CloseProblemsOf(ctx context.Context, l syncdb.Lease, resource string, sources []syncdb.Hash) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, err := d.fenced(ctx, l)
+	if err != nil {
+		return 0, err
+	}
+	cleared := 0
+	for _, hash := range sources {
+		if p, ok := c.problems[resource][hash]; ok && p.lastRun != l.RunID && p.Outcome != syncdb.OutcomeMet {
+			delete(c.problems[resource], hash)
+			cleared++
+		}
+	}
+	for _, i := range c.issues {
+		if i.Resource == resource && i.ClearedRun == 0 && c.rows(i) == 0 {
+			i.ClearedRun = l.RunID
+		}
+	}
+	return cleared, nil
+}
+
 func (c *connection) rows(i *syncdb.Issue) (n int64) {
 	for _, p := range c.problems[i.Resource] {
 		if p.issue == i {

@@ -233,6 +233,10 @@ func writes(w *world) map[string]func(context.Context, syncdb.Lease) error {
 			_, err := w.CloseProblems(ctx, l, []string{students})
 			return err
 		},
+		"CloseProblemsOf": func(ctx context.Context, l syncdb.Lease) error {
+			_, err := w.CloseProblemsOf(ctx, l, students, []syncdb.Hash{hash("kept")})
+			return err
+		},
 		"DropProblems": func(ctx context.Context, l syncdb.Lease) error {
 			_, err := w.DropProblems(ctx, l, students, []syncdb.Hash{hash("kept")})
 			return err

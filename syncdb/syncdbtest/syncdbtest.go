@@ -58,6 +58,7 @@ type Ledger interface {
 	SaveProblems(ctx context.Context, l syncdb.Lease, problems []syncdb.Problem) error
 	KeepProblems(ctx context.Context, l syncdb.Lease, resource string, sources []syncdb.Hash) error
 	CloseProblems(ctx context.Context, l syncdb.Lease, resources []string) (cleared int, err error)
+	CloseProblemsOf(ctx context.Context, l syncdb.Lease, resource string, sources []syncdb.Hash) (cleared int, err error)
 	DropProblems(ctx context.Context, l syncdb.Lease, resource string, sources []syncdb.Hash) (dropped int, err error)
 	Issues(ctx context.Context, connID int64, openOnly bool) ([]syncdb.Issue, error)
 	Problems(ctx context.Context, connID int64, f syncdb.ProblemFilter) ([]syncdb.Problem, error)

@@ -214,6 +214,38 @@ func problems(t *testing.T, w *world) {
 	diff(t, "problems of the fourth run", read(syncdb.ProblemFilter{}), []syncdb.Problem{rejected, met}, byHash)
 	diff(t, "open issues of the fourth run", issues(true), []syncdb.Issue{issue(rejected, l1, l4, 1), issue(met, l3, l3, 1)}, byCode)
 
+	// A run that was asked about some rows closes the problems of those, and no others.
+	w.finish(l4)
+	l5 := w.start()
+	fifth := with2(rejected, func(p *syncdb.Problem) { p.SourceHash, p.SourceKey = hash("row 5"), "4715" })
+	save(l5, fifth)
+	for _, c := range []struct {
+		source syncdb.Hash
+		want   int
+	}{{hash("no problem"), 0}, {met.SourceHash, 0}, {fifth.SourceHash, 0}, {rejected.SourceHash, 1}, {rejected.SourceHash, 0}} {
+		cleared, err := w.CloseProblemsOf(ctx, l5, students, []syncdb.Hash{c.source})
+		must(t, err)
+		if cleared != c.want {
+			t.Errorf("cleared %d problems of a row, want %d", cleared, c.want)
+		}
+	}
+	diff(t, "problems of the fifth run", read(syncdb.ProblemFilter{}), []syncdb.Problem{met, fifth}, byHash)
+	save(l5, rejected)
+	cleared, err = w.CloseProblemsOf(ctx, l5, "no/such", []syncdb.Hash{fifth.SourceHash})
+	must(t, err)
+	if cleared != 0 {
+		t.Errorf("cleared %d problems of a resource that is not there", cleared)
+	}
+	w.finish(l5)
+	l6 := w.start()
+	cleared, err = w.CloseProblemsOf(ctx, l6, students, []syncdb.Hash{fifth.SourceHash})
+	must(t, err)
+	if cleared != 1 {
+		t.Errorf("cleared %d problems, want 1", cleared)
+	}
+	must(t, w.KeepProblems(ctx, l6, students, []syncdb.Hash{rejected.SourceHash}))
+	l4 = l6
+
 	// Somebody decided.
 	for _, want := range []int{1, 0} {
 		dropped, err := w.DropProblems(ctx, l4, students, []syncdb.Hash{met.SourceHash, hash("no problem")})
