@@ -498,8 +498,8 @@ func (f faultyLedger) read(name string, fn func() error) error {
 	return fn()
 }
 
-func (f faultyLedger) RequestRun(ctx context.Context, conn int64, reason string) (run syncdb.Run, joined bool, err error) {
-	err = f.write("RequestRun", func() (err error) { run, joined, err = f.sweepLedger.RequestRun(ctx, conn, reason); return err })
+func (f faultyLedger) RequestScoped(ctx context.Context, conn int64, reason string, scope syncdb.RunScope) (run syncdb.Run, joined bool, err error) {
+	err = f.write("RequestScoped", func() (err error) { run, joined, err = f.sweepLedger.RequestScoped(ctx, conn, reason, scope); return err })
 	return run, joined, err
 }
 
@@ -617,6 +617,10 @@ func (f faultyLedger) KeepProblems(ctx context.Context, l syncdb.Lease, resource
 func (f faultyLedger) DropProblems(ctx context.Context, l syncdb.Lease, resource string, sources []syncdb.Hash) (n int, err error) {
 	err = f.write("DropProblems", func() (err error) { n, err = f.sweepLedger.DropProblems(ctx, l, resource, sources); return err })
 	return n, err
+}
+
+func (f faultyLedger) ProblemLinks(ctx context.Context, conn int64, fn func(syncdb.ProblemLink) error) error {
+	return f.read("ProblemLinks", func() error { return f.sweepLedger.ProblemLinks(ctx, conn, fn) })
 }
 
 func (f faultyLedger) Rejected(ctx context.Context, conn int64, resource string) (m map[syncdb.Hash]syncdb.Hash, err error) {
