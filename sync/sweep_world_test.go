@@ -499,7 +499,10 @@ func (f faultyLedger) read(name string, fn func() error) error {
 }
 
 func (f faultyLedger) RequestScoped(ctx context.Context, conn int64, reason string, scope syncdb.RunScope) (run syncdb.Run, joined bool, err error) {
-	err = f.write("RequestScoped", func() (err error) { run, joined, err = f.sweepLedger.RequestScoped(ctx, conn, reason, scope); return err })
+	err = f.write("RequestScoped", func() (err error) {
+		run, joined, err = f.sweepLedger.RequestScoped(ctx, conn, reason, scope)
+		return err
+	})
 	return run, joined, err
 }
 
