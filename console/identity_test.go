@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"html/template"
 	"maps"
 	"math/big"
 	"net/http"
@@ -57,6 +58,12 @@ func newProvider(t testing.TB) *provider {
 		answerJSON(w, map[string]any{"keys": []any{map[string]any{
 			"kty": "RSA", "use": "sig", "kid": "one", "n": base64.RawURLEncoding.EncodeToString(p.key.N.Bytes()), "e": base64.RawURLEncoding.EncodeToString(big.NewInt(int64(p.key.E)).Bytes()),
 		}}})
+	})
+	mux.HandleFunc("GET /authorize", func(w http.ResponseWriter, r *http.Request) { // a person, who only clicks
+		q := r.URL.Query()
+		back := q.Get("redirect_uri") + "?" + url.Values{"code": {p.authorize(q)}, "state": {q.Get("state")}, "iss": {p.URL}}.Encode()
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(w, `<!doctype html><title>Provider</title><a id="go" href="%s">It is me</a>`, template.HTMLEscapeString(back))
 	})
 	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
