@@ -19,15 +19,16 @@ LOSSES   ?= 5000
 DEATHS   ?= 200
 TAMPERS  ?= 10000
 FLEET    ?= 50
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Our binaries are pure Go: one static file, cross-compiled anywhere. Only the race detector of `make test` needs a C compiler.
 export CGO_ENABLED := 0
 
-.PHONY: help build demo test lint generate bench scale fuzz kills fleet powerloss sweep tampers upgrade simulate mutants release clean
+.PHONY: help build demo test lint generate bench scale fuzz kills fleet powerloss sweep tampers upgrade simulate mutants release sbom notice vulnerabilities clean
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/edfisync for this machine
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/edfisync
@@ -101,7 +102,17 @@ release: ## cross-compile for linux, darwin and windows on amd64 and arm64 into 
 		echo "$$out"; \
 		GOOS=$$os GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o "$$out" ./cmd/edfisync; \
 	done
+	@$(GO) run ./cmd/sbom $$(ls dist/edfisync_*_linux_amd64) > dist/edfisync_$(VERSION).cdx.json
 	@cd dist && sha256sum edfisync_* > SHA256SUMS
+
+sbom: build ## what bin/edfisync is made of, as CycloneDX, into bin/edfisync.cdx.json
+	$(GO) run ./cmd/sbom $(BIN)/edfisync > $(BIN)/edfisync.cdx.json
+
+notice: ## write the licences of modules in NOTICE again
+	@sed -i '/^The program contains these modules/,$$d' NOTICE; $(GO) run ./cmd/sbom -notice >> NOTICE
+
+vulnerabilities: ## known vulnerabilities in what is built into the program; asks vuln.go.dev
+	$(GO) run $(GOVULNCHECK) ./cmd/edfisync
 
 clean: ## remove what the other targets built
 	rm -rf $(BIN) dist bench.json
