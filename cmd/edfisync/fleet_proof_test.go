@@ -85,25 +85,32 @@ func TestAFleetDoesEveryRunOnceWhoeverIsKilled(t *testing.T) {
 		processes[i] = w.startAs(i+1, roles[i]...)
 	}
 	w.askAll()
-	restart := make(chan int, kills)
+	type killed struct {
+		role    int
+		process *exec.Cmd
+	}
+	deaths := make(chan killed, kills)
 	all := int32(districts) * int32(w.records)
 	for range kills {
 		at, victim := dice.Int32N(all*9/10)+1, dice.IntN(len(roles))
 		w.at(at, func() {
 			_ = processes[victim].Process.Kill() // it may be dead already
-			restart <- victim
+			deaths <- killed{victim, processes[victim]}
 		})
 	}
-	for killed := 0; killed < kills; killed++ {
+	for n := range kills {
 		select {
-		case i := <-restart:
-			_ = processes[i].Wait()
-			started := w.startAs(i+1, roles[i]...)
+		case k := <-deaths:
+			if processes[k.role] != k.process {
+				continue // killed twice, and started again already
+			}
+			_ = k.process.Wait()
+			started := w.startAs(k.role+1, roles[k.role]...)
 			w.mu.Lock()
-			processes[i] = started
+			processes[k.role] = started
 			w.mu.Unlock()
 		case <-time.After(5 * time.Minute):
-			t.Fatalf("%d of %d were killed in 5 minutes, after %d of %d writes", killed, kills, w.writes.Load(), all)
+			t.Fatalf("%d of %d were killed in 5 minutes, after %d of %d writes", n, kills, w.writes.Load(), all)
 		}
 	}
 	w.settled()
