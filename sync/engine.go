@@ -180,7 +180,13 @@ type Options struct {
 	History time.Duration
 	// Resync reads the whole target first and makes the ledger say what it holds, so that the run repairs what other clients, a wipe or a
 	// restore did to it. It needs Engine.Reader.
-	Resync    bool
+	Resync bool
+	// Stalled is how long a run may go without progress before it is cut short with ErrStalled; 0 = for ever. It must be longer than a call may take with all
+	// its repeats and the pauses a target asks for.
+	Stalled time.Duration
+	// QueryTimeout is how long the source lets a query take: while one is under way no progress is missed for as long. 0 = it has no limit.
+	QueryTimeout time.Duration
+
 	FoldEvery int // results after which the journal is folded inside a step; default 250,000
 }
 

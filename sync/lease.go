@@ -24,6 +24,7 @@ type keeper struct {
 
 	mu        gosync.Mutex
 	lease     syncdb.Lease
+	ended     bool                // the run is over, whoever still asks
 	corrected map[string]struct{} // resources with entries that were written past the journal under this lease
 }
 
@@ -56,6 +57,9 @@ func (k *keeper) hasCorrected(resource string) bool {
 // stops the first, a stepped clock the second (F57, F58).
 func (k *keeper) check() error {
 	l := k.current()
+	if k.isEnded() {
+		return fmt.Errorf("%w (the run was given up)", ErrLeaseLost)
+	}
 	age := time.Since(l.RenewedAt)
 	if wall := time.Now().Round(0).Sub(l.RenewedAt.Round(0)); wall > age {
 		age = wall
@@ -64,6 +68,19 @@ func (k *keeper) check() error {
 		return fmt.Errorf("%w (renewed %s ago)", ErrLeaseLost, age.Round(time.Second))
 	}
 	return nil
+}
+
+func (k *keeper) isEnded() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.ended
+}
+
+// end makes every later check fail, whatever the clock says.
+func (k *keeper) end() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ended = true
 }
 
 // run renews the lease until ctx ends, and calls stop with the reason when the run must end: the lease is gone or a cancel was asked for.

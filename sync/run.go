@@ -62,7 +62,11 @@ func (e *Engine) Run(ctx context.Context) (*Summary, error) {
 
 	o.Scope = run.Scope // with what others asked for
 	s := &Summary{RunID: run.ID, Scope: run.Scope}
-	err = e.work(ctx, o, k, s)
+	abandoned, err := e.watched(ctx, o, func(ctx context.Context, e *Engine) error { return e.work(ctx, o, k, s) })
+	if abandoned {
+		s = &Summary{RunID: run.ID, Scope: run.Scope} // the other is not ours any more
+		k.end()
+	}
 	if err != nil && ctx.Err() != nil {
 		err = errors.Join(context.Cause(ctx)) // the reason, not its echo
 	}

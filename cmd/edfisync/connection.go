@@ -103,7 +103,7 @@ func (o *opened) open(ctx context.Context, cfg *config.Config, conn *config.Conn
 		Target: func(check func() error) sync.Target { return target.Guarded(check) }, Reader: target,
 		Options: sync.Options{
 			WorkDir: cfg.WorkDir, CallTimeout: time.Duration(conn.Target.Timeout), LeaseTTL: leaseTTL(conn), SettleDelay: time.Duration(conn.SettleDelay),
-			History: time.Duration(conn.History),
+			History: time.Duration(conn.History), Stalled: stalledAfter(conn), QueryTimeout: time.Duration(conn.Source.StatementTimeout),
 			Workers: conn.Target.Concurrency.Max, Rules: rulesOf(conn),
 			Safeguards: guards,
 		},
@@ -164,6 +164,15 @@ func (a *app) openTarget(ctx context.Context, cfg *config.Config, conn *config.C
 // leaseTTL is how long a run may write without renewing its right to: long enough that one call always fits in (I7).
 func leaseTTL(conn *config.Connection) time.Duration {
 	return max(time.Minute, 2*time.Duration(conn.Target.Timeout))
+}
+
+// stalledAfter is how long a run may go without progress: not less than a call may take with all its repeats, each of which a target may ask to wait for.
+func stalledAfter(conn *config.Connection) time.Duration {
+	if conn.Stalled == 0 {
+		return 0
+	}
+	const longestPause = 2 * time.Minute // edfi.Config.MaxRetryAfter
+	return max(time.Duration(conn.Stalled), time.Duration(conn.Target.Retries+1)*(time.Duration(conn.Target.Timeout)+longestPause))
 }
 
 func rulesOf(conn *config.Connection) schema.Rules {

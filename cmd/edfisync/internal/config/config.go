@@ -162,7 +162,8 @@ type Connection struct {
 	SettleDelay Duration                     `yaml:"settle_delay" validate:"min=0"`
 	History     Duration                     `yaml:"history" validate:"min=0"` // 0 = nothing is kept
 	Schedule    Schedule                     `yaml:"schedule"`
-	FreshWithin Duration                     `yaml:"fresh_within" validate:"min=0"` // over service.alerts.fresh_within; 0 = as that says
+	Stalled     Duration                     `yaml:"stalled_after" validate:"min=0,max=604800000000000"` // 0 = never
+	FreshWithin Duration                     `yaml:"fresh_within" validate:"min=0"`                      // over service.alerts.fresh_within; 0 = as that says
 	Pauses      []PlannedPause               `yaml:"pauses" validate:"dive"`
 
 	// Version of a connection that is defined in the ledger; 0 = the configuration file defines it.
@@ -307,6 +308,7 @@ func (l *Log) setDefaults() { l.Level, l.Format = slog.LevelWarn, "text" }
 func (c *Connection) setDefaults() {
 	c.Tenant = defaultTenant
 	c.SettleDelay = Duration(5 * time.Second)
+	c.Stalled = Duration(15 * time.Minute)
 	c.History = Duration(30 * 24 * time.Hour)
 }
 

@@ -70,6 +70,7 @@ func TestLoadFillsDefaultsAndResolvesPaths(t *testing.T) {
 				Run: RunSafeguards{Deletes: Limit{Percent: 10, Count: 250}, Updates: Limit{Percent: 30, Count: 5000}},
 			},
 			SettleDelay: Duration(5 * time.Second),
+			Stalled:     Duration(15 * time.Minute),
 			History:     Duration(30 * 24 * time.Hour),
 			Schedule:    Schedule{TimeZone: "UTC", CatchUp: Duration(24 * time.Hour)},
 		}},
