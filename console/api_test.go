@@ -821,6 +821,17 @@ func TestARefusedRequestIsAudited(t *testing.T) {
 	if r.Action != "refused.forbidden" || !strings.HasPrefix(r.Who, "eve (") || r.Object != "POST /api/v1/keys" || r.Connection != "acme/" || strings.Contains(string(r.Detail), "Lovelace") {
 		t.Errorf("got %+v, detail %s", r, r.Detail)
 	}
+	// Who opens a page and is sent to log in tried nothing; who calls the API without a key, or comes with a cookie that is no session, did.
+	before := len(s.acts())
+	if a := s.do("GET", "/connections/lincoln", "", ""); a.status != 303 || len(s.acts()) != before {
+		t.Errorf("a visit: %d, %v", a.status, s.acts())
+	}
+	s.do("GET", "/api/v1/connections", "", "")
+	s.do("GET", "/runs/1", "", "", "Cookie", "edfisync_session=forged")
+	s.do("POST", "/connections/lincoln/runs", "", "")
+	if acts := s.acts(); len(acts) != before+3 || acts[0] != "refused.no-key" {
+		t.Errorf("tried: %v", acts)
+	}
 }
 
 func TestTheDocumentDescribesEveryRoute(t *testing.T) {

@@ -380,18 +380,13 @@ func (s *Console) causes(ctx context.Context, connection int64, cleared bool) ([
 	if !cleared {
 		return s.openCauses(ctx, connection)
 	}
-	issues, err := s.c.Ledger.Issues(ctx, connection, false)
+	issues, err := s.c.Ledger.ClearedIssues(ctx, connection)
 	if err != nil {
 		return nil, err
 	}
-	var out []sync.Cause
+	out := make([]sync.Cause, len(issues))
 	for i := range issues {
-		if issues[i].ClearedRun != 0 {
-			out = append(out, sync.Cause{Issue: issues[i]})
-		}
-	}
-	for i, j := 0, len(out)-1; i < j; i, j = i+1, j-1 {
-		out[i], out[j] = out[j], out[i]
+		out[i].Issue = issues[i]
 	}
 	return out, nil
 }

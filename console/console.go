@@ -52,6 +52,8 @@ type Config struct {
 	Runs   Runs
 	// Connections are those of the configuration as it is now.
 	Connections func(ctx context.Context) ([]Connection, error)
+	// Descriptors are the descriptor maps of a connection; nil = this process does not know them.
+	Descriptors func(ctx context.Context, c Connection) (DescriptorMaps, error)
 	// Settings are how the service is configured, without secrets.
 	Settings []Setting
 	// Embed are the origins whose pages may show a connection's badge in a frame: https://sis.example.org.

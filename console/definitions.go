@@ -64,7 +64,7 @@ type RemovedDefinition struct {
 
 // Finding is one thing that a test found.
 type Finding struct {
-	Part    string `json:"part" doc:"pack, resources, safeguards, target, credentials, read, claims, source, snapshot, model, mapping, secrets or definition."`
+	Part    string `json:"part" doc:"pack, resources, safeguards, target, credentials, read, claims, source, rights, snapshot, model, mapping, secrets or definition."`
 	OK      bool   `json:"ok"`
 	Warning bool   `json:"warning,omitempty" doc:"Worth knowing; a run works."`
 	Detail  string `json:"detail"`

@@ -70,6 +70,7 @@ type planLedger interface {
 type issueLedger interface {
 	sync.CauseLedger
 	sync.RecallLedger
+	ClearedIssues(ctx context.Context, connection int64) ([]syncdb.Issue, error)
 	RetryProblemsAs(ctx context.Context, connection int64, f syncdb.ProblemFilter, act syncdb.AuditRow) (int, error)
 	FindIssue(ctx context.Context, id int64) (issue syncdb.Issue, connection int64, err error)
 }

@@ -76,7 +76,7 @@ func recordExamples() map[string]example {
 	add("POST /connections/{connection}/records/find", "resource=ed-fi/students&key=studentUniqueId%3D604822", find(""))
 	add("POST /api/v1/connections/{connection}/records/find", `{"resource": "ed-fi/students", "naturalKey": {"studentUniqueId": "604822"}}`, find("/api/v1"))
 	add("POST /api/v1/connections/{connection}/retry", `{"resource": "ed-fi/students"}`, func(o objects) string { return "/api/v1/connections/" + o.connection + "/retry" })
-	for _, path := range []string{"/status", "/badge.svg", "/resources"} {
+	for _, path := range []string{"/status", "/badge.svg", "/resources", "/descriptors"} {
 		add("GET /api/v1/connections/{connection}"+path, "", func(o objects) string { return "/api/v1/connections/" + o.connection + path })
 	}
 	ofRun := func(base, rest string) func(o objects) string {
@@ -84,6 +84,7 @@ func recordExamples() map[string]example {
 	}
 	add("GET /api/v1/runs/{id}/receipt/verify", "", ofRun("/api/v1", "/receipt/verify"))
 	add("GET /runs/{id}/receipt", "", ofRun("", "/receipt"))
+	add("GET /connections/{connection}/descriptors", "", func(o objects) string { return "/connections/" + o.connection + "/descriptors?find=x" })
 	add("GET /connections/{connection}/receipts", "", func(o objects) string { return "/connections/" + o.connection + "/receipts" })
 	for pattern, path := range map[string]string{
 		"GET /audit": "/audit?who=test&action=key.", "GET /audit/verify": "/audit/verify", "GET /keys": "/keys", "GET /settings": "/settings", "GET /api/v1/settings": "/api/v1/settings",
@@ -352,4 +353,33 @@ func TestRefusedRecordsAreSentAgainWhenSomebodyAsks(t *testing.T) {
 		s.finish(l, syncdb.RunDone)
 		s.refused(s.do("POST", fmt.Sprintf("/api/v1/issues/%d/retry", issue), key, ""), 409, "issue-settled", "settled")
 	})
+}
+
+func TestCodesThatNoMapHasComeFirst(t *testing.T) {
+	t.Parallel()
+	s := newService(t, func(c *console.Config) {
+		c.Descriptors = func(context.Context, console.Connection) (console.DescriptorMaps, error) {
+			return console.DescriptorMaps{Pack: "limitless", Edit: "Add it there.", Entries: []console.DescriptorEntry{
+				{Descriptor: "GradeLevelDescriptor", Code: "09", URI: "uri://ed-fi.org/GradeLevelDescriptor#Ninth grade", From: "pack"}, {Descriptor: "SexDescriptor", Code: "F", URI: "uri://ed-fi.org/SexDescriptor#Female", From: "connection"},
+			}}, nil
+		}
+	})
+	s.troubled("lincoln")
+	key := s.key(console.NewKey{Role: "viewer"})
+	var got struct {
+		Unmapped []struct {
+			Code string
+			Own  int
+		}
+		Entries []console.DescriptorEntry
+		Edit    string
+	}
+	if s.get("/connections/lincoln/descriptors", key, &got); len(got.Unmapped) != 1 || got.Unmapped[0].Code != "descriptor-unmapped" || got.Unmapped[0].Own != 1 || len(got.Entries) != 2 || got.Edit == "" {
+		t.Errorf("got %+v", got)
+	}
+	cookie := s.logIn(key)
+	if a := s.do("GET", "/connections/lincoln/descriptors?find=NINTH", "", "", "Cookie", cookie); a.status != 200 || !strings.Contains(a.body, "Ninth grade") || strings.Contains(a.body, "Female") ||
+		!strings.Contains(a.body, "Add it there.") || !strings.Contains(a.body, `href="/issues/`) {
+		t.Errorf("the page: %d %s", a.status, a.body)
+	}
 }

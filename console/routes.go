@@ -91,6 +91,7 @@ func (s *Console) routes() {
 	s.recordRoutes(reads, steers)
 	s.statusRoutes(reads)
 	s.adminRoutes(reads, admins, audits)
+	s.descriptorRoutes(reads)
 }
 
 // get describes an operation that reads.

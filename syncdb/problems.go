@@ -312,6 +312,16 @@ func (d *DB) Issues(ctx context.Context, connID int64, openOnly bool) ([]Issue, 
 	return issues, nil
 }
 
+// ClearedIssues returns the connection's settled issues, the newest first. They have no rows any more.
+func (d *DB) ClearedIssues(ctx context.Context, connID int64) ([]Issue, error) {
+	var issues []Issue
+	if err := d.store.reads().SelectContext(ctx, &issues, d.bind(`SELECT i.id, i.code, r.path AS resource, i.cause, i.owner, i.outcome, i.first_run AS firstrun, i.last_run AS lastrun,
+		i.cleared_run AS clearedrun, 0 AS rows FROM issue i JOIN resource r ON r.id = i.resource_id WHERE i.connection_id = ? AND i.cleared_run <> 0 ORDER BY i.id DESC`), connID); err != nil {
+		return nil, fmt.Errorf("read settled issues: %w", err)
+	}
+	return issues, nil
+}
+
 // query is the part of a SELECT after its columns, in which p is the problem, r its resource, i its issue and b the resource of what blocks it.
 func (f ProblemFilter) query(connID int64) (from string, args []any) {
 	where, args := []string{`p.connection_id = ?`}, []any{connID}

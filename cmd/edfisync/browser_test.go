@@ -184,6 +184,7 @@ func TestSyncNowInARealBrowser(t *testing.T) {
 
 	b.do(chromedp.Navigate(served.URL+"/connections/"+served.Connection), chromedp.WaitVisible(chromedp.CSS("#key")))
 	b.pictures("login")
+	b.accessible("/login")
 	b.do(chromedp.SendKeys(chromedp.CSS("#key"), served.Key+"x"), chromedp.Click(chromedp.CSS("main button")), chromedp.WaitVisible(chromedp.CSS("[role=alert]")))
 	b.do(chromedp.SendKeys(chromedp.CSS("#key"), served.Key), chromedp.Click(chromedp.CSS("main button")), chromedp.WaitVisible(chromedp.CSS("#sync-now")))
 	if got := eval[string](b, "location.pathname"); got != "/connections/"+served.Connection {
@@ -230,6 +231,7 @@ func TestSyncNowInARealBrowser(t *testing.T) {
 	for name, path := range pathsOfPages(b, served.URL) {
 		b.do(chromedp.Navigate(served.URL+path), chromedp.WaitVisible(chromedp.CSS("h1")))
 		b.pictures(name)
+		b.accessible(path)
 		if wide := eval[float64](b, "document.documentElement.scrollWidth - innerWidth"); wide > 0 {
 			t.Errorf("%s is %v pixels wider than the window", path, wide)
 		}

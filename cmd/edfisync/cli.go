@@ -20,6 +20,7 @@ type commands struct {
 
 	Demo          demoCmd          `cmd:"" group:"try" help:"Sync a made-up district to a sandbox, three times, and check every count."`
 	Sandbox       sandboxCmd       `cmd:"" group:"try" help:"Serve an Ed-Fi API to try things on."`
+	Descriptors   descriptorsCmd   `cmd:"" group:"look" help:"List the descriptor maps of a connection: what codes of the SIS stand for."`
 	Catalog       catalogCmd       `cmd:"" group:"try" help:"Show the resources of a data standard: keys, references, elements."`
 	Check         checkCmd         `cmd:"" group:"sync" help:"Test the configuration, packs, source, target and ledger; send nothing."`
 	Plan          planCmd          `cmd:"" group:"sync" help:"Show what a run would send; send nothing."`
@@ -210,6 +211,8 @@ func pick(cfg *config.Config, name string) (*config.Connection, error) {
 	switch {
 	case ok:
 		return conn, nil
+	case len(cfg.Connections) == 0:
+		return nil, usageError(errors.New("there is no connection: write one into the configuration (config.example.yaml shows how), or import one with edfisync connections import"))
 	case name == "":
 		return nil, usageError(fmt.Errorf("which connection? give --connection, one of: %s", strings.Join(cfg.Names(), ", ")))
 	default:

@@ -53,6 +53,8 @@ func (a *app) define(ctx context.Context, create bool, fn func(d *definer) error
 	open := existingLedger
 	if create {
 		open = openLedger
+	} else if unmade(file) {
+		return &exitError{code: exitFailed, err: errors.New("there is no ledger yet, and so no connection in it; edfisync connections import makes it")}
 	}
 	ledger, err := open(ctx, file)
 	if err != nil {

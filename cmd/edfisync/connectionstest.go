@@ -162,6 +162,11 @@ func testSource(ctx context.Context, r *report, conn *config.Connection, pack *s
 	}
 	defer db.Close() //nolint:errcheck // nothing was written
 	r.ok("source", "%s answers", conn.Source.Driver)
+	if may, err := db.MayWrite(ctx); err == nil && may {
+		r.warn("rights", "the account may change data of the SIS; edfisync only reads", "give it an account that may only read")
+	} else if err == nil {
+		r.ok("rights", "the account may only read")
+	}
 	snapshot, err := db.Snapshot(ctx)
 	if err != nil {
 		r.fail(ctx, "snapshot", err, "the account needs the right to read in a transaction that sees one moment")

@@ -320,6 +320,21 @@ func (w *servedWorld) changeOverTheAPI() {
 	}
 	w.synced("south", secondSecret)
 
+	// Its schedule is kept from the moment it is changed, and no longer when a pause comes.
+	_, etag = w.call(200, "GET", "/connections/south/definition", "")
+	always := strings.NewReplacer("0 2 * * *", "@every 1s", "2099-01-01", "2020-01-02").Replace(changed)
+	_, etag = w.call(200, "PUT", "/connections/south", always, "If-Match", etag)
+	w.eventually("a run by schedule", func() bool {
+		answer, _ := w.call(200, "GET", "/runs?connection=south", "")
+		return strings.Contains(answer, `"reason":"cron"`)
+	})
+	w.call(200, "PUT", "/connections/south", changed, "If-Match", etag)
+	w.eventually("its runs end", func() bool {
+		waiting, _ := w.call(200, "GET", "/runs?connection=south&state=waiting", "")
+		running, _ := w.call(200, "GET", "/runs?connection=south&state=running", "")
+		return strings.Contains(waiting, `"items":[]`) && strings.Contains(running, `"items":[]`)
+	})
+
 	// A new one, with its secret in clear: it is sealed. What it may not refer to, and everything else that is wrong, is named by its key.
 	made := func(name, secret, extra string) string {
 		return fmt.Sprintf(`{"name": %q, "school_year": 2026, "pack": "pack", "resources": ["all"], "settle_delay": "1ms",
@@ -376,8 +391,18 @@ func (w *servedWorld) changeOverTheAPI() {
 // rekey brings the ledger under another master key while the service runs.
 func (w *servedWorld) rekey() {
 	w.command(exitUsage, "", "secrets", "rekey") // nobody has named the new key
-	w.configure("key: " + oldMaster + ", next: {key_command: [printf, '" + newMaster + "']}")
-	w.command(exitOK, "", "secrets", "rekey")
+	// Somebody does it with a configuration that the service does not have: it does nothing more, says so, and is there again when it has the key.
+	both := "key: " + oldMaster + ", next: {key_command: [printf, '" + newMaster + "']}"
+	w.configure(both)
+	w.ok(os.Rename(filepath.Join(w.dir, "edfisync.yaml"), filepath.Join(w.dir, "other.yaml")))
+	w.configure("key: " + oldMaster)
+	w.command(exitOK, "", "secrets", "rekey", "-c", "other.yaml")
+	w.eventually("the service is not ready", func() bool { status, _, _ := w.try("GET", "/readyz", ""); return status == 503 })
+	if status, answer, _ := w.try("POST", "/api/v1/connections/north/pause", `{"why": "that cannot be audited"}`); status < 500 {
+		w.t.Errorf("what cannot be audited is answered %d %s", status, answer)
+	}
+	w.configure(both)
+	w.eventually("the service is ready again", func() bool { status, _, _ := w.try("GET", "/readyz", ""); return status == 200 })
 	if out := w.command(exitOK, "", "secrets", "rekey"); !strings.Contains(out, "already") {
 		w.t.Errorf("the second time it says %s", out)
 	}
@@ -437,6 +462,7 @@ func (w *servedWorld) nothingTold() {
 	w.ok(err)
 	look("the log", text)
 	w.configure("key: ''")
+	w.ok(os.Remove(filepath.Join(w.dir, "other.yaml")))
 	folders := []string{w.dir}
 	if file, ok := strings.CutPrefix(w.dsn, "sqlite:"); ok {
 		folders = append(folders, filepath.Dir(file))

@@ -197,7 +197,9 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err e
 	} else if err := how.tell(ctx, s, server); err != nil {
 		return errors.Join(err, s.jobs.Stop(context.WithoutCancel(ctx)))
 	}
+	s.tellManager(ctx, notifyReady)
 	<-ctx.Done()
+	s.tellManager(ctx, notifyStopping)
 	if !a.JSON {
 		fmt.Fprintf(a.err, "ending: runs under way have %s\n", cfg.Service.Drain)
 	}

@@ -79,4 +79,5 @@
 
   localTimes(document);
   if (document.body.dataset.events) listen(document.body.dataset.events);
+  if (document.body.dataset.renew) setInterval(renew, document.body.dataset.renew * 1000);
 })();

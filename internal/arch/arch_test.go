@@ -33,7 +33,7 @@ var allowed = map[string][]string{
 	"edfi":          {"schema", "internal/failpoint", "internal/keys"},
 	"limitless":     {"internal/keys"},
 	"mappings":      {"internal/keys"},
-	"console":       {"alerts", "jobs", "sync", "syncdb", "internal/httpd", "internal/keys"},
+	"console":       {"alerts", "jobs", "schema", "sync", "syncdb", "internal/httpd", "internal/keys"},
 	"jobs":          {"sync", "syncdb", "internal/keys"},
 	"sandbox":       {"schema", "internal/httpd", "internal/keys"},
 	"schema":        {"internal/keys"},

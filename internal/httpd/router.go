@@ -242,7 +242,9 @@ func (rt *Router) refuse(w http.ResponseWriter, r *http.Request, pattern string,
 	if ref.status == http.StatusUnauthorized && !rt.rules[pattern].Page {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="edfisync"`)
 	}
-	if d := ref.denial; d.Reason != "" && rt.c.Denied != nil {
+	// A browser that opens a page before it has logged in is sent to do so: nothing was tried, and nothing has to be kept of it.
+	visit := ref.denial.Reason == "no-key" && r.Method == http.MethodGet && rt.rules[pattern].Page && r.Header.Get("Cookie") == ""
+	if d := ref.denial; d.Reason != "" && !visit && rt.c.Denied != nil {
 		about := info(r.Context())
 		d.Route, d.Client, d.RequestID = pattern, about.client, about.id
 		if d.Principal == (Principal{}) {

@@ -25,7 +25,7 @@ import (
 const Size = 32
 
 // ErrWrongMaster says that something was wrapped by another master key, or was tampered with.
-var ErrWrongMaster = errors.New("the master key is not the one this ledger was made with; give back the old key, or start a new ledger")
+var ErrWrongMaster = errors.New("the master key is not the one this ledger was made with, or was brought under by edfisync secrets rekey; give back that key, or start a new ledger")
 
 // Master wraps the data keys of connections. It never encrypts data itself. Safe for concurrent use. It prints as a fixed word,
 // whatever the verb (I15).

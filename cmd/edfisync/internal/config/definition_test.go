@@ -108,6 +108,43 @@ func TestADefinitionMeansWhatTheFileMeans(t *testing.T) {
 	}
 }
 
+// Every key there is means the same in the ledger: the example has them all.
+func TestTheExampleMeansTheSameInTheLedger(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "..", "config.example.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	loadable := strings.ReplaceAll(string(text), "/run/secrets/edfi_client_secret", secret)
+	lookup := func(name string) (string, bool) { return "postgres://" + name, true }
+	file := write(t, loadable)
+	cfg, err := Load(file, lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := Environment{Dir: filepath.Dir(file), Lookup: lookup}
+	all, problems := ReadConnections(file, []byte(loadable), e)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	want := cfg.Connections[0]
+	got := Decode([]syncdb.Definition{{Tenant: want.Tenant, Name: want.Name, Text: all[0].Text}}, e)[0]
+	if got.Err != nil {
+		t.Fatal(got.Err)
+	}
+	if diff := cmp.Diff(&want, got.Connection); diff != "" {
+		t.Errorf("the ledger's differs from the file's (-file +ledger):\n%s", diff)
+	}
+	again, problems := ReadConnection(all[0].Text, e)
+	if len(problems) > 0 || string(again.Text) != string(all[0].Text) {
+		t.Errorf("read again: %v\n%s\n%s", problems, all[0].Text, again.Text)
+	}
+}
+
 func TestSecretsInClearBecomeSealed(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -18,8 +18,9 @@ type unresolvedError struct{ err error }
 func (e *unresolvedError) Error() string { return e.err.Error() }
 func (e *unresolvedError) Unwrap() error { return e.err }
 
-// expander replaces ${NAME} by an environment variable and ${file:path} by the text of a file without its last line break; $${ stands for
-// ${ itself. What was put in is not expanded again. Paths are relative to dir.
+// expander replaces ${NAME} by an environment variable, ${file:path} by the text of a file without its last line break, and ${credential:NAME} by that of
+// a file in the folder that systemd names with CREDENTIALS_DIRECTORY (LoadCredential=); $${ stands for ${ itself. What was put in is not expanded again.
+// Paths are relative to dir.
 type expander struct {
 	dir    string
 	lookup func(name string) (string, bool)
@@ -64,6 +65,16 @@ func (e expander) value(name string) (string, error) {
 		return "", &unresolvedError{errors.New("is not looked at")}
 	}
 	path, isFile := strings.CutPrefix(name, "file:")
+	if credential, is := strings.CutPrefix(name, "credential:"); is {
+		folder, ok := e.lookup("CREDENTIALS_DIRECTORY")
+		if !ok {
+			return "", &unresolvedError{fmt.Errorf("credential %s: environment variable CREDENTIALS_DIRECTORY is not set; systemd sets it with LoadCredential=", credential)}
+		}
+		if credential == "" || credential != filepath.Base(credential) {
+			return "", errors.New("credential: want the name that LoadCredential= gives it, not a path")
+		}
+		path, isFile = filepath.Join(folder, credential), true
+	}
 	if !isFile {
 		value, ok := e.lookup(name)
 		if !ok {

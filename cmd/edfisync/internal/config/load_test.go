@@ -181,7 +181,12 @@ func TestLoadExpandsVariablesOnce(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "secret"), []byte("from ${A} file\r\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	expand := expander{dir: dir, lookup: env(map[string]string{"A": "${B}", "B": "b"})}
+	expand := expander{dir: dir, lookup: env(map[string]string{"A": "${B}", "B": "b", "CREDENTIALS_DIRECTORY": dir})}
+	for _, wrong := range []string{"${credential:}", "${credential:../secret}", "${credential:/etc/passwd}", "${credential:none}"} {
+		if got, err := expand.expand(wrong); err == nil {
+			t.Errorf("expand(%q) = %q, want an error", wrong, got)
+		}
+	}
 	for text, want := range map[string]string{
 		"plain":           "plain",
 		"${A}":            "${B}",
@@ -189,6 +194,8 @@ func TestLoadExpandsVariablesOnce(t *testing.T) {
 		"$${B}":           "${B}",
 		"cost: $5":        "cost: $5",
 		"${file:secret}!": "from ${A} file!",
+
+		"${credential:secret}": "from ${A} file",
 	} {
 		got, err := expand.expand(text)
 		if err != nil || got != want {

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
+	"github.com/edfisync/edfisync/console"
+)
+
+type descriptorsCmd struct {
+	Find       string `arg:"" optional:"" help:"Only entries that have this in descriptor, code or URI."`
+	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
+}
+
+// Help is the long help of the command.
+func (descriptorsCmd) Help() string {
+	return `Lists what the codes of the SIS stand for: the descriptor maps of the connection's mapping pack, and over them those of the connection itself.
+Codes that no map has are issues: edfisync issues.
+
+Examples:
+
+    edfisync descriptors
+    edfisync descriptors GradeLevel
+    edfisync descriptors --json`
+}
+
+// Run lists the maps.
+func (c *descriptorsCmd) Run(ctx context.Context, a *app) error {
+	_, conn, err := a.picked(ctx, c.Connection)
+	if err != nil {
+		return err
+	}
+	maps, err := descriptorMaps(conn)
+	if err != nil {
+		return err
+	}
+	find := strings.ToLower(c.Find)
+	maps.Entries = slices.DeleteFunc(maps.Entries, func(e console.DescriptorEntry) bool {
+		return !strings.Contains(strings.ToLower(e.Descriptor+" "+e.Code+" "+e.URI), find)
+	})
+	if a.JSON {
+		a.printJSON(maps)
+		return nil
+	}
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "DESCRIPTOR\tCODE\tSTANDS FOR\tFROM")
+	for _, e := range maps.Entries {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", e.Descriptor, e.Code, e.URI, e.From)
+	}
+	flush(w)
+	return nil
+}
+
+// descriptorMaps are those of a connection's pack, with its own over them.
+func descriptorMaps(conn *config.Connection) (console.DescriptorMaps, error) {
+	out := console.DescriptorMaps{Entries: []console.DescriptorEntry{}, Pack: conn.Pack}
+	pack, err := loadPack(conn)
+	if err != nil {
+		return out, usageError(err)
+	}
+	own, err := descriptorsOf(conn, pack)
+	if err != nil {
+		return out, err
+	}
+	for descriptor, codes := range pack.Maps {
+		for code, uri := range codes {
+			if _, over := own[descriptor][code]; !over {
+				out.Entries = append(out.Entries, console.DescriptorEntry{Descriptor: descriptor, Code: code, URI: uri, From: "pack"})
+			}
+		}
+	}
+	for descriptor, codes := range own {
+		for code, uri := range codes {
+			out.Entries = append(out.Entries, console.DescriptorEntry{Descriptor: descriptor, Code: code, URI: uri, From: "connection"})
+		}
+	}
+	slices.SortFunc(out.Entries, func(a, b console.DescriptorEntry) int {
+		return cmp.Or(cmp.Compare(a.Descriptor, b.Descriptor), cmp.Compare(a.Code, b.Code))
+	})
+	out.Edit = "Add a code under descriptors of the connection in the configuration"
+	if !strings.HasPrefix(conn.Pack, config.EmbeddedPack) {
+		out.Edit += ", or in descriptors.yaml of its mapping pack"
+	}
+	out.Edit += ": the descriptor, the code, and the value or URI it stands for. The next run reads it."
+	return out, nil
+}
+
+// descriptors are the maps of a connection of the configuration, for the console.
+func (s *service) descriptors(ctx context.Context, c console.Connection) (console.DescriptorMaps, error) {
+	cfg := s.config(ctx)
+	for i := range cfg.Connections {
+		if conn := &cfg.Connections[i]; conn.Tenant == c.Tenant && conn.Name == c.Name {
+			out, err := descriptorMaps(conn)
+			out.Pack = packName(out.Pack)
+			return out, err
+		}
+	}
+	return console.DescriptorMaps{Entries: []console.DescriptorEntry{}}, nil
+}
+
+// packName is a mapping pack's name without the folders it is in.
+func packName(pack string) string {
+	if strings.HasPrefix(pack, config.EmbeddedPack) {
+		return pack
+	}
+	return pack[strings.LastIndexAny(pack, `/\`)+1:]
+}

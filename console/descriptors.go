@@ -1,0 +1,103 @@
+package console
+
+import (
+	"context"
+	"net/http"
+	"strings"
+
+	"github.com/edfisync/edfisync/internal/httpd"
+	"github.com/edfisync/edfisync/schema"
+)
+
+// DescriptorMaps are the descriptor maps of a connection, and where people edit them.
+type DescriptorMaps struct {
+	Entries []DescriptorEntry `json:"entries" nullable:"false" doc:"By descriptor and code."`
+	Pack    string            `json:"pack" doc:"The mapping pack; its descriptors.yaml has those from pack."`
+	Edit    string            `json:"edit" doc:"Where a code is added."`
+}
+
+// DescriptorEntry says what a local code stands for.
+type DescriptorEntry struct {
+	Descriptor string `json:"descriptor"`
+	Code       string `json:"code" doc:"In the SIS."`
+	URI        string `json:"uri"`
+	From       string `json:"from" enum:"pack,connection" doc:"connection: descriptors of the connection, which go over the pack's."`
+}
+
+// descriptorsJSON is what a connection maps, and which codes nobody has mapped.
+type descriptorsJSON struct {
+	Connection string      `json:"connection"`
+	Unmapped   []issueJSON `json:"unmapped" nullable:"false" doc:"Issues of codes that no map has, the one first whose map entry lets most records through."`
+	DescriptorMaps
+}
+
+func (s *Console) showDescriptors(ctx context.Context, in *ConnectionPath) (*one[descriptorsJSON], error) {
+	c, err := s.connection(ctx, in.Connection)
+	if err != nil {
+		return nil, err
+	}
+	causes, err := s.openCauses(ctx, c.ID)
+	if err != nil {
+		return nil, err
+	}
+	out := &one[descriptorsJSON]{descriptorsJSON{Connection: nameOf(c.Tenant, c.Name), Unmapped: []issueJSON{}, DescriptorMaps: DescriptorMaps{Entries: []DescriptorEntry{}}}}
+	for i := range causes {
+		if causes[i].Code == schema.CodeUnmapped {
+			out.Body.Unmapped = append(out.Body.Unmapped, issueJSON{causes[i], out.Body.Connection})
+		}
+	}
+	if s.c.Descriptors != nil {
+		if out.Body.DescriptorMaps, err = s.c.Descriptors(ctx, c); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// descriptorsView is the page of descriptor maps.
+type descriptorsView struct {
+	descriptorsJSON
+	Find   string
+	Groups []descriptorGroup
+	Shown  int
+}
+
+// descriptorGroup is one descriptor with its codes.
+type descriptorGroup struct {
+	Descriptor string
+	Entries    []DescriptorEntry
+}
+
+// descriptorsShown is how many entries the page shows.
+const descriptorsShown = 1000
+
+func (s *Console) descriptorsPage(w http.ResponseWriter, r *http.Request) error {
+	in := pathOf(r)
+	out, err := s.showDescriptors(r.Context(), &in)
+	if err != nil {
+		return err
+	}
+	page := descriptorsView{descriptorsJSON: out.Body, Find: strings.TrimSpace(r.FormValue("find"))}
+	find := strings.ToLower(page.Find)
+	for _, e := range out.Body.Entries {
+		if !strings.Contains(strings.ToLower(e.Descriptor+" "+e.Code+" "+e.URI), find) {
+			continue
+		}
+		if page.Shown++; page.Shown > descriptorsShown {
+			continue
+		}
+		if n := len(page.Groups); n == 0 || page.Groups[n-1].Descriptor != e.Descriptor {
+			page.Groups = append(page.Groups, descriptorGroup{Descriptor: e.Descriptor})
+		}
+		g := &page.Groups[len(page.Groups)-1]
+		g.Entries = append(g.Entries, e)
+	}
+	s.show(w, r, http.StatusOK, "descriptors", frame{Title: "Descriptor maps", Trail: []crumb{home(), crumbOf(page.Connection)}, Page: page})
+	return nil
+}
+
+// descriptorRoutes registers what shows descriptor maps.
+func (s *Console) descriptorRoutes(reads httpd.Rule) {
+	register(s, reads, get("/connections/{connection}/descriptors", "showDescriptors", "descriptors", "Show the descriptor maps of a connection, and codes that are in none"), s.showDescriptors)
+	s.pageOf("GET /connections/{connection}/descriptors", reads, s.descriptorsPage)
+}
