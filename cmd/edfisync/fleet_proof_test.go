@@ -229,7 +229,7 @@ func TestARunOfAnotherProcessIsCanceled(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("signals, and the addresses 127.0.0.x, are different")
 	}
-	w := newFleetWorld(t, 3, 30, 500*time.Millisecond) // a run takes a quarter of a minute
+	w := newFleetWorld(t, 3, 200, 400*time.Millisecond) // a run takes a minute
 	url := w.serving("--workers", "0")
 	var key struct{ Key string }
 	if err := json.Unmarshal(w.says("keys", "create", "button", "--role", "operator", "--json"), &key); err != nil {
