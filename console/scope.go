@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
@@ -30,6 +32,23 @@ type scopeJSON struct {
 	School        int64  `json:"school,omitempty"`
 	KeyHash       string `json:"keyHash,omitempty" doc:"Keyed hash of the natural key of a record."`
 	SourceRowHash string `json:"sourceRowHash,omitempty" doc:"Keyed hash of the key of a row in the SIS."`
+}
+
+// String says the part in words, a record by the beginning of its hash.
+func (p scopeJSON) String() string {
+	var words []string
+	if p.Resource != "" {
+		words = append(words, p.Resource)
+	}
+	if p.School != 0 {
+		words = append(words, fmt.Sprintf("school %d", p.School))
+	}
+	for kind, hash := range map[string]string{"record": p.KeyHash, "row": p.SourceRowHash} {
+		if hash != "" {
+			words = append(words, kind+" "+hash[:12])
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 func scopeOf(s syncdb.RunScope) []scopeJSON {

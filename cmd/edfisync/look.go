@@ -56,7 +56,11 @@ func printRuns(out io.Writer, runs []syncdb.Run, cutOff map[int64]sync.Totals) e
 		if !r.EndedAt.IsZero() && !r.StartedAt.IsZero() {
 			took = r.EndedAt.Sub(r.StartedAt).Round(time.Millisecond).String()
 		}
-		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s", r.ID, r.State, r.Reason, when(r.StartedAt), took)
+		reason := r.Reason
+		if !r.Scope.All() {
+			reason += ": " + scopeText(r.Scope)
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s", r.ID, r.State, reason, when(r.StartedAt), took)
 		t, atLeast := cutOff[r.ID], "+"
 		if len(r.Totals) > 0 {
 			atLeast = ""

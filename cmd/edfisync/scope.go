@@ -102,7 +102,12 @@ func scopeText(s syncdb.RunScope) string {
 		return "everything"
 	}
 	parts := make([]string, 0, len(s.Parts))
-	for _, p := range s.Parts {
+	const most = 5
+	for i, p := range s.Parts {
+		if i == most {
+			parts = append(parts, fmt.Sprintf("and %d more", len(s.Parts)-most))
+			break
+		}
 		var words []string
 		if p.Resource != "" {
 			words = append(words, p.Resource)

@@ -93,9 +93,10 @@ func (w *world) sync(ctx context.Context, e event) {
 
 // attempt runs the connection once, waiting for another process's lease to end first. beside, when given, happens at the same time.
 func (w *world) attempt(ctx context.Context, c *connection, e event, suffix string, beside func(p *process, over <-chan struct{})) (*process, *sync.Summary) {
+	scope := w.drawScope(c, e)
 	for try := 0; ; try++ {
 		p := newProcess(w, c, fmt.Sprintf("%d%s.%d", e.id, suffix, try), e.trouble)
-		p.approved, p.resync = e.approved, e.resync
+		p.approved, p.resync, p.scope = e.approved, e.resync, scope
 		s, err := w.supervise(ctx, p, beside)
 		var busy *syncdb.BusyError
 		if !errors.As(err, &busy) {
@@ -146,6 +147,9 @@ func (w *world) supervise(ctx context.Context, p *process, beside func(p *proces
 		w.note("  %s: %v", p, err)
 	}
 	p.check(s, err)
+	if s != nil {
+		p.checkScope(s)
+	}
 	p.mu.Lock()
 	excused := p.troubled || p.broken || p.crawl || !p.stopAt.IsZero() // at a slow target a token may end while calls wait
 	p.mu.Unlock()

@@ -23,6 +23,7 @@ type plan struct {
 	daemon    bool // a process lives on from run to run, and its client with it
 	kinds     [][]int
 	events    []event
+	scoped    bool // runs are asked for parts, too
 
 	verbose bool // tells the story
 	tracing bool // tells every operation too

@@ -18,6 +18,7 @@ var (
 	seeds   = flag.Int("seeds", 0, "worlds to play; 0 means a short pass")
 	first   = flag.Uint64("first", 1, "first seed")
 	one     = flag.Uint64("seed", 0, "play this seed only and tell its story")
+	parts   = flag.Bool("scoped", false, "ask for runs of parts, too")
 	shrunk  = flag.Bool("shrink", true, "shrink a seed that fails")
 	stop    = flag.Int("stop", 20, "end after so many seeds that fail")
 	tracing = flag.Bool("trace", false, "tell every operation of a replay")
@@ -94,7 +95,9 @@ func TestSimulate(t *testing.T) {
 					if seed >= *first+uint64(n) || failures.Load() >= int64(*stop) {
 						return
 					}
-					w := play(t, newPlan(u, seed), 0, dir)
+					p := newPlan(u, seed)
+					p.scoped = *parts
+					w := play(t, p, 0, dir)
 					syncs.Add(int64(w.syncs))
 					writes.Add(int64(w.writes))
 					mu.Lock()
@@ -140,6 +143,7 @@ func tell(t *testing.T, seed uint64) {
 		t.Fatal(err)
 	}
 	p := newPlan(u, seed)
+	p.scoped = *parts
 	dir := t.TempDir()
 	order, found := uint64(0), false
 	for g := range uint64(30) { // 0 is no gate at all
