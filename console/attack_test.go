@@ -84,6 +84,7 @@ func newAttacked(t *testing.T, postgres bool, change func(*console.Config), opti
 		o.run, o.hold, _ = a.hold(connection)
 		o.plan, o.record = a.saved(connection), "/records/ed-fi/students/r01"+strings.Repeat("00", 15)
 		o.key = a.keyID(a.key(console.NewKey{Role: "viewer", Tenant: tenant}))
+		o.mute = a.muted(tenant, connection)
 		a.own[tenant] = o
 	}
 	return a

@@ -179,3 +179,46 @@ func TestNothingBesideAnIDLeadsToAnotherTenant(t *testing.T) {
 		return c.name
 	}))
 }
+
+// Made from the routes: on each that names an object, another tenant's is answered as one that there is not, word for word.
+func TestNoRouteTellsThatAnothersObjectIsThere(t *testing.T) {
+	t.Parallel()
+	a := newAttacked(t, false, nil, httpd.Options{})
+	key := a.key(console.NewKey{Role: "admin", Tenant: "acme", StudentData: true})
+	theirs := a.own["other"]
+	nowhere := objects{connection: "other~nowhere", run: 999_999, hold: 999_999, plan: 999_999, issue: 999_999, mute: 999_999, key: "aaaaaaaaaaaaa", record: theirs.record}
+	all, before, played := everyExample(), a.stored(), 0
+	for _, route := range a.console.Routes() {
+		e, known := all[route.Pattern]
+		if !known || e.open || strings.HasSuffix(route.Pattern, "/{file}") || !strings.Contains(route.Pattern, "{") || route.Rule.EveryTenant {
+			continue
+		}
+		method, _, _ := strings.Cut(route.Pattern, " ")
+		send := func(o objects) answer {
+			body := ""
+			if e.body != nil {
+				body = e.body(o)
+			}
+			return a.send(method, e.path(o), body, append(bearer(key), "X-Request-Id", "12345678")...)
+		}
+		played++
+		got, none := send(theirs), send(nowhere)
+		if got.status != 404 || got.body != none.body {
+			t.Errorf("%s: another's %d %s, nobody's %d %s", route.Pattern, got.status, got.body, none.status, none.body)
+		}
+		a.tells(got)
+	}
+	a.unchanged(before)
+	if played < 40 {
+		t.Errorf("%d routes: the test no longer finds them", played)
+	}
+}
+
+// everyExample is how each route is called.
+func everyExample() map[string]example {
+	all := examples()
+	for pattern, e := range recordExamples() {
+		all[pattern] = e
+	}
+	return all
+}
