@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/robfig/cron/v3"
@@ -56,6 +57,9 @@ var parser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cr
 
 // Parse reads a schedule. Its errors say what is wrong with which field.
 func (s Schedule) Parse() (*Ticks, error) {
+	if strings.Contains(s.Cron, "=") { // TZ=…: the parser panics when nothing follows, and Zone is ours
+		return nil, fmt.Errorf("schedule %q: give the time zone beside the cron expression, not in it", s.Cron)
+	}
 	spec, err := parser.Parse(s.Cron)
 	if err != nil {
 		return nil, fmt.Errorf("schedule %q: %w (want five fields: minute, hour, day of month, month, day of week; or @hourly, @daily)", s.Cron, err)

@@ -108,6 +108,10 @@ func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	about := &requestInfo{id: requestID(r), client: clientAddr(r, rt.c.Proxies), secure: secure(r, rt.c.Proxies)}
 	r = r.WithContext(context.WithValue(r.Context(), requestKey, about))
 	secureHeaders(w, about)
+	if len(r.TransferEncoding) > 0 {
+		// It may have had a length as well, by which a proxy reads where the next request begins: there is no next one (RFC 9112, 6.1).
+		w.Header().Set("Connection", "close")
+	}
 
 	_, pattern := rt.mux.Handler(r)
 	rule, known := rt.rules[pattern]
