@@ -250,15 +250,15 @@ func (s *stepRun) send(o *op) (edfi.Answer, error) {
 	case o.silent != notSilent:
 		return edfi.Answer{ID: o.edfiID}, nil
 	case o.verb == syncdb.Create:
-		return t.Post(s.x.calls, s.r.Path, o.payload)
+		return t.Post(s.calls, s.r.Path, o.payload)
 	case o.verb == syncdb.Update:
-		answer, err := t.Put(s.x.calls, s.r.Path, o.edfiID, o.payload)
+		answer, err := t.Put(s.calls, s.r.Path, o.edfiID, o.payload)
 		if answer.ID == "" {
 			answer.ID = o.edfiID
 		}
 		return answer, err
 	}
-	return t.Delete(s.x.calls, s.r.Path, o.edfiID)
+	return t.Delete(s.calls, s.r.Path, o.edfiID)
 }
 
 // heard ends the run when the target has given no usable answer to many calls in a row, repeats included: what is left would only wait for

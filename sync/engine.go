@@ -208,8 +208,17 @@ type Engine struct {
 	Logger  *slog.Logger
 	// Begun, when set, is called when a run has its lease, before anything is sent: the ledger's generation is a new one, for a witness to note (F54).
 	Begun func(ctx context.Context)
+	// Steps, when set, is told of steps that have something to do.
+	Steps StepWatcher
 	// Progress, when set, is called from one goroutine at a time, a few times a second.
 	Progress func(Event)
+}
+
+// StepWatcher is told of the steps of runs, for traces. Safe for concurrent use; it must be quick.
+type StepWatcher interface {
+	// Step is called when a step begins; verb is create, update or delete. The step's calls are made with the context it returns, which must end when ctx does;
+	// done is called once, with what the step did.
+	Step(ctx context.Context, resource, verb string) (calls context.Context, done func(t Totals, err error))
 }
 
 // Event tells how far a run is.

@@ -174,7 +174,7 @@ func (x *executor) run(steps []step) error {
 // step executes one step: feed ops into batches, commit each batch's intents, call, collect results, fold.
 func (x *executor) step(st step) error {
 	r := x.found[st.Resource]
-	s := &stepRun{x: x, st: st, r: r, gate: x.plan.gates[st.Resource], attempts: x.newAttempts()}
+	s := &stepRun{x: x, st: st, r: r, gate: x.plan.gates[st.Resource], attempts: x.newAttempts(), calls: x.calls}
 	if r.scope != nil {
 		failpoint.Reach(failpoint.ScopeBefore, r.Path, "")
 		if err := x.e.Ledger.SetScope(x.ctx, x.keeper.current(), *r.scope); err != nil {
@@ -185,8 +185,12 @@ func (x *executor) step(st step) error {
 	}
 	x.active.Add(1)
 	defer x.active.Add(-1)
-	begun := time.Now()
+	begun, watched := time.Now(), func(Totals, error) {}
+	if x.e.Steps != nil {
+		s.calls, watched = x.e.Steps.Step(x.calls, r.Path, verbName(st.Verb))
+	}
 	failure := s.run(s.feeds())
+	watched(s.totals, failure)
 	r.mu.Lock()
 	r.totals.merge(s.totals)
 	r.mu.Unlock()
@@ -236,6 +240,8 @@ type stepRun struct {
 	st   step
 	r    *scanned
 	gate *gate
+
+	calls context.Context //nolint:containedctx // of the step's calls: as the executor's, with what a StepWatcher put into it
 
 	rejected map[syncdb.Hash]syncdb.Hash // source hash → record hash the target refused before
 

@@ -305,3 +305,13 @@ func TestOperationsListsEveryMetric(t *testing.T) {
 		t.Errorf("the table of metrics in docs/operations.md (-program +document):\n%s", d)
 	}
 }
+
+// printedKey reads what keys create --json printed.
+func printedKey(t *testing.T, printed []byte) string {
+	t.Helper()
+	var made struct{ Key string }
+	if err := json.Unmarshal(printed, &made); err != nil || made.Key == "" {
+		t.Fatalf("%v: %s", err, printed)
+	}
+	return made.Key
+}

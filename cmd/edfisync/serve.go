@@ -13,6 +13,7 @@ import (
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/metrics"
+	"github.com/edfisync/edfisync/cmd/edfisync/internal/traces"
 	"github.com/edfisync/edfisync/edfi"
 	"github.com/edfisync/edfisync/internal/httpd"
 	"github.com/edfisync/edfisync/jobs"
@@ -105,6 +106,7 @@ type service struct {
 	clients   *clients
 	begun     time.Time
 	metrics   *metrics.Metrics
+	traces    *traces.Traces // nil = none are sent
 	shown     *shownConnections
 	readiness *readiness
 
@@ -141,8 +143,13 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err e
 		return err
 	}
 	s.metrics = s.newMetrics()
+	ended, err := s.trace(ctx)
+	if err != nil {
+		return err
+	}
+	defer ended()
 	s.clients.observe = func(conn *config.Connection) edfi.Observer {
-		return s.metrics.Target(metrics.Connection{Tenant: conn.Tenant, Name: conn.Name})
+		return s.traced(s.metrics.Target(metrics.Connection{Tenant: conn.Tenant, Name: conn.Name}))
 	}
 	holder, err := newHolder(cfg.WorkDir) // names the process to the queue, too
 	if err != nil {
@@ -396,18 +403,22 @@ func (s *service) run(ctx context.Context, run syncdb.Run) error {
 	}
 	conn = whole
 	defer s.metrics.RunBegins()()
+	ctx, ended := s.traceRun(ctx, conn, run)
 	o, err := s.openWitnessed(ctx, cfg, conn, &opened{ledger: s.ledger, clients: s.clients}, false)
 	if err != nil {
-		s.measure(ctx, conn, nil, err)
+		ended(s.measure(ctx, conn, nil, err), err)
 		return errors.Join(err, s.giveUp(ctx, run, conn, err))
 	}
 	defer o.close()
 	o.engine.Options.Reason, o.engine.Options.Waiting = run.Reason, true
 	o.engine.Progress = s.noting(ctx, run.ID)
+	if s.traces != nil {
+		o.engine.Steps = s.traces
+	}
 	log.InfoContext(ctx, "run begins", slog.String("reason", run.Reason))
 	summary, err := s.runOnce(ctx, cfg, o, false)
 	s.witnessed(ctx, cfg, o)
-	s.measure(ctx, conn, summary, err)
+	ended(s.measure(ctx, conn, summary, err), err)
 	if summary != nil {
 		level := slog.LevelInfo
 		if err != nil || codeOfSummary(summary) != exitOK {

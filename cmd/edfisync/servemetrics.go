@@ -50,13 +50,12 @@ func (s *service) tookOver(lost syncdb.Run) {
 	}
 }
 
-// measure counts a run that ended, or that could not begin.
-func (s *service) measure(ctx context.Context, conn *config.Connection, summary *sync.Summary, err error) {
+// measure counts a run that ended, or that could not begin, and returns how it ended.
+func (s *service) measure(ctx context.Context, conn *config.Connection, summary *sync.Summary, err error) (ended string) {
 	var busy *syncdb.BusyError
-	ended := ""
 	switch {
 	case errors.As(err, &busy), errors.Is(err, syncdb.ErrNoRun): // another process does it
-		return
+		return "elsewhere"
 	case summary != nil && summary.State == syncdb.RunCanceled, summary == nil && ctx.Err() != nil:
 		ended = "canceled"
 	case err != nil || summary == nil:
@@ -65,6 +64,7 @@ func (s *service) measure(ctx context.Context, conn *config.Connection, summary 
 		ended = map[exitCode]string{exitOK: "ok", exitProblems: "problems", exitHeld: "held"}[codeOfSummary(summary)]
 	}
 	s.metrics.RunEnded(metrics.Connection{Tenant: conn.Tenant, Name: conn.Name}, ended, summary)
+	return ended
 }
 
 // observed counts the requests to this process.

@@ -29,6 +29,7 @@ type Service struct {
 	Embed   []string `yaml:"embed" validate:"dive,origin"`    // whose pages may show a connection's badge in a frame
 	TLS     TLS      `yaml:"tls"`
 	Metrics Metrics  `yaml:"metrics"`
+	Traces  Traces   `yaml:"traces"`
 	Egress  Egress   `yaml:"egress"`
 	Alerts  Alerts   `yaml:"alerts"`
 	OIDC    OIDC     `yaml:"oidc"`
@@ -36,6 +37,13 @@ type Service struct {
 	Quarantine Quarantine `yaml:"quarantine"`
 
 	References References `yaml:"references"`
+}
+
+// Traces says where OpenTelemetry traces go.
+type Traces struct {
+	Endpoint  string  `yaml:"endpoint" validate:"omitempty,http_url"` // of an OTLP receiver; "" = as OTEL_EXPORTER_OTLP_ENDPOINT says
+	Sample    float64 `yaml:"sample" validate:"min=0,max=1"`          // share of the runs
+	Propagate bool    `yaml:"propagate"`                              // traceparent goes with requests to targets
 }
 
 // Egress says what may be called although it is not on the public internet: by webhooks and mails.
@@ -294,6 +302,8 @@ func (s *Service) setDefaults() {
 func (q *Quarantine) setDefaults() {
 	q.After, q.FirstWait, q.LongestWait = 3, Duration(5*time.Minute), Duration(6*time.Hour)
 }
+
+func (t *Traces) setDefaults() { t.Sample = 1 }
 
 func (a *Alerts) setDefaults() {
 	a.Every, a.Quiet, a.FreshWithin, a.Audit = Duration(30*time.Second), Duration(5*time.Minute), Duration(26*time.Hour), Duration(time.Hour)

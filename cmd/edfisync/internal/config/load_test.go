@@ -52,7 +52,8 @@ func TestLoadFillsDefaultsAndResolvesPaths(t *testing.T) {
 		WorkDir: filepath.Join(dir, "edfisync-work"),
 		Service: Service{
 			Listen: "127.0.0.1:8780", Workers: 4, Drain: Duration(25 * time.Second), Quarantine: Quarantine{After: 3, FirstWait: Duration(5 * time.Minute), LongestWait: Duration(6 * time.Hour)},
-			OIDC: OIDC{Scopes: []string{"profile", "email"}, RoleClaim: "groups", Algorithms: []string{"RS256"}},
+			OIDC:   OIDC{Scopes: []string{"profile", "email"}, RoleClaim: "groups", Algorithms: []string{"RS256"}},
+			Traces: Traces{Sample: 1},
 			Alerts: Alerts{
 				Every: Duration(30 * time.Second), Quiet: Duration(5 * time.Minute), FreshWithin: Duration(26 * time.Hour), Audit: Duration(time.Hour), SMTP: SMTP{TLS: "starttls"},
 			},
