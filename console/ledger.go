@@ -64,6 +64,7 @@ type askLedger interface {
 type planLedger interface {
 	Plans(ctx context.Context, connection int64, f syncdb.PlanFilter) ([]syncdb.Plan, error)
 	FindPlan(ctx context.Context, id int64) (syncdb.Plan, error)
+	PlanOps(ctx context.Context, connection, id int64, fn func(syncdb.PlanOp) error) error
 	DecidePlan(ctx context.Context, connection, id int64, decision syncdb.Decision) (syncdb.Plan, error)
 }
 

@@ -64,6 +64,11 @@ func recordExamples() map[string]example {
 	issue := func(base, rest string) func(o objects) string {
 		return func(o objects) string { return fmt.Sprintf("%s/issues/%d%s", base, o.issue, rest) }
 	}
+	hold := func(path string) func(o objects) string {
+		return func(o objects) string { return fmt.Sprintf(path, o.hold) }
+	}
+	add("GET /holds/{id}", "", hold("/holds/%d"))
+	add("GET /api/v1/holds/{id}/calls", "", hold("/api/v1/holds/%d/calls"))
 	add("GET /issues/{id}", "", issue("", ""))
 	add("GET /issues/{id}/data", "", issue("", "/data"))
 	add("POST /issues/{id}/retry", "", issue("", "/retry"))
@@ -382,4 +387,43 @@ func TestCodesThatNoMapHasComeFirst(t *testing.T) {
 		!strings.Contains(a.body, "Add it there.") || !strings.Contains(a.body, `href="/issues/`) {
 		t.Errorf("the page: %d %s", a.status, a.body)
 	}
+}
+
+func TestTheCallsOfAHoldLeadToTheirRecords(t *testing.T) {
+	t.Parallel()
+	onBoth(t, nil, func(t *testing.T, s *service) {
+		ctx, l := t.Context(), s.running("lincoln")
+		var ops []syncdb.PlanOp
+		for i := range 7 {
+			ops = append(ops, syncdb.PlanOp{Step: 1, Resource: "ed-fi/students", Verb: syncdb.Update, KeyHash: syncdb.Hash{byte(i + 1)}, SourceHash: syncdb.Hash{0xaa, byte(i)}})
+		}
+		p, err := s.ledger.SaveHold(ctx, l, syncdb.Plan{Resource: "ed-fi/students", Verb: syncdb.Update, Rule: "mass-update", Reason: "many"}, func(yield func(syncdb.PlanOp, error) bool) {
+			for _, op := range ops {
+				if !yield(op, nil) {
+					return
+				}
+			}
+		})
+		s.ok(err)
+		s.finish(l, syncdb.RunDone)
+		key := s.key(console.NewKey{Role: "viewer"})
+		type call struct{ Resource, Verb, Record string }
+		var all []call
+		for cursor := ""; ; {
+			var got page[call]
+			s.get(fmt.Sprintf("/holds/%d/calls?limit=3&cursor=%s", p.ID, cursor), key, &got)
+			all = append(all, got.Items...)
+			if cursor = got.Next; cursor == "" {
+				break
+			}
+		}
+		if len(all) != 7 || all[0].Verb != "update" || all[0].Record != (sync.RecordID{Key: syncdb.Hash{1}, Row: syncdb.Hash{0xaa, 0}}).String() {
+			t.Errorf("got %+v", all)
+		}
+		a := s.do("GET", fmt.Sprintf("/holds/%d", p.ID), "", "", "Cookie", s.logIn(key))
+		if a.status != 200 || !strings.Contains(a.body, "/records/ed-fi/students/"+all[6].Record+"/trace") {
+			t.Errorf("the page: %d %s", a.status, a.body)
+		}
+		s.refused(s.do("GET", "/api/v1/holds/99/calls", key, ""), 404, "not-found", "hold")
+	})
 }

@@ -92,6 +92,7 @@ func (s *Console) routes() {
 	s.statusRoutes(reads)
 	s.adminRoutes(reads, admins, audits)
 	s.descriptorRoutes(reads)
+	s.holdRoutes(reads)
 }
 
 // get describes an operation that reads.

@@ -14,7 +14,7 @@ func pathsOfPages(b *browser, base string) map[string]string {
 	paths := map[string]string{
 		"overview": "/", "connection": "/connections/demo", "issues": "/connections/demo/issues", "holds": "/connections/demo/holds", "refused": "/runs/99",
 		"issue": "/issues/1", "issue-data": "/issues/1/data", "badge": "/connections/demo/badge",
-		"receipts": "/connections/demo/receipts", "receipt": "/runs/2/receipt", "audit": "/audit", "audit-verify": "/audit/verify", "keys": "/keys", "settings": "/settings", "descriptors": "/connections/demo/descriptors",
+		"receipts": "/connections/demo/receipts", "receipt": "/runs/2/receipt", "audit": "/audit", "audit-verify": "/audit/verify", "keys": "/keys", "settings": "/settings", "descriptors": "/connections/demo/descriptors", "hold": "/holds/1",
 	}
 	b.do(chromedp.Navigate(base+"/issues/1"), chromedp.WaitVisible(chromedp.CSS("tbody th a")))
 	record := eval[string](b, "document.querySelector('tbody th a').pathname")
@@ -47,6 +47,10 @@ func (b *browser) accessible(what string) {
 	b.do(chromedp.EmulateViewport(320, 640))
 	if wide := eval[float64](b, "document.documentElement.scrollWidth"); wide > 320 {
 		b.t.Errorf("%s is %v pixels wide in a window of 320", what, wide)
+	}
+	const cut = `[...document.querySelectorAll("a, button, input, select, summary, h1, h2, h3")].filter((e) => e.checkVisibility() && !e.closest(".hidden, .skip, pre") && e.getBoundingClientRect().right > 320.5).map((e) => e.outerHTML.slice(0, 100))`
+	for _, e := range eval[[]string](b, cut) {
+		b.t.Errorf("%s in a window of 320: cut off: %s", what, e)
 	}
 	b.do(chromedp.EmulateViewport(1280, 800))
 }
