@@ -106,7 +106,7 @@ func newFleet(b *testing.B) *fleet {
 	f.fill(db)
 	b.Logf("filled in %s", time.Since(began).Round(time.Second))
 	f.config = console.Config{
-		Ledger: f.ledger, Runs: asker{f.ledger}, Version: "bench", Records: &records{}, Connections: func(context.Context) ([]console.Connection, error) { return f.connections, nil },
+		Ledger: f.ledger, Runs: asker{f.ledger}, Definitions: ledgerDefinitions{f.ledger}, Secrets: f.ledger, Version: "bench", Records: &records{}, Connections: func(context.Context) ([]console.Connection, error) { return f.connections, nil },
 		Router: httpd.RouterConfig{PerPrincipal: httpd.Limit{PerSecond: 1e6, Burst: 1e6}, PerClient: httpd.Limit{PerSecond: 1e6, Burst: 1e6}},
 	}
 	f.console, err = console.New(f.config)

@@ -67,6 +67,7 @@ func recordExamples() map[string]example {
 	hold := func(path string) func(o objects) string {
 		return func(o objects) string { return fmt.Sprintf(path, o.hold) }
 	}
+	add("POST /connections/{connection}/test", "", func(o objects) string { return "/connections/" + o.connection + "/test" })
 	add("GET /holds/{id}", "", hold("/holds/%d"))
 	add("GET /api/v1/holds/{id}/calls", "", hold("/api/v1/holds/%d/calls"))
 	add("GET /issues/{id}", "", issue("", ""))

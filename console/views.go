@@ -24,7 +24,7 @@ func functions() template.FuncMap {
 	return template.FuncMap{
 		"count": count, "when": when, "stamp": func(t time.Time) string { return t.UTC().Format(time.RFC3339) }, "phase": phase,
 		"totals": totalsOf, "took": took, "progress": progressOfRun, "percent": percent, "calls": callsOf, "held": held, "failed": failed, "resource": resourceName,
-		"num": func(n int) int64 { return int64(n) }, "pretty": pretty, "details": detailsOf, "pair": func(name string, n int64) namedCount { return namedCount{name, n} }, "stateWords": stateWords, "retryable": retryable, "waiting": func(c sync.Cause) bool { return c.Waiting() }, "words": words, "answered": answered, "short": short, "sum": func(a, b int64) int64 { return a + b },
+		"num": func(n int) int64 { return int64(n) }, "pretty": pretty, "withoutPaths": withoutPaths, "details": detailsOf, "pair": func(name string, n int64) namedCount { return namedCount{name, n} }, "stateWords": stateWords, "retryable": retryable, "waiting": func(c sync.Cause) bool { return c.Waiting() }, "words": words, "answered": answered, "short": short, "sum": func(a, b int64) int64 { return a + b },
 	}
 }
 

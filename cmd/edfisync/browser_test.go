@@ -236,6 +236,9 @@ func TestSyncNowInARealBrowser(t *testing.T) {
 			t.Errorf("%s is %v pixels wider than the window", path, wide)
 		}
 	}
+	b.do(chromedp.Navigate(served.URL+"/connections/demo"), chromedp.Click(chromedp.CSS("form[action$='/test'] button")), chromedp.WaitVisible(chromedp.CSS("tbody .ok")))
+	b.pictures("test")
+	b.accessible("the test of a connection")
 	b.do(chromedp.Navigate(served.URL+"/connections/demo/holds"), chromedp.SendKeys(chromedp.CSS("article input[name=why]"), "a test deleted them"),
 		chromedp.Click(chromedp.CSS("article button.primary")), chromedp.WaitVisible(chromedp.CSS("#decided-title")))
 	b.do(chromedp.Navigate(served.URL+"/connections/demo"), chromedp.SendKeys(chromedp.CSS("#why"), "a test"), chromedp.Click(chromedp.CSS("section form button")))
