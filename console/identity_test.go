@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -289,6 +290,13 @@ func TestClaimsSayWhatAPersonMay(t *testing.T) {
 func TestNobodyComesInByAForgedLogIn(t *testing.T) {
 	t.Parallel()
 	p, evil := newProvider(t), newProvider(t)
+	var reached atomic.Bool
+	evil.do(func(p *provider) {
+		p.token = func(http.ResponseWriter, url.Values) bool {
+			reached.Store(true)
+			return false
+		}
+	})
 	a := newAttacked(t, false, func(c *console.Config) { c.Identity = identityOf(p) }, httpd.Options{})
 	claim := func(name string, value any) func(*provider) {
 		return func(p *provider) { p.claims = map[string]any{name: value, "groups": []string{"admins"}} }
@@ -428,6 +436,9 @@ func TestNobodyComesInByAForgedLogIn(t *testing.T) {
 	}
 	if strings.Contains(a.log.String(), "client-secret") || strings.Contains(a.log.String(), "eyJ") || strings.Contains(a.log.String(), "Lovelace") {
 		t.Errorf("the log holds a secret or a token: %s", a.log.String())
+	}
+	if reached.Load() {
+		t.Error("a code, and the client's secret, were sent on to another address")
 	}
 	next := []string{"https://evil.example/", "//evil.example", `/\evil.example`, "/\t/evil.example", "javascript:alert(1)", "/login/oidc"}
 	for _, to := range next {
