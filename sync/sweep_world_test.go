@@ -622,6 +622,10 @@ func (f faultyLedger) DropProblems(ctx context.Context, l syncdb.Lease, resource
 	return n, err
 }
 
+func (f faultyLedger) NoteFailure(ctx context.Context, l syncdb.Lease, failure string) error {
+	return f.write("NoteFailure", func() error { return f.sweepLedger.NoteFailure(ctx, l, failure) })
+}
+
 func (f faultyLedger) ProblemLinks(ctx context.Context, conn int64, fn func(syncdb.ProblemLink) error) error {
 	return f.read("ProblemLinks", func() error { return f.sweepLedger.ProblemLinks(ctx, conn, fn) })
 }
