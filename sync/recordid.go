@@ -150,11 +150,11 @@ func (e *Engine) Find(ctx context.Context, name RecordName) (RecordID, error) {
 	if err != nil {
 		return RecordID{}, err
 	}
-	for _, row := range rows {
-		if row.key != nil {
-			return RecordID{Resource: r.Path, Key: row.keyHash}, nil
-		}
-		return RecordID{Resource: r.Path, Row: row.source}, nil
+	if len(rows) == 0 {
+		return RecordID{}, &UnknownRecordError{"no source row has this key; when it is gone, give the natural key of its record"}
 	}
-	return RecordID{}, &UnknownRecordError{"no source row has this key; when it is gone, give the natural key of its record"}
+	if rows[0].key != nil {
+		return RecordID{Resource: r.Path, Key: rows[0].keyHash}, nil
+	}
+	return RecordID{Resource: r.Path, Row: rows[0].source}, nil
 }
