@@ -75,7 +75,7 @@ func TestEveryConditionSaysWhatItMeansAndWhatToDo(t *testing.T) {
 
 func TestAnAlertTellsEachChangeOnce(t *testing.T) {
 	t.Parallel()
-	// A letter for each minute: what the facts say then, x = it holds, . = it does not; upper case and : when it is muted. Want: f = told that it fires, r = that it
+	// A letter for each minute: what the facts say then, x = it holds, . = it does not; M and : the same while it is muted. Want: f = told that it fires, r = that it
 	// has recovered, - = nothing is told.
 	for name, c := range map[string]struct {
 		damping     alerts.Damping
@@ -85,19 +85,19 @@ func TestAnAlertTellsEachChangeOnce(t *testing.T) {
 		"recovered after it was quiet for long":   {alerts.Damping{Quiet: 3 * time.Minute}, ".xx......", "-f----r--"},
 		"flapping tells once":                     {alerts.Damping{Quiet: 3 * time.Minute}, "x.x.x..x.x....", "f------------r"},
 		"fires only when it lasts":                {alerts.Damping{For: 2 * time.Minute}, "x.xx.xxxx.", "-------f-r"},
-		"muted all the time":                      {alerts.Damping{}, ".XXX::", "------"},
-		"muted, and firing when the mute is over": {alerts.Damping{}, ".XXxx.", "---f-r"},
-		"muted, and over when the mute is over":   {alerts.Damping{}, ".XX::..", "-------"},
+		"muted all the time":                      {alerts.Damping{}, ".MMM::", "------"},
+		"muted, and firing when the mute is over": {alerts.Damping{}, ".MMxx.", "---f-r"},
+		"muted, and over when the mute is over":   {alerts.Damping{}, ".MM::..", "-------"},
 		"recovers while muted":                    {alerts.Damping{}, "xx::..", "f---r-"},
-		"comes back while muted":                  {alerts.Damping{}, "xx:Xxx", "f-----"},
+		"comes back while muted":                  {alerts.Damping{}, "xx:Mxx", "f-----"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var s alerts.State
 			got := ""
 			for i, now := range c.facts {
-				claim := alerts.Claim{Condition: alerts.RunFailed, Holds: now == 'x' || now == 'X'}
-				at, muted := noon.Add(time.Duration(i)*time.Minute), now == 'X' || now == ':'
+				claim := alerts.Claim{Condition: alerts.RunFailed, Holds: now == 'x' || now == 'M'}
+				at, muted := noon.Add(time.Duration(i)*time.Minute), now == 'M' || now == ':'
 				next, tell := s.Next(claim, at, c.damping, muted)
 				if again, twice := next.Next(claim, at, c.damping, muted); twice || again != next {
 					t.Errorf("minute %d: the same facts again change %+v to %+v, tell %t", i, next, again, twice)

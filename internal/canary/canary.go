@@ -104,7 +104,7 @@ func (s *Scanner) add(m Marker) {
 	}
 }
 
-// escaped writes every character beyond ASCII as \uXXXX.
+// escaped writes every character beyond ASCII as an escape of JSON, \u and four hexadecimal digits.
 func escaped(text string) string {
 	var b strings.Builder
 	for _, r := range text {
