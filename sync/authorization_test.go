@@ -275,6 +275,37 @@ func TestAStudentOfAnotherVendorIsTakenOverAfterTheEnrolment(t *testing.T) {
 	}
 }
 
+// Our student was deleted, and somebody else has made the student anew since: once an enrolment lets us write it, it is taken over, and stays theirs (I9).
+func TestAStudentMadeAnewByOthersIsNotOursWhenTheEnrolmentLetsUsWriteIt(t *testing.T) {
+	t.Parallel()
+	w := newVendorWorld(t)
+	w.enrol(1, 6)
+	w.mustRun()
+	id := w.idOf("students", "studentUniqueId=S0001")
+	for _, table := range []string{"relation", "demographic", "enrolment"} {
+		w.exec(`delete from ` + table + ` where student = 1`)
+	}
+	s, _ := w.mustRun()
+	clean(t, s)
+	w.mustAs(adminID, 204, "DELETE", "students/"+id, "")
+	w.mustAs(adminID, 201, "POST", "students", `{"studentUniqueId":"S0001","birthDate":"2010-02-03","firstName":"Theirs","lastSurname":"Surname"}`)
+	w.exec(`update student set last = 'Changed' where id = 1`)
+	if s, _ = w.mustRun(); s.Totals.Blocked != 1 || !slices.Contains(w.codes(), "no-relationship") {
+		t.Fatalf("got totals %+v and issues %v, want the student blocked as no-relationship", s.Totals, w.codes())
+	}
+	w.exec(`insert into enrolment values (1, 1, 10, '2025-08-18', '9')`)
+	s, calls := w.mustRun()
+	clean(t, s)
+	if got := tally(calls)["POST ed-fi/students"]; got != 2 {
+		t.Errorf("%d POSTs of students, want 2: the refused one once more after the enrolment", got)
+	}
+	w.leave(1)
+	_, calls = w.mustRun()
+	if diff := cmp.Diff(map[string]int{"DELETE ed-fi/studentSchoolAssociations": 1, "DELETE ed-fi/contacts": 1}, tally(calls)); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+}
+
 // A student we made whom another vendor has enrolled since cannot be deleted; nothing else is held up.
 func TestAStudentWhomAnotherVendorEnrolledStays(t *testing.T) {
 	t.Parallel()

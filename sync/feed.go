@@ -64,7 +64,11 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 		if len(pending) == 0 {
 			return nil
 		}
-		err := s.feedUpdates(pending)
+		feed := s.feedUpdates
+		if deferred {
+			feed = s.feedDeferred
+		}
+		err := feed(pending)
 		pending = pending[:0]
 		return err
 	}
@@ -76,8 +80,15 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 			verb: verb, key: rec.KeyHash, record: rec.RecordHash, source: rec.SourceHash, person: rec.PersonHash, known: rec.Known,
 			keyText: rec.Key, srcKey: rec.SourceKey, payload: rec.Payload, refs: rec.Refs,
 		}
-		if deferred {
-			return s.add(o) // judged before it was deferred
+		if deferred { // judged before
+			if !o.known {
+				return s.add(o)
+			}
+			pending = append(pending, o.detach())
+			if len(pending) >= 500 {
+				return flush()
+			}
+			return nil
 		}
 		if m, ok := s.r.moves[rec.KeyHash]; ok && verb == syncdb.Create {
 			o.move(m)
@@ -180,19 +191,43 @@ func (o *op) detach() *op {
 	return o
 }
 
-// feedUpdates looks the entries up by their whole hash: a match of cut hashes alone decides no write (engine.md §1).
-func (s *stepRun) feedUpdates(ops []*op) error {
+// lookUp gives ops what the ledger knows of their records before the call, and returns the entries.
+func (s *stepRun) lookUp(ops []*op) (map[syncdb.Hash]syncdb.Entry, error) {
 	keys := make([]syncdb.Hash, len(ops))
 	for i, o := range ops {
 		keys[i] = o.key
 	}
 	entries, err := s.x.e.Ledger.Lookup(s.x.ctx, s.x.e.Connection.ID, s.r.Path, keys)
 	if err != nil {
-		return fmt.Errorf("look up entries: %w", err)
+		return nil, fmt.Errorf("look up entries: %w", err)
+	}
+	for _, o := range ops {
+		o.lastID, o.met = entries[o.key].EdfiID, entries[o.key].Origin == syncdb.Met
+	}
+	return entries, nil
+}
+
+// feedDeferred hands out creates again that have an entry: whose record they meet shows in its id (I9).
+func (s *stepRun) feedDeferred(ops []*op) error {
+	if _, err := s.lookUp(ops); err != nil {
+		return err
+	}
+	for _, o := range ops {
+		if err := s.add(o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// feedUpdates looks the entries up by their whole hash: a match of cut hashes alone decides no write (engine.md §1).
+func (s *stepRun) feedUpdates(ops []*op) error {
+	entries, err := s.lookUp(ops)
+	if err != nil {
+		return err
 	}
 	for _, o := range ops {
 		entry, ok := entries[o.key]
-		o.lastID, o.met = entry.EdfiID, entry.Origin == syncdb.Met
 		switch {
 		case !ok:
 			o.verb, o.known = syncdb.Create, false

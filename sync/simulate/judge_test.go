@@ -253,10 +253,16 @@ func (w *world) judgeExtra(expect []*expectation) {
 	stay = func(k int, h *held) {
 		kind := w.u.kinds[k]
 		for slot, parent := range kind.parent {
-			at := place{parent, w.refKey(kind, slot, h)}
-			if byKey[at] != nil && !may[at] {
+			key, parts := w.refParts(kind, slot, h)
+			at := place{parent, key}
+			switch {
+			case may[at]:
+			case byKey[at] != nil:
 				may[at] = true
 				stay(parent, byKey[at])
+			default: // it went while what refers to it seems to be there: what its key contains stays for that
+				may[at] = true
+				stay(parent, &held{key: key, flat: parts})
 			}
 		}
 	}
@@ -318,8 +324,14 @@ func (w *world) judgeExtra(expect []*expectation) {
 
 // refKey is the key of what a record of the target refers to.
 func (w *world) refKey(k *compiledKind, slot int, h *held) string {
+	key, _ := w.refParts(k, slot, h)
+	return key
+}
+
+// refParts is the key of what a record of the target refers to, and its parts by path.
+func (w *world) refParts(k *compiledKind, slot int, h *held) (key string, parts map[string]string) {
 	parent := w.u.kinds[k.parent[slot]]
-	key := ""
+	parts = map[string]string{}
 	for i, col := range parent.columns {
 		if !parent.keyPart[i] {
 			continue
@@ -340,8 +352,9 @@ func (w *world) refKey(k *compiledKind, slot int, h *held) string {
 			v = value
 		}
 		key += v + "|"
+		parts[col.path] = v
 	}
-	return key
+	return key, parts
 }
 
 func between(s, from, to string) string {

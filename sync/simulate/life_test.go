@@ -283,7 +283,7 @@ func (w *world) make(k *compiledKind, key string, x *rec) {
 	w.bound(k.index).Template.Encode(x.cells[:len(k.columns)], &enc)
 	a := w.other(http.MethodPost, k.path, enc.Wire)
 	w.note("  another client makes %s %s: %d", k.path, key, a.status)
-	w.foreign(k, key, a)
+	w.foreign(k, key, enc.Wire, a)
 }
 
 func (w *world) has(all []*held, key string) bool {
@@ -295,14 +295,19 @@ func (w *world) has(all []*held, key string) bool {
 	return false
 }
 
-func (w *world) foreign(k *compiledKind, key string, a answer) {
+// foreign notes the record another client made.
+func (w *world) foreign(k *compiledKind, key string, body []byte, a answer) {
 	if a.status != http.StatusCreated {
 		return
+	}
+	made, err := k.resource.CanonicalKey(nil, body, w.rules)
+	if err != nil {
+		w.violate("target", "%v", err)
 	}
 	at := a.header.Get("Location")
 	id := at[strings.LastIndexByte(at, '/')+1:]
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.guests = true
-	w.records[id] = &known{kind: k.index, name: "foreign " + key, claims: map[string]bool{}, born: time.Now()}
+	w.records[id] = &known{kind: k.index, name: "foreign " + key, made: made, claims: map[string]bool{}, born: time.Now()}
 }

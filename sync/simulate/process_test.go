@@ -230,7 +230,9 @@ func (p *process) seeHolds(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			if e := found[o.KeyHash]; e.EdfiID != "" && e.RecordHash == o.OldRecord && e.SourceHash == o.SourceHash {
+			// A hold is of the record it was made for: one that has been made anew under the same key since is judged anew.
+			same := o.RecordID.IsZero() || o.RecordID == p.conn.hash([]byte(found[o.KeyHash].EdfiID))
+			if e := found[o.KeyHash]; same && e.EdfiID != "" && e.RecordHash == o.OldRecord && e.SourceHash == o.SourceHash {
 				p.held[e.EdfiID] = o.KeyHash
 			}
 		}

@@ -20,6 +20,7 @@ type known struct {
 	kind    int
 	name    string // the same in every replay
 	creator string // tag of the connection that created it; "" = another client
+	made    []byte // the natural key another client made it with
 	claims  map[string]bool
 	sent    [][]byte // what it was sent as
 	born    time.Time
@@ -287,6 +288,8 @@ func (w *world) judgeDelete(p *process, c *callInfo, s *scan) {
 	if key, err := k.resource.CanonicalKey(nil, h.body, w.rules); err == nil {
 		owned = owned || p.conn.unclear[p.conn.creates(k, key)]
 	}
+	// It may have been found by its key, and got another one from us since.
+	owned = owned || r != nil && len(r.made) > 0 && p.conn.unclear[p.conn.creates(k, r.made)]
 	w.mu.Unlock()
 	if !owned {
 		w.violate("I9", "%s deletes %s, which it did not create", p.name, c.label)
