@@ -268,7 +268,7 @@ func (s *scanner) resource(ctx context.Context, snapshot Snapshot, index int, r 
 	if err := res.holdDuplicates(); err != nil {
 		return res, err
 	}
-	if s.schools == nil && !r.wanted && !res.bears() && res.table.unseen() == 0 {
+	if s.schools == nil && !r.wanted && !res.bears() && len(res.dups) == 0 && res.table.unseen() == 0 {
 		res.table = newTable(0) // nobody asks again; a million slots are worth giving back
 	}
 	return res, nil

@@ -11,7 +11,7 @@ import (
 )
 
 // A reference outside the natural key changes at the target when what it refers to gets another natural key by PUT, and the ledger has the record as it
-// was sent. Mostly its row follows in the same run: it says the new key. When it cannot, for it is invalid or its resource is not synced any more, and a
+// was sent. Mostly its row follows in the same run: it says the new key. When it cannot, for it is invalid, shares its key, or its resource is not synced any more, and a
 // new record gets the old key, the row may say again what was sent once, while the target's record refers to another. Such entries are Unknown from
 // the run on that brings the old key into being, or changes it (I1, I2).
 
@@ -104,10 +104,19 @@ func (e *Engine) markStale(ctx context.Context, k *keeper, f *family) (marked bo
 	return marked, nil
 }
 
-// outdatedKeys lists the live entries of which a run does not know what they refer to: those it saw, and those an invalid row stands for.
+// outdatedKeys lists the live entries of which a run does not know what they refer to: those it saw, those several rows claim, and those an invalid row
+// stands for.
 func (r *scanned) outdatedKeys() ([]syncdb.Hash, error) {
 	keys := slices.Clone(r.stale)
-	if len(r.suspects) == 0 || r.kept.count == 0 {
+	if len(r.suspects) == 0 {
+		return keys, nil
+	}
+	for key := range r.dups {
+		if r.table.live(key) {
+			keys = append(keys, key)
+		}
+	}
+	if r.kept.count == 0 {
 		return keys, nil
 	}
 	err := r.kept.each(func(rec *record) error {

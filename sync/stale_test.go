@@ -24,6 +24,9 @@ func TestReferenceThatFollowedARenameIsNotTakenForWhatWasSent(t *testing.T) {
 	}{
 		{name: "the row is right again when the name is there again", runs: [][]string{{broken, rename}, {mended, anew, turn}}},
 		{name: "the row is right again only after that", runs: [][]string{{broken, rename}, {anew}, {mended, turn}}},
+		{name: "another row claimed the schedule meanwhile", runs: [][]string{
+			{`insert into period values (8, 'P8', 10)`, `insert into bell values (9, 'R', 8, 320)`, rename}, {anew}, {`delete from bell where id = 9`, turn},
+		}},
 		{name: "the name is given back", runs: [][]string{{broken, rename}, {mended, `update period set name = 'P1' where id = 1`}}},
 		{name: "schedules were not synced meanwhile", runs: [][]string{{rename}, {anew, turn}, {}}, leave: 1},
 		{name: "schedules were not synced until the name was there again", runs: [][]string{{rename}, {anew, turn}, {}}, leave: 2},

@@ -88,7 +88,7 @@ func (w *world) judge(ctx context.Context) {
 			byKey[k][h.key] = h
 		}
 	}
-	w.judgeExtra(expect)
+	w.judgeExtra(ctx, expect)
 	for k, e := range expect {
 		kind := w.u.kinds[k]
 		for _, key := range slices.Sorted(maps.Keys(e.must)) {
@@ -237,7 +237,7 @@ func (w *world) refersToMust(d *district, x *rec, expect []*expectation) bool {
 }
 
 // judgeExtra finds records nobody may have left behind. What a record that may stay refers to may stay too.
-func (w *world) judgeExtra(expect []*expectation) {
+func (w *world) judgeExtra(ctx context.Context, expect []*expectation) {
 	type place struct {
 		kind int
 		key  string
@@ -284,6 +284,12 @@ func (w *world) judgeExtra(expect []*expectation) {
 		path, key, _ := strings.Cut(at, " ")
 		stay(w.u.byPath[path], &held{key: key, flat: then})
 	}
+	for at, h := range w.deleted { // nor that a delete nobody answered was made, while the row it was for cannot be sent
+		path, key, _ := strings.Cut(at, " ")
+		if k := w.u.byPath[path]; expect[k].loose[key] && w.unnoticed(ctx, w.u.kinds[k], h) {
+			stay(k, h)
+		}
+	}
 	// Enrolments give the right to delete what else there is of a student, and other associations that of staff and contacts: while some of it
 	// stays, they stay (engine.md §3).
 	for _, right := range [][2]string{
@@ -320,6 +326,25 @@ func (w *world) judgeExtra(expect []*expectation) {
 			}
 		}
 	}
+}
+
+// unnoticed reports whether a ledger has an entry of a record that is not there any more, and does not know what became of it.
+func (w *world) unnoticed(ctx context.Context, k *compiledKind, h *held) bool {
+	for _, c := range w.conns {
+		key, err := k.resource.CanonicalKey(nil, h.body, w.rules)
+		if err != nil {
+			continue
+		}
+		hash := c.hash(key)
+		found, err := w.ledger.Lookup(ctx, c.ID, k.path, []syncdb.Hash{hash})
+		if err != nil {
+			w.violate("ledger", "%v", err)
+		}
+		if e, ok := found[hash]; ok && e.State == syncdb.Unknown && e.EdfiID == h.id {
+			return true
+		}
+	}
+	return false
 }
 
 // refKey is the key of what a record of the target refers to.

@@ -296,6 +296,7 @@ type callInfo struct {
 	token  bool
 	intent string // that announces it
 	first  bool   // of its kind by the process
+	had    *held  // of a DELETE: what there was
 }
 
 const dataPath = "/data/v3/"

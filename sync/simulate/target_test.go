@@ -173,6 +173,9 @@ func (w *world) remember(p *process, c *callInfo, body []byte, a *answer, f faul
 	if c.method == http.MethodPut && a.status == http.StatusBadRequest && w.fold {
 		p.respelt = true
 	}
+	if c.had != nil && a.status < 300 {
+		w.deleted[w.u.kinds[c.kind].path+" "+c.had.key] = c.had
+	}
 	switch {
 	case c.method == http.MethodPost && (a.status == 200 || a.status == 201):
 		at := a.header.Get("Location")
@@ -281,6 +284,7 @@ func (w *world) judgeDelete(p *process, c *callInfo, s *scan) {
 		w.violate("target", "%v", err)
 		return
 	}
+	c.had = h
 	tag := p.conn.d.tag
 	w.mu.Lock()
 	r := w.records[c.id]

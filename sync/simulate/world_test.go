@@ -53,6 +53,7 @@ type world struct {
 	meddled    bool                         // other clients changed or deleted records
 	guests     bool                         // other clients made records, which may refer to ours and keep them (F23)
 	tainted    map[string]map[string]string // keys of records that other clients changed or deleted, and what they held before
+	deleted    map[string]*held             // keys of records that we deleted last
 	violations []violation
 	notes      []string
 	hash       uint64 // of the trace
@@ -174,7 +175,7 @@ func play(t *testing.T, p *plan, gateSeed uint64, dir string) *world {
 func newWorld(t *testing.T, u *universe, p *plan, dir string) (*world, error) {
 	w := &world{
 		u: u, plan: p, dir: dir, fold: p.fold, rules: schema.Rules{Version: 1, FoldKeys: p.fold}, workers: p.workers, retries: p.retries, foldEvery: p.foldEvery,
-		tokens: map[string]time.Time{}, records: map[string]*known{}, names: map[string]int{}, tainted: map[string]map[string]string{}, hash: 14695981039346656037,
+		tokens: map[string]time.Time{}, records: map[string]*known{}, names: map[string]int{}, tainted: map[string]map[string]string{}, deleted: map[string]*held{}, hash: 14695981039346656037,
 	}
 	target, err := sandbox.New(sandbox.Options{
 		Model: u.model, ClientID: "id", ClientSecret: "secret", SchoolYears: []int{2026}, Descriptors: u.seeds, CaseInsensitiveKeys: p.fold, MaxTokens: 1000,
