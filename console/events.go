@@ -138,7 +138,7 @@ func (s *Console) follow(ctx context.Context, st *stream, look func(context.Cont
 	}
 }
 
-// runEvents streams one run: event run whenever it changed, its progress included, and end when it has ended. A client that connects again after that is
+// runEvents streams one run: event run whenever it changed, its progress included, log for each line of its log, and end when it has ended. A client that connects again after that is
 // told to stay away (204).
 func (s *Console) runEvents(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
@@ -161,7 +161,7 @@ func (s *Console) runEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer done()
-	name, first, before := nameOf(c.Tenant, c.Name), true, runJSON{}
+	name, first, before, seen := nameOf(c.Tenant, c.Name), true, runJSON{}, lineSeen(r.Header.Get("Last-Event-ID"))
 	s.follow(ctx, st, func(ctx context.Context) (bool, error) {
 		if !first {
 			if run, err = s.c.Ledger.FindProgress(ctx, id); err != nil {
@@ -175,6 +175,9 @@ func (s *Console) runEvents(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 		first, before = false, now
+		if seen, err = s.sendLog(ctx, st, id, seen); err != nil {
+			return false, err
+		}
 		if run.State.Final() {
 			return true, st.send("end", "end", map[string]string{"state": string(run.State)})
 		}

@@ -15,6 +15,7 @@ type Ledger interface {
 	sessionLedger
 	connectionLedger
 	runLedger
+	runLogLedger
 	askLedger
 	planLedger
 	issueLedger

@@ -109,7 +109,7 @@ func examples() map[string]example {
 		"GET /api/v1/connections": at("/api/v1/connections"), "GET /api/v1/connections/{connection}": connection(""),
 		"POST /api/v1/connections/{connection}/pause": pause, "POST /api/v1/connections/{connection}/resume": connection("/resume"),
 		"POST /api/v1/connections/{connection}/runs": connection("/runs"), "GET /api/v1/runs": at("/api/v1/runs"), "GET /api/v1/runs/{id}": run(""),
-		"GET /api/v1/runs/{id}/steps": run("/steps"), "POST /api/v1/runs/{id}/cancel": run("/cancel"), "GET /api/v1/runs/{id}/receipt": run("/receipt"),
+		"GET /api/v1/runs/{id}/steps": run("/steps"), "GET /api/v1/runs/{id}/log": run("/log"), "POST /api/v1/runs/{id}/cancel": run("/cancel"), "GET /api/v1/runs/{id}/receipt": run("/receipt"),
 		"GET /api/v1/runs/{id}/events": run("/events"), "GET /api/v1/events": at("/api/v1/events"),
 		"GET /api/v1/connections/{connection}/receipts": connection("/receipts"), "GET /api/v1/connections/{connection}/issues": connection("/issues"),
 		"GET /api/v1/issues/{id}":                    of("issues", func(o objects) any { return o.issue }, ""),

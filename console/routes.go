@@ -93,6 +93,7 @@ func (s *Console) routes() {
 	s.adminRoutes(reads, admins, audits)
 	s.descriptorRoutes(reads)
 	s.holdRoutes(reads)
+	s.runLogRoutes(reads)
 	s.pageOf("POST /connections/{connection}/test", steers, s.testForm)
 }
 

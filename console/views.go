@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"html/template"
 	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -22,8 +23,8 @@ import (
 // functions are what pages call.
 func functions() template.FuncMap {
 	return template.FuncMap{
-		"count": count, "when": when, "stamp": func(t time.Time) string { return t.UTC().Format(time.RFC3339) }, "phase": phase,
-		"totals": totalsOf, "took": took, "progress": progressOfRun, "percent": percent, "calls": callsOf, "held": held, "failed": failed, "resource": resourceName,
+		"count": count, "when": when, "stamp": func(t time.Time) string { return t.UTC().Format(time.RFC3339) }, "phase": phase, "clock": func(t time.Time) string { return t.UTC().Format("15:04:05 UTC") },
+		"totals": totalsOf, "took": took, "progress": progressOfRun, "rate": rateOf, "left": leftOf, "percent": percent, "calls": callsOf, "held": held, "failed": failed, "resource": resourceName,
 		"num": func(n int) int64 { return int64(n) }, "pretty": pretty, "withoutPaths": withoutPaths, "details": detailsOf, "pair": func(name string, n int64) namedCount { return namedCount{name, n} }, "stateWords": stateWords, "retryable": retryable, "waiting": func(c sync.Cause) bool { return c.Waiting() }, "words": words, "answered": answered, "short": short, "sum": func(a, b int64) int64 { return a + b },
 	}
 }
@@ -66,10 +67,36 @@ func held(t sync.Totals) int64 { return t.Invalid + t.Blocked + t.Kept }
 func failed(t sync.Totals) int64 { return t.Rejected + t.Errors }
 
 // progressOfRun reads how far a run is.
-func progressOfRun(text json.RawMessage) sync.Event {
-	var e sync.Event
-	_ = json.Unmarshal(text, &e) // none: it has just begun
-	return e
+func progressOfRun(text json.RawMessage) sync.Progress {
+	var p sync.Progress
+	_ = json.Unmarshal(text, &p) // none: it has just begun
+	return p
+}
+
+// rateOf writes how fast a run goes.
+func rateOf(p sync.Progress) string {
+	switch {
+	case p.Rate <= 0:
+		return "not known yet"
+	case p.Rate < 10:
+		return strconv.FormatFloat(p.Rate, 'f', 1, 64) + "/s"
+	}
+	return count(int64(math.Round(p.Rate))) + "/s"
+}
+
+// leftOf writes how long a run goes on at its rate. Before the plan is made nobody knows how much there is to do.
+func leftOf(p sync.Progress) string {
+	if p.Left == nil {
+		return "unknown"
+	}
+	d := time.Duration(*p.Left) * time.Second
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", *p.Left)
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", int64(math.Ceil(d.Minutes())))
+	}
+	return fmt.Sprintf("%d h %d min", int64(d.Hours()), int64(d.Minutes())%60)
 }
 
 func percent(done, total int64) int64 {
@@ -274,6 +301,8 @@ type runView struct {
 	Rate    string      // write calls a second
 	Receipt bool        // there is a signed statement
 	Open    bool        // it waits or runs
+	Log     []logLineJSON
+	NextLog string // of the log
 }
 
 // Took is how long the run took, or takes until now.
@@ -310,6 +339,11 @@ func (s *Console) runPage(w http.ResponseWriter, r *http.Request) error {
 		}
 		page.Receipt = err == nil
 	}
+	lines, err := s.listRunLog(ctx, &runLogInput{IDPath{id}, Paging{Limit: logLinesShown, Cursor: r.FormValue("log")}})
+	if err != nil {
+		return err
+	}
+	page.Log, page.NextLog = lines.Body.Items, lines.Body.Next
 	f := frame{Title: fmt.Sprintf("Run %d", id), Trail: []crumb{home(), crumbOf(page.Connection)}, Page: page}
 	if page.Open {
 		f.Events = fmt.Sprintf("%s/runs/%d/events", base, id)

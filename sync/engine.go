@@ -207,7 +207,7 @@ type Engine struct {
 	Options Options
 	Logger  *slog.Logger
 	// Begun, when set, is called when a run has its lease, before anything is sent: the ledger's generation is a new one, for a witness to note (F54).
-	Begun func(ctx context.Context)
+	Begun func(ctx context.Context, run syncdb.Run)
 	// Steps, when set, is told of steps that have something to do.
 	Steps StepWatcher
 	// Progress, when set, is called from one goroutine at a time, a few times a second.

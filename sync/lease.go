@@ -148,7 +148,7 @@ func (e *Engine) begin(ctx context.Context, o Options) (*tenure, error) {
 	renewCtx, stopRenewing := context.WithCancel(context.WithoutCancel(ctx))
 	renewing.Go(func() { k.run(renewCtx, o.RenewEvery, stop) })
 	if e.Begun != nil {
-		e.Begun(ctx)
+		e.Begun(ctx, run)
 	}
 	return &tenure{run: run, keeper: k, ctx: ctx, release: func() {
 		stopRenewing()

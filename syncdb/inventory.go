@@ -32,7 +32,7 @@ type EntryCount struct {
 // countedTables are those whose rows Inventory counts; entries it takes from the sums that are kept of them.
 func countedTables() []string {
 	return []string{
-		"connection", "resource", "scope", "journal", "run", "step", "issue", "problem", "plan", "plan_segment", "history", "target", "receipt", "audit", "api_key", "session", "request",
+		"connection", "resource", "scope", "journal", "run", "run_log", "step", "issue", "problem", "plan", "plan_segment", "history", "target", "receipt", "audit", "api_key", "session", "request",
 	}
 }
 

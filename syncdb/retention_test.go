@@ -64,6 +64,7 @@ func (w *keptWorld) run(cause string, call bool) int64 {
 	}
 	_, err = w.CloseProblems(ctx, l, nil)
 	ok(w.T, err)
+	ok(w.T, w.AddRunLog(ctx, l.RunID, []syncdb.LogLine{{Line: 1, At: w.now, Text: "the run begins"}}))
 	ok(w.T, w.SaveReceipt(ctx, l, syncdb.Receipt{RunID: l.RunID, Document: json.RawMessage(`{"statement":{}}`)}))
 	ok(w.T, w.FinishRun(ctx, l, syncdb.RunDone, json.RawMessage(`{}`), ""))
 	return l.RunID
@@ -120,7 +121,7 @@ func TestPurgeRemovesRunsAndLeavesWhatTheEngineNeeds(t *testing.T) {
 		w.now = w.now.Add(400 * aDay) // every run is old now
 		w.purge(syncdb.ClassRuns, 390*aDay, 3)
 		for _, id := range append(old, held) {
-			if n := w.count(`SELECT (SELECT count(*) FROM run WHERE id = $1) + (SELECT count(*) FROM step WHERE run_id = $1) + (SELECT count(*) FROM receipt WHERE run_id = $1)`, id); n != 0 {
+			if n := w.count(`SELECT (SELECT count(*) FROM run WHERE id = $1) + (SELECT count(*) FROM step WHERE run_id = $1) + (SELECT count(*) FROM receipt WHERE run_id = $1) + (SELECT count(*) FROM run_log WHERE run_id = $1)`, id); n != 0 {
 				t.Errorf("of run %d %d rows are left", id, n)
 			}
 		}

@@ -240,7 +240,7 @@ func TestUpgradeCanBeTakenBack(t *testing.T) {
 			if columns != 10 {
 				t.Errorf("problem has %d columns, want the 10 of the old schema", columns)
 			}
-			for _, name := range []string{"plan", "plan_segment", "history", "target", "receipt", "audit", "audit_head", "api_key", "session", "request"} {
+			for _, name := range []string{"plan", "plan_segment", "history", "target", "receipt", "audit", "audit_head", "api_key", "session", "request", "run_log"} {
 				if rows, err := raw.QueryContext(ctx, `SELECT 1 FROM `+name); err == nil {
 					rows.Close()
 					t.Errorf("table %s is still there", name)

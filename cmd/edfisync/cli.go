@@ -35,7 +35,7 @@ type commands struct {
 	Undo          undoCmd          `cmd:"" group:"sync" help:"Bring the records a run wrote back to what they were before it."`
 	Verify        verifyCmd        `cmd:"" group:"look" help:"Re-read the target and compare it with the ledger, or with a receipt."`
 	Receipts      receiptsCmd      `cmd:"" group:"look" help:"List, show and check the signed statements of runs."`
-	Runs          runsCmd          `cmd:"" group:"look" help:"List past runs."`
+	Runs          runsCmd          `cmd:"" group:"look" help:"List past runs; show what one did and met."`
 	Holds         holdsCmd         `cmd:"" group:"look" help:"List what safeguards hold back; approve or discard it."`
 	Issues        issuesCmd        `cmd:"" group:"look" help:"List what keeps records out of the target, by cause; show the rows of one."`
 	Retry         retryCmd         `cmd:"" group:"sync" help:"Let the next run send refused records again."`

@@ -15,12 +15,27 @@ import (
 )
 
 type runsCmd struct {
+	Number     int64  `arg:"" optional:"" name:"run" help:"Show this run: how far it is, its steps and its log."`
 	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
 	Limit      int    `default:"20" placeholder:"N" help:"Show the last N (default: 20)."`
 }
 
-// Run lists past runs, the newest first.
+// Help is the long help of the command.
+func (runsCmd) Help() string {
+	return `Lists past runs, the newest first. With the number of a run: how far it is, how fast it goes and how long that takes, its steps, and its log.
+
+Examples:
+
+    edfisync runs
+    edfisync runs 214
+    edfisync runs 214 --json`
+}
+
+// Run lists past runs, the newest first, or shows one.
 func (c *runsCmd) Run(ctx context.Context, a *app) error {
+	if c.Number != 0 {
+		return a.lookAtLedger(ctx, func(ledger *syncdb.DB) error { return a.showRun(ctx, ledger, c.Number) })
+	}
 	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, conn syncdb.Connection) error {
 		runs, err := ledger.Runs(ctx, conn.ID, c.Limit)
 		if err != nil {

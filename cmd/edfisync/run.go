@@ -232,6 +232,7 @@ func (a *app) exclusively(ctx context.Context, cfg *config.Config, o *opened, wa
 		}
 	}()
 	o.engine.Options.Holder = h.name
+	defer logged(ctx, o, o.ledger)()
 	told := false
 	for {
 		err := fn()

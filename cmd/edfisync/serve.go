@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,7 +16,6 @@ import (
 	"github.com/edfisync/edfisync/edfi"
 	"github.com/edfisync/edfisync/internal/httpd"
 	"github.com/edfisync/edfisync/jobs"
-	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -411,7 +409,6 @@ func (s *service) run(ctx context.Context, run syncdb.Run) error {
 	}
 	defer o.close()
 	o.engine.Options.Reason, o.engine.Options.Waiting = run.Reason, true
-	o.engine.Progress = s.noting(ctx, run.ID)
 	if s.traces != nil {
 		o.engine.Steps = s.traces
 	}
@@ -445,22 +442,4 @@ func (s *service) giveUp(ctx context.Context, run syncdb.Run, conn *config.Conne
 		}
 	}
 	return s.ledger.FinishRun(ctx, lease, syncdb.RunFailed, nil, why.Error())
-}
-
-// noting keeps how far a run is in the ledger, for every process of the fleet to show.
-func (s *service) noting(ctx context.Context, run int64) func(sync.Event) {
-	var last time.Time
-	return func(e sync.Event) {
-		if time.Since(last) < time.Second {
-			return
-		}
-		last = time.Now()
-		note, err := json.Marshal(e)
-		if err == nil {
-			err = s.ledger.SaveProgress(ctx, run, note)
-		}
-		if err != nil && ctx.Err() == nil {
-			s.log.DebugContext(ctx, "note how far a run is", slog.Any("error", err))
-		}
-	}
 }

@@ -146,7 +146,7 @@ func (a *app) openWitnessed(ctx context.Context, cfg *config.Config, conn *confi
 // known refuses a ledger that its witness contradicts, unless that is accepted. From then on every run on it is witnessed before it sends anything: a backup
 // from before it does not know what it sent, even if it is killed.
 func (a *app) known(ctx context.Context, cfg *config.Config, o *opened, w witnesses, accept bool) error {
-	o.engine.Begun = func(ctx context.Context) { a.witnessed(ctx, cfg, o) }
+	o.engine.Begun = func(ctx context.Context, _ syncdb.Run) { a.witnessed(ctx, cfg, o) }
 	state, err := observe(ctx, o.ledger)
 	if err != nil {
 		return err

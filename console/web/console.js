@@ -15,7 +15,9 @@
     for (const t of root.querySelectorAll("time[datetime]")) {
       const at = new Date(t.dateTime);
       const clock = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
-      t.textContent = at.toDateString() === today ? clock : at.toLocaleDateString([], { month: "short", day: "numeric" }) + ", " + clock;
+      if ("seconds" in t.dataset) {
+        t.textContent = at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
+      } else t.textContent = at.toDateString() === today ? clock : at.toLocaleDateString([], { month: "short", day: "numeric" }) + ", " + clock;
       t.title = at.toLocaleString() + " (" + at.toISOString() + ")";
     }
   }
@@ -45,24 +47,27 @@
     }
   }
 
-  // How far a run is, with the rate since its phase began on this page.
-  let latest = null, began = null;
+  // How far a run is, how fast it goes, and how long that takes: the server has reckoned it.
+  let latest = null;
   function showProgress(run) {
     latest = run;
     const part = (name) => document.querySelector(`[data-progress="${name}"]`);
+    const say = (name, text) => { const e = part(name); if (e) e.textContent = text; };
     const bar = part("bar"), p = run.progress;
     if (!bar || !p) return;
-    const at = Date.parse(run.progressAt);
-    if (!began || began.phase !== p.phase || p.done < began.done) began = { phase: p.phase, done: p.done, at };
-    part("phase").textContent = phases[p.phase] || p.phase;
-    part("resource").textContent = (p.resource || "").replace(/^ed-fi\//, "");
-    part("done").textContent = p.done ? number.format(p.done) : "";
-    part("total").textContent = p.total ? " of " + number.format(p.total) : "";
+    say("phase", phases[p.phase] || p.phase);
+    say("resource", (p.resource || "").replace(/^ed-fi\//, ""));
+    say("done", p.done ? number.format(p.done) : "");
+    say("total", p.total ? " of " + number.format(p.total) : "");
     if (p.total) bar.value = Math.min(100, 100 * p.done / p.total); else bar.removeAttribute("value");
-    const rate = (p.done - began.done) / ((at - began.at) / 1000);
-    part("rate").textContent = rate > 0 && isFinite(rate) ? number.format(Math.round(rate)) + "/s" : "";
-    const left = p.total && rate > 0 ? Math.round((p.total - p.done) / rate) : 0;
-    part("left").textContent = left > 0 ? (left > 90 ? Math.round(left / 60) + " min" : left + " s") + " left" : "";
+    say("rate", p.rate > 0 ? (p.rate < 10 ? p.rate.toFixed(1) : number.format(Math.round(p.rate))) + "/s" : "not known yet");
+    say("left", p.secondsLeft === undefined ? "unknown" : lasts(p.secondsLeft));
+    say("why", p.total ? "" : "How long it takes is known once the source is read and the plan is made.");
+  }
+  function lasts(seconds) {
+    if (seconds < 120) return seconds + " s";
+    if (seconds < 7200) return Math.ceil(seconds / 60) + " min";
+    return Math.floor(seconds / 3600) + " h " + Math.floor(seconds % 3600 / 60) + " min";
   }
 
   function listen(address) {
