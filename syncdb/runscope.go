@@ -55,13 +55,39 @@ func (s RunScope) Union(other RunScope) RunScope {
 	all := slices.Concat(s.Parts, other.Parts)
 	slices.SortFunc(all, ScopePart.compare)
 	all = slices.Compact(all)
-	out := slices.DeleteFunc(slices.Clone(all), func(b ScopePart) bool {
-		return slices.ContainsFunc(all, func(a ScopePart) bool { return a != b && a.covers(b) })
-	})
+	there := make(map[ScopePart]bool, len(all))
+	for _, p := range all {
+		there[p] = true
+	}
+	out := slices.DeleteFunc(all, func(p ScopePart) bool { return p.isCovered(there) })
 	if len(out) > maxScopeParts {
 		return RunScope{}
 	}
 	return RunScope{Parts: out}
+}
+
+// isCovered reports whether another of the parts means all that this one means: one that names less of the same. Looking for those few takes the
+// same time however many parts there are.
+func (a ScopePart) isCovered(parts map[ScopePart]bool) bool {
+	for left := 1; left < 15; left++ { // one bit for each thing that is left out; with all four out it would name nothing
+		wider := a
+		if left&1 != 0 {
+			wider.Resource = ""
+		}
+		if left&2 != 0 {
+			wider.School = 0
+		}
+		if left&4 != 0 {
+			wider.Key = Hash{}
+		}
+		if left&8 != 0 {
+			wider.Source = Hash{}
+		}
+		if wider != a && parts[wider] {
+			return true
+		}
+	}
+	return false
 }
 
 func (a ScopePart) compare(b ScopePart) int {

@@ -310,3 +310,33 @@ func TestAUnionWithTooManyPartsIsTheWhole(t *testing.T) {
 		t.Error("it is not the whole")
 	}
 }
+
+func TestAUnionMeansWhatEitherMeansAndNothingTwice(t *testing.T) {
+	t.Parallel()
+	var parts []syncdb.ScopePart
+	for _, resource := range []string{"", "ed-fi/schools", "ed-fi/students"} {
+		for _, school := range []int64{0, 1, 2} {
+			for _, key := range []syncdb.Hash{{}, {1}} {
+				for _, source := range []syncdb.Hash{{}, {1}} {
+					if p := (syncdb.ScopePart{Resource: resource, School: school, Key: key, Source: source}); p != (syncdb.ScopePart{}) {
+						parts = append(parts, p)
+					}
+				}
+			}
+		}
+	}
+	of := func(parts ...syncdb.ScopePart) syncdb.RunScope { return syncdb.RunScope{Parts: parts} }
+	for _, a := range parts {
+		for _, b := range parts {
+			got := of(a).Union(of(b))
+			aCovers, bCovers := of(a).Covers(of(b)), of(b).Covers(of(a))
+			want := 2
+			if aCovers || bCovers {
+				want = 1
+			}
+			if !got.Covers(of(a, b)) || !of(a, b).Covers(got) || len(got.Parts) != want {
+				t.Errorf("%+v and %+v: %+v", a, b, got)
+			}
+		}
+	}
+}
