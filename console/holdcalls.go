@@ -27,41 +27,53 @@ type holdCallsInput struct {
 // errEnough ends reading calls: a page is full.
 var errEnough = errors.New("enough")
 
-// listHoldCalls lists the calls that a hold keeps back, in the order in which they would be made.
-func (s *Console) listHoldCalls(ctx context.Context, in *holdCallsInput) (*list[heldCallJSON], error) {
-	p, _, err := s.plan(ctx, in.ID, true)
-	if err != nil {
-		return nil, err
-	}
+// heldOps reads calls of a hold, in the order in which they would be made; next is where more of them begin, "" when there are none.
+func (s *Console) heldOps(ctx context.Context, p syncdb.Plan, in Paging) (ops []syncdb.PlanOp, next string, err error) {
 	skip, err := in.before()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	out := &list[heldCallJSON]{}
-	out.Body.Items = []heldCallJSON{}
 	at := int64(0)
 	err = s.c.Ledger.PlanOps(ctx, p.ConnectionID, p.ID, func(o syncdb.PlanOp) error {
 		at++
 		if at <= skip {
 			return nil
 		}
-		if len(out.Body.Items) == in.Limit {
-			out.Body.Next = cursor(at - 1)
+		if len(ops) == in.Limit {
+			next = cursor(at - 1)
 			return errEnough
 		}
+		ops = append(ops, o)
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return ops, next, err
+}
+
+// listHoldCalls lists the calls that a hold keeps back, in the order in which they would be made.
+func (s *Console) listHoldCalls(ctx context.Context, in *holdCallsInput) (*list[heldCallJSON], error) {
+	p, _, err := s.plan(ctx, in.ID, true)
+	if err != nil {
+		return nil, err
+	}
+	ops, next, err := s.heldOps(ctx, p, in.Paging)
+	if err != nil {
+		return nil, err
+	}
+	out := &list[heldCallJSON]{}
+	out.Body.Items, out.Body.Next = make([]heldCallJSON, len(ops)), next
+	for i, o := range ops {
 		verb, err := o.Verb.MarshalText()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		id := sync.RecordID{Resource: o.Resource, Key: o.KeyHash, Row: o.SourceHash}
 		if !o.OldKeyHash.IsZero() { // its key would change: the ledger knows it by the one it has
 			id.Key = o.OldKeyHash
 		}
-		out.Body.Items = append(out.Body.Items, heldCallJSON{o.Resource, string(verb), id.String()})
-		return nil
-	})
-	if err != nil && !errors.Is(err, errEnough) {
-		return nil, err
+		out.Body.Items[i] = heldCallJSON{o.Resource, string(verb), id.String()}
 	}
 	return out, nil
 }
@@ -69,36 +81,58 @@ func (s *Console) listHoldCalls(ctx context.Context, in *holdCallsInput) (*list[
 // holdView is the page of one hold.
 type holdView struct {
 	planJSON
-	Calls []heldCallJSON
-	Next  string
+	Show    string // "" the calls, changes, data
+	Calls   []heldCallJSON
+	Changes []sync.HeldChange
+	Unasked string // why there are no changes
+	Next    string
 }
 
 // Path is where the record of a call is.
-func (v holdView) Path(c heldCallJSON) string { return recordPath(v.Connection, c.Resource, c.Record) }
+func (v holdView) Path(resource, record string) string {
+	return recordPath(v.Connection, resource, record)
+}
 
-func (s *Console) holdPage(w http.ResponseWriter, r *http.Request) error {
-	ctx := r.Context()
-	id, err := idOf(r)
-	if err != nil {
-		return err
+func (s *Console) holdPage(show string) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		ctx := r.Context()
+		id, err := idOf(r)
+		if err != nil {
+			return err
+		}
+		hold, err := s.showHold(ctx, &IDPath{id})
+		if err != nil {
+			return err
+		}
+		page := holdView{planJSON: hold.Body, Show: show}
+		if show == "" {
+			calls, err := s.listHoldCalls(ctx, &holdCallsInput{IDPath{id}, Paging{Limit: rowsShown, Cursor: r.FormValue("cursor")}})
+			if err != nil {
+				return err
+			}
+			page.Calls, page.Next = calls.Body.Items, calls.Body.Next
+		} else {
+			out, err := s.holdChanges(ctx, &holdCallsInput{IDPath{id}, Paging{Limit: changesMost, Cursor: r.FormValue("cursor")}}, show == "data")
+			if err != nil {
+				return err
+			}
+			page.Changes, page.Next, page.Unasked = out.Body.Items, out.Body.Next, out.Body.Unasked
+		}
+		s.show(w, r, http.StatusOK, "hold", frame{
+			Title: fmt.Sprintf("Hold %d", id), Page: page, Data: show == "data",
+			Trail: []crumb{home(), crumbOf(page.Connection), {"Holds", "/connections/" + url.PathEscape(page.Connection) + "/holds"}},
+		})
+		return nil
 	}
-	hold, err := s.showHold(ctx, &IDPath{id})
-	if err != nil {
-		return err
-	}
-	calls, err := s.listHoldCalls(ctx, &holdCallsInput{IDPath{id}, Paging{Limit: rowsShown, Cursor: r.FormValue("cursor")}})
-	if err != nil {
-		return err
-	}
-	page := holdView{hold.Body, calls.Body.Items, calls.Body.Next}
-	s.show(w, r, http.StatusOK, "hold", frame{
-		Title: fmt.Sprintf("Hold %d", id), Page: page, Trail: []crumb{home(), crumbOf(page.Connection), {"Holds", "/connections/" + url.PathEscape(page.Connection) + "/holds"}},
-	})
-	return nil
 }
 
 // holdRoutes registers what shows the calls of a hold.
 func (s *Console) holdRoutes(reads httpd.Rule) {
+	sees := httpd.Rule{Least: httpd.Viewer, StudentData: true} // and each look is audited
 	register(s, reads, get("/holds/{id}/calls", "listHoldCalls", "holds", "List the calls that a hold keeps back, without student data"), s.listHoldCalls)
-	s.pageOf("GET /holds/{id}", reads, s.holdPage)
+	register(s, reads, get("/holds/{id}/changes", "listHoldChanges", "holds", "List which elements the calls of a hold would change, without their values"), s.listHoldChanges)
+	register(s, sees, get("/holds/{id}/data", "showHoldData", "holds", "List what the calls of a hold would change, with values before and after; the look is audited"), s.showHoldData)
+	s.pageOf("GET /holds/{id}", reads, s.holdPage(""))
+	s.pageOf("GET /holds/{id}/changes", reads, s.holdPage("changes"))
+	s.pageOf("GET /holds/{id}/data", sees, s.holdPage("data"))
 }

@@ -9,12 +9,15 @@ import (
 
 	"github.com/edfisync/edfisync/internal/httpd"
 	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
 )
 
 // Records asks the SIS and the target of a connection about one record.
 type Records interface {
 	// Trace shows all that is known of a record now. A name that cannot be one is *sync.UnknownRecordError.
 	Trace(ctx context.Context, c Connection, name sync.RecordName, o sync.TraceOptions) (*sync.Trace, error)
+	// HeldChanges says what calls of a hold would change, with values only when data is true.
+	HeldChanges(ctx context.Context, c Connection, ops []syncdb.PlanOp, data bool) ([]sync.HeldChange, error)
 	// Find names a record without student data.
 	Find(ctx context.Context, c Connection, name sync.RecordName) (sync.RecordID, error)
 }

@@ -36,6 +36,21 @@ func (r *records) Trace(_ context.Context, _ console.Connection, _ sync.RecordNa
 	return &t, nil
 }
 
+func (r *records) HeldChanges(_ context.Context, _ console.Connection, ops []syncdb.PlanOp, data bool) ([]sync.HeldChange, error) {
+	r.asked = append(r.asked, sync.TraceOptions{Data: data})
+	if r.away != nil {
+		return nil, r.away
+	}
+	out := make([]sync.HeldChange, len(ops))
+	for i, o := range ops {
+		out[i] = sync.HeldChange{Resource: o.Resource, Verb: "update", Record: sync.RecordID{Resource: o.Resource, Key: o.KeyHash}.String(), From: "history", Elements: []string{"lastSurname"}}
+		if data {
+			out[i].SourceKey, out[i].Fields = "4711", []sync.FieldChange{{Path: "lastSurname", Before: json.RawMessage(`"King"`), After: json.RawMessage(`"Lovelace"`)}}
+		}
+	}
+	return out, nil
+}
+
 func (r *records) Find(_ context.Context, _ console.Connection, name sync.RecordName) (sync.RecordID, error) {
 	if r.away != nil {
 		return sync.RecordID{}, r.away
@@ -70,6 +85,10 @@ func recordExamples() map[string]example {
 	add("POST /connections/{connection}/test", "", func(o objects) string { return "/connections/" + o.connection + "/test" })
 	add("GET /holds/{id}", "", hold("/holds/%d"))
 	add("GET /api/v1/holds/{id}/calls", "", hold("/api/v1/holds/%d/calls"))
+	for _, rest := range []string{"/changes", "/data"} {
+		add("GET /holds/{id}"+rest, "", hold("/holds/%d"+rest))
+		add("GET /api/v1/holds/{id}"+rest, "", hold("/api/v1/holds/%d"+rest))
+	}
 	add("GET /issues/{id}", "", issue("", ""))
 	add("GET /issues/{id}/data", "", issue("", "/data"))
 	add("POST /issues/{id}/retry", "", issue("", "/retry"))

@@ -33,6 +33,7 @@ Examples:
 
     edfisync holds
     edfisync holds show 3.1 --ops 20
+    edfisync holds show 3.1 --changes 20 --show-data
     edfisync holds approve 3.1 --why "school 12 closed"
     edfisync holds discard 3.1 --why "the export was cut off"
     edfisync holds reopen 3.1 --why "it was right after all"
@@ -171,13 +172,16 @@ func refTo(h syncdb.Plan) string {
 type holdsShowCmd struct {
 	Hold       holdRef `arg:"" help:"Number of the hold, such as 3.1."`
 	Connection string  `placeholder:"NAME" help:"Connection; not needed when there is only one."`
+	Changes    int     `default:"0" placeholder:"N" help:"Show which elements the first N of its calls would change. SIS and target are asked."`
+	ShowData   bool    `help:"With --changes, show the values before and after. They are student data; the look is noted in the audit trail."`
 	Ops        int     `default:"0" placeholder:"N" help:"Show N of its calls with natural and source keys. They are student data; the look is noted in the audit trail."`
 }
 
 // holdShown is one hold as show prints it.
 type holdShown struct {
 	holdJSON
-	Calls []heldCall `json:"calls,omitempty"`
+	Calls   []heldCall        `json:"calls,omitempty"`
+	Changes []sync.HeldChange `json:"changes,omitempty"`
 }
 
 // heldCall is one call of a hold. It holds student data.
@@ -190,15 +194,25 @@ type heldCall struct {
 
 // Run shows one hold.
 func (c *holdsShowCmd) Run(ctx context.Context, a *app) error {
-	if c.Ops < 0 {
-		return usageError(errors.New("--ops: want 0 or more"))
+	if c.Ops < 0 || c.Changes < 0 {
+		return usageError(errors.New("--ops, --changes: want 0 or more"))
+	}
+	if c.ShowData && c.Changes == 0 {
+		return usageError(errors.New("--show-data goes with --changes"))
+	}
+	var changes []sync.HeldChange
+	if c.Changes > 0 {
+		var err error
+		if changes, err = c.changes(ctx, a); err != nil {
+			return err
+		}
 	}
 	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, conn syncdb.Connection) error {
 		h, err := holdByRef(ctx, ledger, conn.ID, c.Hold)
 		if err != nil {
 			return err
 		}
-		shown := holdShown{holdJSON: holdAsJSON(h)}
+		shown := holdShown{holdJSON: holdAsJSON(h), Changes: changes}
 		if c.Ops > 0 {
 			if err := a.audit(ctx, ledger, conn, "hold.show", fmt.Sprintf("hold %d", h.ID), map[string]any{"ops": c.Ops}); err != nil {
 				return err
@@ -216,18 +230,54 @@ func (c *holdsShowCmd) Run(ctx context.Context, a *app) error {
 	})
 }
 
-// callsOf reads the first calls of a hold with the keys of their records.
-func callsOf(ctx context.Context, ledger *syncdb.DB, conn int64, h syncdb.Plan, limit int) ([]heldCall, error) {
+// changes asks SIS and target what calls of the hold would change.
+func (c *holdsShowCmd) changes(ctx context.Context, a *app) ([]sync.HeldChange, error) {
+	_, o, err := a.openNamed(ctx, c.Connection)
+	if err != nil {
+		return nil, err
+	}
+	defer o.close()
+	conn := o.engine.Connection
+	h, err := holdByRef(ctx, o.ledger, conn.ID, c.Hold)
+	if err != nil {
+		return nil, err
+	}
+	if c.ShowData {
+		if err := a.audit(ctx, o.ledger, conn, "hold.show", fmt.Sprintf("hold %d", h.ID), map[string]any{"ops": c.Changes, "edition": h.Edition}); err != nil {
+			return nil, err
+		}
+	}
+	ops, err := opsOf(ctx, o.ledger, conn.ID, h, c.Changes)
+	if err != nil {
+		return nil, err
+	}
+	changes, err := o.engine.HeldChanges(ctx, o.ledger, ops, c.ShowData)
+	if err != nil {
+		return nil, hinted(err)
+	}
+	return changes, nil
+}
+
+// opsOf reads the first calls of a hold.
+func opsOf(ctx context.Context, ledger *syncdb.DB, conn int64, h syncdb.Plan, limit int) (ops []syncdb.PlanOp, err error) {
 	enough := errors.New("enough")
-	var ops []syncdb.PlanOp
-	err := ledger.PlanOps(ctx, conn, h.ID, func(o syncdb.PlanOp) error {
+	err = ledger.PlanOps(ctx, conn, h.ID, func(o syncdb.PlanOp) error {
 		if len(ops) == limit {
 			return enough
 		}
 		ops = append(ops, o)
 		return nil
 	})
-	if err != nil && !errors.Is(err, enough) {
+	if errors.Is(err, enough) {
+		err = nil
+	}
+	return ops, err
+}
+
+// callsOf reads the first calls of a hold with the keys of their records.
+func callsOf(ctx context.Context, ledger *syncdb.DB, conn int64, h syncdb.Plan, limit int) ([]heldCall, error) {
+	ops, err := opsOf(ctx, ledger, conn, h, limit)
+	if err != nil {
 		return nil, err
 	}
 	calls := make([]heldCall, len(ops))
@@ -296,6 +346,38 @@ func (h holdShown) print(out io.Writer) {
 		}
 		fmt.Fprintln(out)
 	}
+	for _, c := range h.Changes {
+		printHeldChange(out, c)
+	}
+}
+
+// printHeldChange writes one call of a hold with what it would change.
+func printHeldChange(out io.Writer, c sync.HeldChange) {
+	fmt.Fprintf(out, "%s %s %s", c.Verb, c.Resource, c.Record)
+	if c.NaturalKey != nil {
+		fmt.Fprintf(out, " %s", c.NaturalKey)
+	}
+	if c.SourceKey != "" {
+		fmt.Fprintf(out, " (source row %s)", c.SourceKey)
+	}
+	fmt.Fprintln(out)
+	if c.Note != "" {
+		fmt.Fprintf(out, "  %s\n", c.Note)
+	}
+	for _, f := range c.Fields {
+		fmt.Fprintf(out, "  %s: %s -> %s\n", f.Path, orNone(f.Before), orNone(f.After))
+	}
+	if c.Fields == nil && len(c.Elements) > 0 {
+		fmt.Fprintf(out, "  %s\n", strings.Join(c.Elements, ", "))
+	}
+}
+
+// orNone is a value, or that there is none.
+func orNone(v json.RawMessage) string {
+	if v == nil {
+		return "(none)"
+	}
+	return string(v)
 }
 
 // decision is what approve, discard and reopen take.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/edfisync/edfisync/console"
 	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
 )
 
 // askedRecords asks sources and targets about single records, for people who look at one. Safe for concurrent use; of one connection it asks for one
@@ -27,6 +28,15 @@ func (r *askedRecords) Trace(ctx context.Context, c console.Connection, name syn
 		return err
 	})
 	return t, err
+}
+
+// HeldChanges implements console.Records.
+func (r *askedRecords) HeldChanges(ctx context.Context, c console.Connection, ops []syncdb.PlanOp, data bool) (changes []sync.HeldChange, err error) {
+	err = r.with(ctx, c, func(opened *opened) error {
+		changes, err = opened.engine.HeldChanges(ctx, opened.ledger, ops, data)
+		return err
+	})
+	return changes, err
 }
 
 // Find implements console.Records.
