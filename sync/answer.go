@@ -41,6 +41,9 @@ func (s *stepRun) call(o *op) {
 	if o.silent != notSilent {
 		r = o.silent.ruling()
 	}
+	if o.loosens && r.next != nextStop {
+		r.next = nextNothing // the delete tells what becomes of the record
+	}
 	result := syncdb.Result{Op: o.id, Effect: r.effect}
 	if r.effect == syncdb.EffectLive {
 		result.EdfiID = answer.ID
@@ -119,7 +122,7 @@ func (s *stepRun) takenByOther(o *op, err error) bool {
 // file books the outcome of a call.
 func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err error) {
 	var refusal syncdb.Problem
-	unmet := r.next != nextCreate && r.next != nextTake && r.next != nextLater && (r.outcome == Blocked || r.outcome == Rejected || r.outcome == Failed)
+	unmet := !o.loosens && r.next != nextCreate && r.next != nextTake && r.next != nextLater && (r.outcome == Blocked || r.outcome == Rejected || r.outcome == Failed)
 	if unmet {
 		refusal = s.refused(o, r.outcome.String(), err)
 	}
@@ -150,6 +153,9 @@ func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err erro
 		}); derr != nil {
 			s.x.stop(derr)
 		}
+		return
+	}
+	if o.loosens {
 		return
 	}
 	if o.met && (o.silent == release || result.Origin == syncdb.Created) {

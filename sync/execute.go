@@ -36,6 +36,7 @@ type op struct {
 	was     *move       // Create: the row's record under its old key, which is deleted in this run
 	silent  silent      // no call
 	anew    bool        // Create: in place of a natural-key change that was refused, so nothing was re-keyed with the record
+	loosens bool        // Update: takes a reference away that stands against a delete, and is no outcome of its own
 	unsure  bool        // whether the target has the record is not known: a call of an earlier run had no answer
 	hold    int         // index of the approved hold it belongs to, plus 1; 0 = none
 	batch   *batch
@@ -259,6 +260,7 @@ type stepRun struct {
 	unmet    []syncdb.Hash // problems of met records that are gone, or ours now
 	again    []*op         // to be created after a PUT met 404, or a key that is taken
 	stopped  []stoppedOp   // deletes that records of the same resource stand against
+	loosened bool          // circles of them were looked for
 	accepted int64         // writes the target took
 	byHost   int64         // refusals that are the host's to mend
 

@@ -76,6 +76,13 @@ func (s *stepRun) deleteUpwards() error {
 		progress := deleted > s.deletedBefore
 		s.deletedBefore = deleted
 		s.mu.Unlock()
+		if len(stopped) > 0 && !progress && !s.loosened {
+			s.loosened = true
+			var err error
+			if progress, err = s.loosen(stopped); err != nil {
+				return err
+			}
+		}
 		for _, f := range stopped {
 			if !progress {
 				s.refuse(f.op, Blocked, f.err)

@@ -407,18 +407,19 @@ func (w *world) judgeLedger(ctx context.Context, c *connection, expect []*expect
 	for _, k := range c.d.kinds {
 		kind := w.u.kinds[k]
 		byHash, there := map[syncdb.Hash]*held{}, map[string]bool{}
+		others := map[string]bool{} // keys of records that another client changed, and nobody wrote since
 		for _, h := range expect[k].all {
 			key, err := kind.resource.CanonicalKey(nil, h.body, w.rules)
 			if err != nil {
 				w.violate("I2", "%s: %v", kind.path, err)
 			}
-			byHash[hasher.Sum(key)], there[h.id] = h, true
+			byHash[hasher.Sum(key)], there[h.id], others[h.key] = h, true, w.changedByOther(h.id)
 		}
 		entries := map[string]syncdb.Entry{}
 		err := w.ledger.Each(ctx, c.ID, kind.path, func(e *syncdb.Entry) error {
 			h := byHash[e.KeyHash]
 			switch {
-			case h != nil && (w.tainted[kind.path+" "+h.key] != nil || w.changedByOther(h.id)), h == nil && w.meddled:
+			case h != nil && (w.tainted[kind.path+" "+h.key] != nil || others[h.key]), h == nil && w.meddled:
 				return nil
 			case h == nil && !w.plan.heal && (e.State != syncdb.Live || there[e.EdfiID]):
 				return nil
@@ -448,7 +449,7 @@ func (w *world) judgeLedger(ctx context.Context, c *connection, expect []*expect
 			w.violate("I2", "read the ledger: %v", err)
 		}
 		for key, x := range expect[k].must {
-			if _, ok := entries[key]; !ok && c.owns(x) && w.tainted[kind.path+" "+key] == nil && !w.spoiled(kind, x) {
+			if _, ok := entries[key]; !ok && c.owns(x) && w.tainted[kind.path+" "+key] == nil && !others[key] && !w.spoiled(kind, x) {
 				w.violate("I2", "the ledger of %s does not have %s %s", c.d.tag, kind.path, key)
 			}
 		}
