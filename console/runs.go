@@ -17,7 +17,7 @@ type runJSON struct {
 	ID         int64           `json:"id"`
 	Connection string          `json:"connection"`
 	State      string          `json:"state" enum:"waiting,running,done,failed,canceled"`
-	Reason     string          `json:"reason" doc:"Who asked: cron, api, console, cli, feed, apply, recovery."`
+	Reason     string          `json:"reason" doc:"Who asked: cron, api, console, cli, feed, recovery; or what a person did himself: adopt, apply, sync-one, undo."`
 	Scope      []scopeJSON     `json:"scope,omitempty" doc:"What of the changes it sends: what any of these means. Left out when it sends all."`
 	CreatedAt  time.Time       `json:"createdAt"`
 	StartedAt  time.Time       `json:"startedAt,omitzero"`

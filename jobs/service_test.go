@@ -274,6 +274,46 @@ func TestARunWhoseProcessDiedIsTakenOver(t *testing.T) {
 	})
 }
 
+// What a person does himself is his: when his process dies it is marked, nobody goes on with it, and the run that waited meanwhile is done.
+func TestAnErrandWhoseProcessDiedIsNobodyElses(t *testing.T) {
+	t.Parallel()
+	onBoth(t, func(t *testing.T, f *fleet) {
+		c := f.connection("district")
+		errand, _, err := f.ledger.StartErrand(t.Context(), c, "undo", "a process that dies", 300*time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var tookOver atomic.Int64
+		s := f.start("process", 2, func(cfg *jobs.Config) { cfg.TookOver = func(lost syncdb.Run) { tookOver.Add(1) } })
+		f.eventually("the errand is marked", func() bool {
+			r, err := f.ledger.RunByID(t.Context(), errand.ID)
+			return err == nil && r.State == syncdb.RunFailed && r.Error == syncdb.LostErrand
+		})
+		if got := f.states(c); len(got) != 1 {
+			t.Errorf("got runs %v, want none but the errand", got)
+		}
+		_, lease, err := f.ledger.StartErrand(t.Context(), c, "undo", "another process", time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked, _, err := s.Ask(t.Context(), c, "api")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.eventually("the run waits for the errand", func() bool {
+			r, err := f.ledger.RunByID(t.Context(), asked.ID)
+			return err == nil && r.State == syncdb.RunWaiting && r.Wait != nil && r.Wait.For == syncdb.WaitRun
+		})
+		if err := f.ledger.FinishRun(t.Context(), lease, syncdb.RunDone, nil, ""); err != nil {
+			t.Fatal(err)
+		}
+		f.eventually("the run is done", f.idle)
+		if got := f.states(c); len(got) != 3 || got[0] != syncdb.RunDone || tookOver.Load() != 0 {
+			t.Errorf("got runs %v, newest first, and %d were taken over; want the one that was asked for done, and none taken over", got, tookOver.Load())
+		}
+	})
+}
+
 func TestARunWhoseDoorbellGotLostIsDone(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, f *fleet) {

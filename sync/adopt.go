@@ -79,9 +79,8 @@ func (e *Engine) Adopt(ctx context.Context, ao AdoptOptions) (*Adoption, error) 
 	if ao.Plan {
 		return e.adopt(ctx, o, ao, nil, p)
 	}
-	o.Reason = "adopt"
 	var out *Adoption
-	err := e.errand(ctx, o, p, func(ctx context.Context, k *keeper, s *Summary) (err error) {
+	err := e.errand(ctx, o, "adopt", p, func(ctx context.Context, k *keeper, s *Summary) (err error) {
 		if out, err = e.adopt(ctx, o, ao, k, p); err == nil {
 			out.RunID = s.RunID
 		}
@@ -91,8 +90,8 @@ func (e *Engine) Adopt(ctx context.Context, ao AdoptOptions) (*Adoption, error) 
 }
 
 // errand does fn as a run of its own, under the lease and with nothing left open by the runs before.
-func (e *Engine) errand(ctx context.Context, o Options, p *progress, fn func(ctx context.Context, k *keeper, s *Summary) error) error {
-	t, err := e.begin(ctx, o)
+func (e *Engine) errand(ctx context.Context, o Options, reason string, p *progress, fn func(ctx context.Context, k *keeper, s *Summary) error) error {
+	t, err := e.beginErrand(ctx, o, reason)
 	if err != nil {
 		return err
 	}

@@ -59,6 +59,8 @@ type Target interface {
 type Runs interface {
 	RequestScoped(ctx context.Context, connection int64, reason string, scope syncdb.RunScope) (run syncdb.Run, joined bool, err error)
 	StartRun(ctx context.Context, connection int64, holder string, ttl time.Duration) (syncdb.Run, syncdb.Lease, error)
+	// StartErrand starts a run of its own that never waits, and leaves the one that does to StartRun.
+	StartErrand(ctx context.Context, connection int64, reason, holder string, ttl time.Duration) (syncdb.Run, syncdb.Lease, error)
 	Renew(ctx context.Context, lease syncdb.Lease) (renewed syncdb.Lease, cancel bool, err error)
 	SaveStep(ctx context.Context, lease syncdb.Lease, s syncdb.Step) error
 	// NoteFailure keeps why the run is about to fail: what FailureOf says.
@@ -158,9 +160,9 @@ type Ledger interface {
 type Options struct {
 	WorkDir string // where spools go; default: the system's temporary directory
 	Holder  string // names this process in the lease; default "edfisync"
-	Reason  string // why the run was asked for: cron, api, console, cli (default), feed
+	Reason  string // why the run was asked for: cron, api, console, cli (default), feed; errands have their own
 	// Scope is the part of what changed that the run is to send. A run that waits already is joined, and sends what others asked for, too. Adopt,
-	// Verify, Undo and SendOne do without.
+	// Verify, Undo, SendOne and a run with Apply do without.
 	Scope       syncdb.RunScope
 	Waiting     bool          // do the run that waits, and return syncdb.ErrNoRun when none does: another process was faster
 	LeaseTTL    time.Duration // default 60 s
@@ -171,7 +173,8 @@ type Options struct {
 	Mappers     int           // goroutines that map rows; default: the number of processors
 	Rules       schema.Rules  // canonical form and key comparison
 	Safeguards  Safeguards
-	// Apply is the number of a saved plan that a person has approved: the run makes exactly its ops, or refuses with a *StalePlanError (I8).
+	// Apply is the number of a saved plan that a person has approved: the run makes exactly its ops, or refuses with a *StalePlanError (I8). It is an
+	// errand: a run that waits goes on waiting.
 	Apply int64
 	// RetryRejected sends again what the target refused before, though it has not changed.
 	RetryRejected bool

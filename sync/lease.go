@@ -127,8 +127,19 @@ type tenure struct {
 	release func()          // stops renewing; to be called once
 }
 
+// errandReason says that a run with these options is an errand, and which: it never waits, and joins no run that does.
+func (o *Options) errandReason() string {
+	if o.Apply != 0 {
+		return "apply"
+	}
+	return ""
+}
+
 // begin asks for a run, unless it is one that waits, and takes its lease. A run another process holds the lease for is *syncdb.BusyError.
 func (e *Engine) begin(ctx context.Context, o Options) (*tenure, error) {
+	if reason := o.errandReason(); reason != "" {
+		return e.beginErrand(ctx, o, reason)
+	}
 	if !o.Waiting {
 		failpoint.Reach(failpoint.RequestBefore, "", "")
 		if _, _, err := e.Ledger.RequestScoped(ctx, e.Connection.ID, o.Reason, o.Scope); err != nil {
@@ -142,6 +153,22 @@ func (e *Engine) begin(ctx context.Context, o Options) (*tenure, error) {
 		return nil, err
 	}
 	failpoint.Reach(failpoint.StartAfter, "", "")
+	return e.hold(ctx, o, run, lease), nil
+}
+
+// beginErrand takes the lease for a run of its own. The run that others asked for goes on waiting, and when this one cannot begin nothing is asked for.
+func (e *Engine) beginErrand(ctx context.Context, o Options, reason string) (*tenure, error) {
+	failpoint.Reach(failpoint.StartBefore, "", "")
+	run, lease, err := e.Ledger.StartErrand(ctx, e.Connection.ID, reason, o.Holder, o.LeaseTTL)
+	if err != nil {
+		return nil, err
+	}
+	failpoint.Reach(failpoint.StartAfter, "", "")
+	return e.hold(ctx, o, run, lease), nil
+}
+
+// hold keeps the lease of a run that has begun.
+func (e *Engine) hold(ctx context.Context, o Options, run syncdb.Run, lease syncdb.Lease) *tenure {
 	ctx, stop := context.WithCancelCause(ctx)
 	k := &keeper{ledger: e.Ledger, callTimeout: o.CallTimeout, lease: lease}
 	var renewing gosync.WaitGroup
@@ -154,5 +181,5 @@ func (e *Engine) begin(ctx context.Context, o Options) (*tenure, error) {
 		stopRenewing()
 		renewing.Wait()
 		stop(nil)
-	}}, nil
+	}}
 }

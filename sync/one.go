@@ -70,7 +70,7 @@ func (e *Engine) SendOne(ctx context.Context, name RecordName) (*Sent, error) {
 	p := newProgress(nil)
 	defer p.stop()
 	out := &Sent{Resource: r.Path}
-	err = e.errand(ctx, o, p, func(ctx context.Context, k *keeper, s *Summary) error {
+	err = e.errand(ctx, o, "sync-one", p, func(ctx context.Context, k *keeper, s *Summary) error {
 		out.RunID = s.RunID
 		if s.Recovered > 0 {
 			out.note("settle", fmt.Sprintf("%d calls of earlier runs had no answer: their entries are unknown until they are sent again", s.Recovered))

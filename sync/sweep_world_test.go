@@ -511,6 +511,14 @@ func (f faultyLedger) StartRun(ctx context.Context, conn int64, holder string, t
 	return run, l, err
 }
 
+func (f faultyLedger) StartErrand(ctx context.Context, conn int64, reason, holder string, ttl time.Duration) (run syncdb.Run, l syncdb.Lease, err error) {
+	err = f.write("StartErrand", func() (err error) {
+		run, l, err = f.sweepLedger.StartErrand(ctx, conn, reason, holder, ttl)
+		return err
+	})
+	return run, l, err
+}
+
 func (f faultyLedger) Renew(ctx context.Context, l syncdb.Lease) (renewed syncdb.Lease, cancel bool, err error) {
 	err = f.write("Renew", func() (err error) { renewed, cancel, err = f.sweepLedger.Renew(ctx, l); return err })
 	return renewed, cancel, err

@@ -98,9 +98,8 @@ func (e *Engine) Undo(ctx context.Context, uo UndoOptions) (*Undo, error) {
 			return planned, &HeldUndoError{Run: uo.Run, Held: planned.Held}
 		}
 	}
-	o.Reason = undoReason
 	var out *Undo
-	err := e.errand(ctx, o, p, func(ctx context.Context, k *keeper, s *Summary) error {
+	err := e.errand(ctx, o, undoReason, p, func(ctx context.Context, k *keeper, s *Summary) error {
 		dir, err := e.spoolDir(o.WorkDir)
 		if err != nil {
 			return err

@@ -200,7 +200,7 @@ func (d *DB) PurgeNotices(ctx context.Context, age time.Duration) (int64, error)
 
 // AlertFacts is what alerts of a connection are computed from.
 type AlertFacts struct {
-	Ended     Run       // the newest run that was done or failed; zero = none
+	Ended     Run       // the newest run that was done or failed, errands aside: who does one sees what becomes of it; zero = none
 	Open      bool      // a run waits or is under way
 	FreshAsOf time.Time // when the last run began that was done, had no scope, and wrote what it had to; zero = none
 	FirstRun  time.Time // when the first run was asked for that is known; zero = none
@@ -231,7 +231,7 @@ func (d *DB) AlertFacts(ctx context.Context) (facts map[int64]AlertFacts, now ti
 	w := d.store.words()
 	if now, err = d.clock(ctx, tx); err == nil {
 		err = tx.SelectContext(ctx, &rows, d.bind(`SELECT c.id,
-			(SELECT r.started_at FROM run r WHERE r.id = (SELECT max(x.id) FROM run x WHERE x.connection_id = c.id AND x.state = 'done' AND x.error = '' AND x.scope IS NULL)) AS fresh_at,
+			(SELECT r.started_at FROM run r WHERE r.id = (SELECT max(x.id) FROM run x WHERE x.connection_id = c.id AND x.state = 'done' AND x.error = '' AND `+whole("x")+`)) AS fresh_at,
 			(SELECT r.created_at FROM run r WHERE r.id = (SELECT min(x.id) FROM run x WHERE x.connection_id = c.id)) AS first_at,
 			(SELECT count(*) FROM run r WHERE r.connection_id = c.id AND r.state = 'waiting') + (SELECT count(*) FROM run r WHERE r.connection_id = c.id AND r.state = 'running') AS open_runs,
 			(SELECT count(*) FROM plan p WHERE p.connection_id = c.id AND p.kind = 'hold' AND p.state = 'open') AS holds,
@@ -241,7 +241,7 @@ func (d *DB) AlertFacts(ctx context.Context) (facts map[int64]AlertFacts, now ti
 	}
 	if err == nil {
 		err = tx.SelectContext(ctx, &runs, `SELECT `+runColumns+` FROM run WHERE id IN (
-			SELECT (SELECT max(r.id) FROM run r WHERE r.connection_id = c.id AND r.state IN ('done', 'failed')) FROM connection c)`)
+			SELECT (SELECT max(r.id) FROM run r WHERE r.connection_id = c.id AND r.state IN ('done', 'failed') AND r.errand = 0) FROM connection c)`)
 	}
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("read the facts of alerts: %w", err)

@@ -14,6 +14,9 @@ const DefaultGrace = 30 * time.Second
 // LostProcess is the error text of a run whose process went away without finishing it.
 const LostProcess = "lost its process"
 
+// LostErrand is the error text of an errand whose process went away without finishing it. Nobody goes on with it.
+const LostErrand = "lost its process; nobody goes on with what a person does himself: what it had begun is settled by the next run, ask for the rest again"
+
 // OutcomeRejected is the outcome of problems that Rejected returns.
 const OutcomeRejected = "rejected"
 

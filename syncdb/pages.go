@@ -52,6 +52,11 @@ func (d *DB) FindRuns(ctx context.Context, f RunFilter) ([]Run, error) {
 	return runs, nil
 }
 
+// whole is the condition on a run that it was to send all that changed. No errand is, but for apply: it reads everything, and sends what a person chose.
+func whole(run string) string {
+	return run + `.scope IS NULL AND (` + run + `.errand = 0 OR ` + run + `.reason = 'apply')`
+}
+
 // LastRuns returns the newest run of each connection, and the newest that was done and sent all that changed, by connection; those without any are left out. A run that was canceled
 // before it began is none.
 func (d *DB) LastRuns(ctx context.Context) (last, done map[int64]Run, err error) {
@@ -66,7 +71,7 @@ func (d *DB) LastRuns(ctx context.Context) (last, done map[int64]Run, err error)
 		return out, err
 	}
 	if last, err = read(` AND (r.started_at IS NOT NULL OR r.state = 'waiting')`); err == nil {
-		done, err = read(` AND r.state = 'done' AND r.scope IS NULL`)
+		done, err = read(` AND r.state = 'done' AND ` + whole("r"))
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the last runs: %w", err)

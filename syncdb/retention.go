@@ -63,7 +63,7 @@ func removals() []removal {
 		{
 			ClassRuns, "run", 200, `SELECT r.id FROM run r WHERE r.ended_at < ? AND r.created_at < ?
 				AND r.id < (SELECT max(n.id) FROM run n WHERE n.connection_id = r.connection_id)
-				AND r.id <> coalesce((SELECT max(n.id) FROM run n WHERE n.connection_id = r.connection_id AND n.state = 'done'), 0)
+				AND r.id <> coalesce((SELECT max(n.id) FROM run n WHERE n.connection_id = r.connection_id AND n.state = 'done' AND n.errand = 0), 0)
 				AND r.id <> coalesce((SELECT max(c.run_id) FROM receipt c WHERE c.connection_id = r.connection_id), 0)
 				AND NOT EXISTS (SELECT 1 FROM history h WHERE h.connection_id = r.connection_id AND h.run_id = r.id)
 				AND NOT EXISTS (SELECT 1 FROM journal j WHERE j.connection_id = r.connection_id AND j.run_id = r.id)

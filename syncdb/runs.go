@@ -11,13 +11,14 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-const runColumns = `id, connection_id, state, reason, scope, created_at, started_at, ended_at, totals, error, failure, asked, waits_for, waits_until, waits_at`
+const runColumns = `id, connection_id, state, reason, errand, scope, created_at, started_at, ended_at, totals, error, failure, asked, waits_for, waits_until, waits_at`
 
 type runRow struct {
 	ID           int64          `db:"id"`
 	ConnectionID int64          `db:"connection_id"`
 	State        string         `db:"state"`
 	Reason       string         `db:"reason"`
+	Errand       bool           `db:"errand"`
 	Scope        RunScope       `db:"scope"`
 	CreatedAt    int64          `db:"created_at"`
 	StartedAt    sql.NullInt64  `db:"started_at"`
@@ -33,7 +34,7 @@ type runRow struct {
 
 func (r *runRow) run() Run {
 	run := Run{
-		ID: r.ID, ConnectionID: r.ConnectionID, State: RunState(r.State), Reason: r.Reason, Scope: r.Scope, CreatedAt: time.UnixMilli(r.CreatedAt).UTC(),
+		ID: r.ID, ConnectionID: r.ConnectionID, State: RunState(r.State), Reason: r.Reason, Errand: r.Errand, Scope: r.Scope, CreatedAt: time.UnixMilli(r.CreatedAt).UTC(),
 		StartedAt: instant(r.StartedAt), EndedAt: instant(r.EndedAt), Totals: raw(r.Totals), Error: r.Error, Failure: r.Failure,
 	}
 	if run.State == RunWaiting && r.WaitsFor != "" {
@@ -127,45 +128,71 @@ func (d *DB) widen(ctx context.Context, tx *sqlx.Tx, row *runRow, scope RunScope
 // StartRun takes the waiting run of the connection to running, under a new lease of the given length. It returns a *BusyError while
 // another lease lives, a *LimitError while target or source have enough runs (SetLimits), and ErrNoRun when no run waits. A running run whose
 // lease expired more than the grace ago is failed with LostProcess, and asked for anew when none waits; its holder is fenced out by the token (I7). The
-// run that takes over does what was left of the lost one, too: its scope is the union.
+// run that takes over does what was left of the lost one, too: its scope is the union. A lost errand is failed with LostErrand, and that is all.
 func (d *DB) StartRun(ctx context.Context, connID int64, holder string, ttl time.Duration) (Run, Lease, error) {
+	run, lease, err := d.lend(ctx, connID, holder, ttl, func(tx *sqlx.Tx, row *runRow, lost *RunScope) error {
+		err := tx.GetContext(ctx, row, d.bind(`UPDATE run SET state = 'running', waits_for = '', started_at = `+d.store.words().now+`
+			WHERE connection_id = ? AND state = 'waiting' RETURNING `+runColumns), d.now(), connID)
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrNoRun
+		}
+		if err != nil || lost == nil {
+			return err
+		}
+		return d.widen(ctx, tx, row, *lost)
+	})
+	if err != nil {
+		return Run{}, Lease{}, fmt.Errorf("start run: %w", err)
+	}
+	return run, lease, nil
+}
+
+// StartErrand starts a run that never waits, for what a person has his process do under the connection's lease and that is no sync of what changed:
+// adopt, apply, sync-one, undo. It leaves the run that waits as it is, for StartRun to take afterwards: what others asked for is not an errand's to do
+// (F60). It returns a *BusyError or a *LimitError as StartRun does, and then nothing is left of the wish. A run that it finds lost is asked for anew.
+func (d *DB) StartErrand(ctx context.Context, connID int64, reason, holder string, ttl time.Duration) (Run, Lease, error) {
+	run, lease, err := d.lend(ctx, connID, holder, ttl, func(tx *sqlx.Tx, row *runRow, lost *RunScope) error {
+		if err := d.again(ctx, tx, connID, lost); err != nil {
+			return err
+		}
+		now := d.store.words().now
+		return tx.GetContext(ctx, row, d.bind(`INSERT INTO run (connection_id, state, reason, errand, asked, created_at, started_at)
+			VALUES (?, 'running', ?, 1, 1, `+now+`, `+now+`) RETURNING `+runColumns), connID, reason, d.now(), d.now())
+	})
+	if err != nil {
+		return Run{}, Lease{}, fmt.Errorf("start %s: %w", reason, err)
+	}
+	return run, lease, nil
+}
+
+// lend gives a new lease to the run that next makes a running one; lost is what a run had to do that lost its process, nil = there is none. When the run
+// may not begin, because of a *LimitError or of ErrNoRun from next, the loss is noted all the same: a lost run must not look running for ever (I20).
+func (d *DB) lend(ctx context.Context, connID int64, holder string, ttl time.Duration, next func(tx *sqlx.Tx, row *runRow, lost *RunScope) error) (Run, Lease, error) {
 	lease := Lease{ConnectionID: connID, Holder: holder, TTL: ttl}
 	var row runRow
 	var none error
 	err := d.transact(ctx, func(tx *sqlx.Tx) error {
-		none = nil
+		none, row = nil, runRow{}
 		lease.RenewedAt = d.cfg.Now()
 		lost, err := d.retire(ctx, tx, connID)
 		if err != nil {
 			return err
 		}
-		now := d.store.words().now
-		err = d.admit(ctx, tx, connID)
-		if limit := (*LimitError)(nil); errors.As(err, &limit) {
-			none = limit
-			return d.again(ctx, tx, connID, lost)
+		if err = d.admit(ctx, tx, connID); err == nil {
+			err = next(tx, &row, lost)
 		}
-		if err != nil {
-			return err
-		}
-		err = tx.GetContext(ctx, &row, d.bind(`UPDATE run SET state = 'running', waits_for = '', started_at = `+now+`
-			WHERE connection_id = ? AND state = 'waiting' RETURNING `+runColumns), d.now(), connID)
-		if errors.Is(err, sql.ErrNoRows) {
-			none = ErrNoRun // commit all the same: a lost run must not look running for ever (I20)
+		if limit := (*LimitError)(nil); errors.As(err, &limit) || errors.Is(err, ErrNoRun) {
+			none = err
 			return d.again(ctx, tx, connID, lost)
 		}
 		if err != nil {
 			return err
 		}
 		lease.RunID = row.ID
-		if lost != nil {
-			if err := d.widen(ctx, tx, &row, *lost); err != nil {
-				return err
-			}
-		}
 		if err := d.advance(ctx, tx); err != nil {
 			return err
 		}
+		now := d.store.words().now
 		return tx.GetContext(ctx, &lease.Token, d.bind(`UPDATE lease
 			SET token = token + 1, run_id = ?, holder = ?, cancel = 0, expires_at = `+now+` + ? WHERE connection_id = ? RETURNING token`),
 			row.ID, holder, d.now(), ttl.Milliseconds(), connID)
@@ -174,13 +201,13 @@ func (d *DB) StartRun(ctx context.Context, connID int64, holder string, ttl time
 		err = none
 	}
 	if err != nil {
-		return Run{}, Lease{}, fmt.Errorf("start run: %w", err)
+		return Run{}, Lease{}, err
 	}
 	return row.run(), lease, nil
 }
 
-// retire ends what a lost process left running, and returns the scope of that run; nil = there was none. It returns a *BusyError when the process may
-// still be there. It locks the lease row, so it waits for the transactions the old holder has open (I7).
+// retire ends what a lost process left running, and returns the scope of that run; nil = there was none, or it was an errand. It returns a *BusyError
+// when the process may still be there. It locks the lease row, so it waits for the transactions the old holder has open (I7).
 func (d *DB) retire(ctx context.Context, tx *sqlx.Tx, connID int64) (lost *RunScope, err error) {
 	var old struct {
 		RunID     int64  `db:"run_id"`
@@ -200,16 +227,18 @@ func (d *DB) retire(ctx context.Context, tx *sqlx.Tx, connID int64) (lost *RunSc
 	if until := old.ExpiresAt + d.grace.Load(); until > old.Now {
 		return nil, &BusyError{Holder: old.Holder, RunID: old.RunID, Until: time.UnixMilli(until).UTC()}
 	}
-	lost = &RunScope{}
-	err = tx.GetContext(ctx, lost, d.bind(`UPDATE run SET state = 'failed', error = ?, ended_at = ? WHERE id = ? AND state = 'running' RETURNING scope`),
-		LostProcess, old.Now, old.RunID)
-	if errors.Is(err, sql.ErrNoRows) {
-		lost, err = nil, nil
-	} else if err == nil {
-		err = d.count(ctx, tx, connID, RunFailed) // a run that kills its process each time must not do so for ever (I18)
-	}
-	if err != nil {
+	var row runRow
+	err = tx.GetContext(ctx, &row, d.bind(`UPDATE run SET state = 'failed', error = CASE errand WHEN 0 THEN ? ELSE ? END, ended_at = ?
+		WHERE id = ? AND state = 'running' RETURNING `+runColumns), LostProcess, LostErrand, old.Now, old.RunID)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+	case err != nil:
 		return nil, err
+	case !row.Errand: // only its person can go on with an errand
+		lost = &row.Scope
+		if err := d.count(ctx, tx, connID, RunFailed); err != nil { // a run that kills its process each time must not do so for ever (I18)
+			return nil, err
+		}
 	}
 	return lost, d.release(ctx, tx, connID)
 }
@@ -291,12 +320,15 @@ func (d *DB) FinishRun(ctx context.Context, l Lease, state RunState, totals json
 		if err := d.fence(ctx, tx, l, w.lock); err != nil {
 			return err
 		}
-		if _, err := d.exec(ctx, tx, `UPDATE run SET state = ?, totals = ?, error = ?, ended_at = `+w.now+` WHERE id = ?`,
+		var errand bool
+		if err := tx.GetContext(ctx, &errand, d.bind(`UPDATE run SET state = ?, totals = ?, error = ?, ended_at = `+w.now+` WHERE id = ? RETURNING errand`),
 			string(state), nullable(totals), errText, d.now(), l.RunID); err != nil {
 			return err
 		}
-		if err := d.count(ctx, tx, l.ConnectionID, state); err != nil {
-			return err
+		if !errand || state != RunFailed { // that an errand is refused says nothing of the runs a schedule asks for (I18)
+			if err := d.count(ctx, tx, l.ConnectionID, state); err != nil {
+				return err
+			}
 		}
 		if err := d.advance(ctx, tx); err != nil {
 			return err

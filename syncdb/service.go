@@ -59,7 +59,7 @@ func (d *DB) OpenRuns(ctx context.Context) ([]OpenRun, error) {
 		Source     string         `db:"source_place"`
 		SourceRuns int            `db:"source_runs"`
 	}
-	one := `SELECT run.id, run.connection_id, run.state, run.reason, run.scope, run.created_at, run.started_at, run.ended_at, run.totals, run.error, run.failure,
+	one := `SELECT run.id, run.connection_id, run.state, run.reason, run.errand, run.scope, run.created_at, run.started_at, run.ended_at, run.totals, run.error, run.failure,
 		run.asked, run.waits_for, run.waits_until, run.waits_at, lease.expires_at, lease.holder, ` + d.store.words().now + ` AS now,
 		c.paused_at, c.resume_at, c.failures, c.failed_at, c.target_place, c.target_runs, c.source_place, c.source_runs
 		FROM run JOIN connection c ON c.id = run.connection_id
@@ -85,8 +85,12 @@ func (d *DB) OpenRuns(ctx context.Context) ([]OpenRun, error) {
 }
 
 // RequestRecovery is RequestScoped for the connection and the scope of a run that lost its process, as long as that run looks running; asked is false when
-// it does not any more, or when a run waits already, whose scope becomes the union. Of the processes that notice a loss one asks.
+// it does not any more, or when a run waits already, whose scope becomes the union. Of the processes that notice a loss one asks. Nobody goes on with an
+// errand: it is failed with LostErrand as soon as its lease can be taken over, so that it does not look running for ever (I20).
 func (d *DB) RequestRecovery(ctx context.Context, lost Run) (run Run, asked bool, err error) {
+	if lost.Errand {
+		return Run{}, false, d.bury(ctx, lost.ConnectionID)
+	}
 	var row runRow
 	err = d.transact(ctx, func(tx *sqlx.Tx) error {
 		var now runRow
@@ -110,6 +114,22 @@ func (d *DB) RequestRecovery(ctx context.Context, lost Run) (run Run, asked bool
 		return Run{}, false, nil
 	}
 	return row.run(), true, nil
+}
+
+// bury ends what a lost process left running, without a run that takes over.
+func (d *DB) bury(ctx context.Context, connID int64) error {
+	err := d.transact(ctx, func(tx *sqlx.Tx) error {
+		lost, err := d.retire(ctx, tx, connID)
+		if err != nil {
+			return err
+		}
+		return d.again(ctx, tx, connID, lost) // the errand was seen to, and another run was lost since
+	})
+	var busy *BusyError
+	if err == nil || errors.As(err, &busy) {
+		return nil
+	}
+	return fmt.Errorf("end a lost errand: %w", err)
 }
 
 // Tick is RequestRun for a tick of the connection's schedule. Of the processes that keep the schedule one asks; the others, and those that come later

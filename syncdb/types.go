@@ -152,8 +152,9 @@ type Run struct {
 	ID           int64           `json:"run"`
 	ConnectionID int64           `json:"-"`
 	State        RunState        `json:"state"`
-	Reason       string          `json:"reason"`         // cron, api, console, cli, feed, apply
-	Scope        RunScope        `json:"scope,omitzero"` // what of the changes it sends; zero = all
+	Reason       string          `json:"reason"`           // cron, api, console, cli, feed, recovery; of an errand: adopt, apply, sync-one, undo
+	Errand       bool            `json:"errand,omitempty"` // it is no sync of what changed: the process that asked does something else itself, see StartErrand
+	Scope        RunScope        `json:"scope,omitzero"`   // what of the changes it sends; zero = all
 	CreatedAt    time.Time       `json:"createdAt"`
 	StartedAt    time.Time       `json:"startedAt,omitzero"`
 	EndedAt      time.Time       `json:"endedAt,omitzero"`

@@ -112,7 +112,7 @@ func (c *applyCmd) Run(ctx context.Context, a *app) error {
 	if err := c.approve(ctx, o, f); err != nil {
 		return err
 	}
-	o.engine.Options.Apply, o.engine.Options.Reason = f.ID, "apply"
+	o.engine.Options.Apply = f.ID
 	finish := a.follow(o)
 	defer finish()
 	summary, err := a.runOnce(ctx, cfg, o, c.Wait)

@@ -48,7 +48,6 @@ func (c *syncOneCmd) Run(ctx context.Context, a *app) error {
 	if err := a.audit(ctx, o.ledger, o.engine.Connection, "sync-one", object, map[string]any{"data": c.ShowData}); err != nil {
 		return err
 	}
-	o.engine.Options.Reason = "sync-one"
 	var sent *sync.Sent
 	err = a.exclusively(ctx, cfg, o, c.Wait, func() error {
 		sent, err = o.engine.SendOne(ctx, name)

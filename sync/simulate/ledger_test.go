@@ -98,6 +98,17 @@ func (l *ledger) StartRun(ctx context.Context, conn int64, holder string, ttl ti
 	return
 }
 
+func (l *ledger) StartErrand(ctx context.Context, conn int64, reason, holder string, ttl time.Duration) (run syncdb.Run, lease syncdb.Lease, err error) {
+	err = l.do(ctx, "StartErrand", "", func() (err error) {
+		run, lease, err = l.Ledger.StartErrand(ctx, conn, reason, holder, ttl)
+		if err == nil {
+			l.p.w.hold(l.p)
+		}
+		return
+	})
+	return
+}
+
 func (l *ledger) Renew(ctx context.Context, lease syncdb.Lease) (renewed syncdb.Lease, cancel bool, err error) {
 	renewed = lease
 	err = l.do(ctx, "Renew", "", func() (err error) { renewed, cancel, err = l.Ledger.Renew(ctx, lease); return })

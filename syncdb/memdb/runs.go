@@ -67,35 +67,68 @@ func (d *DB) now() time.Time { return d.clock().UTC().Truncate(time.Millisecond)
 
 // StartRun is syncdb.DB.StartRun.
 func (d *DB) StartRun(ctx context.Context, connID int64, holder string, ttl time.Duration) (syncdb.Run, syncdb.Lease, error) {
+	return d.lend(ctx, connID, holder, ttl, func(c *connection, lost *run) *run {
+		r := c.in(syncdb.RunWaiting)
+		if r != nil && lost != nil {
+			r.widen(lost.Scope)
+		}
+		return r
+	})
+}
+
+// StartErrand is syncdb.DB.StartErrand.
+func (d *DB) StartErrand(ctx context.Context, connID int64, reason, holder string, ttl time.Duration) (syncdb.Run, syncdb.Lease, error) {
+	return d.lend(ctx, connID, holder, ttl, func(c *connection, lost *run) *run {
+		d.again(c, lost)
+		r := d.ask(c, reason, syncdb.RunScope{})
+		r.Errand = true
+		return r
+	})
+}
+
+// lend gives a new lease to the run that next returns; nil = there is none. lost is a run that lost its process.
+func (d *DB) lend(ctx context.Context, connID int64, holder string, ttl time.Duration, next func(c *connection, lost *run) *run) (syncdb.Run, syncdb.Lease, error) {
 	if err := ctx.Err(); err != nil {
 		return syncdb.Run{}, syncdb.Lease{}, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c, now := d.connection(connID), d.clock()
+	if c.ID == 0 {
+		return syncdb.Run{}, syncdb.Lease{}, fmt.Errorf("start run: no connection %d", connID)
+	}
 	var lost *run
 	if running := c.in(syncdb.RunRunning); running != nil {
 		if until := c.lease.expires.Add(d.grace); until.After(now) {
 			return syncdb.Run{}, syncdb.Lease{}, &syncdb.BusyError{Holder: c.lease.holder, RunID: running.ID, Until: until}
 		}
-		running.State, running.Error, running.EndedAt = syncdb.RunFailed, syncdb.LostProcess, d.now()
-		lost = running
+		running.State, running.Error, running.EndedAt = syncdb.RunFailed, syncdb.LostErrand, d.now()
+		if !running.Errand {
+			running.Error, lost = syncdb.LostProcess, running
+		}
 		c.lease = lease{token: c.lease.token + 1} // I7: whoever held it is fenced out from here on
 	}
-	r := c.in(syncdb.RunWaiting)
+	r := next(c, lost)
 	if r == nil {
-		if lost != nil {
-			d.ask(c, "recovery", lost.Scope)
-		}
+		d.again(c, lost)
 		return syncdb.Run{}, syncdb.Lease{}, syncdb.ErrNoRun
-	}
-	if lost != nil {
-		r.widen(lost.Scope)
 	}
 	c.lease = lease{token: c.lease.token + 1, runID: r.ID, holder: holder, expires: now.Add(ttl)}
 	r.State, r.StartedAt = syncdb.RunRunning, d.now()
 	d.generation++
 	return r.Run, syncdb.Lease{ConnectionID: connID, RunID: r.ID, Token: c.lease.token, Holder: holder, TTL: ttl, RenewedAt: now}, nil
+}
+
+// again asks for a run that goes on with a lost one; nil = there is none.
+func (d *DB) again(c *connection, lost *run) {
+	if lost == nil {
+		return
+	}
+	if r := c.in(syncdb.RunWaiting); r != nil {
+		r.widen(lost.Scope)
+		return
+	}
+	d.ask(c, "recovery", lost.Scope)
 }
 
 // Renew is syncdb.DB.Renew.

@@ -31,6 +31,7 @@ type Ledger interface {
 	RequestRun(ctx context.Context, connID int64, reason string) (run syncdb.Run, joined bool, err error)
 	RequestScoped(ctx context.Context, connID int64, reason string, scope syncdb.RunScope) (run syncdb.Run, joined bool, err error)
 	StartRun(ctx context.Context, connID int64, holder string, ttl time.Duration) (syncdb.Run, syncdb.Lease, error)
+	StartErrand(ctx context.Context, connID int64, reason, holder string, ttl time.Duration) (syncdb.Run, syncdb.Lease, error)
 	Renew(ctx context.Context, l syncdb.Lease) (renewed syncdb.Lease, cancel bool, err error)
 	ExpireLease(ctx context.Context, connID int64, holder string) error
 	Cancel(ctx context.Context, connID int64) error
@@ -111,6 +112,7 @@ func Exercise(t *testing.T, fresh func(t *testing.T) Opener) {
 		"lease":                              lease,
 		"a lost lease writes nothing":        fencing,
 		"take-over":                          takeOver,
+		"errands":                            errands,
 		"effects on entries":                 effects,
 		"fold order":                         foldOrder,
 		"moves":                              moves,
