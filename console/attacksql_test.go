@@ -139,8 +139,40 @@ func sqlChoosesNothing(t *testing.T, a *attacked) (played []string) {
 		{"the length of a pause", func(_ *attacked, e string) (string, string, string, []string) {
 			return "POST", "/connections/lincoln/pause", "why=x&lasts=" + q(e), nil
 		}},
+		{"the name of a connection's copy", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/api/v1/connections/acme~defined/clone", `{"name": ` + text(e) + `}`, nil
+		}},
+		{"the name of a connection whose versions are listed", func(_ *attacked, e string) (string, string, string, []string) {
+			return "GET", "/api/v1/connections/acme~" + url.PathEscape(e) + "/versions", "", nil
+		}},
+		{"the name of a secret", func(_ *attacked, e string) (string, string, string, []string) {
+			return "PUT", "/api/v1/secrets/" + url.PathEscape(e), `{"value": "x"}`, nil
+		}},
+		{"the name of a secret that is removed", func(_ *attacked, e string) (string, string, string, []string) {
+			return "DELETE", "/api/v1/secrets/acme~" + url.PathEscape(e), "", nil
+		}},
+		{"the connection of a mute", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/api/v1/alerts/mutes", `{"why": "x", "until": "` + time.Now().Add(48*time.Hour).UTC().Format(time.RFC3339) + `", "connection": ` + text(e) + `}`, nil
+		}},
+		{"the condition of a mute", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/api/v1/alerts/mutes", `{"why": "x", "until": "` + time.Now().Add(48*time.Hour).UTC().Format(time.RFC3339) + `", "condition": ` + text(e) + `}`, nil
+		}},
+		{"the number of a mute", func(_ *attacked, e string) (string, string, string, []string) {
+			return "DELETE", "/api/v1/alerts/mutes/" + url.PathEscape(e), "", nil
+		}},
+		{"a resource that a run is asked for", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/api/v1/connections/lincoln/runs", `{"scope": {"resources": [` + text(e) + `]}}`, nil
+		}},
+		{"a school that a run is asked for", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/api/v1/connections/lincoln/runs", `{"scope": {"schools": [` + text(e) + `]}}`, nil
+		}},
+		{"the resource of a record that a run is asked for", func(_ *attacked, e string) (string, string, string, []string) {
+			return "POST", "/api/v1/connections/lincoln/runs", `{"scope": {"records": [{"resource": ` + text(e) + `, "sourceKey": "1"}]}}`, nil
+		}},
 	}
 	key := a.key(console.NewKey{Role: "admin", StudentData: true})
+	a.accepted(a.send("POST", "/api/v1/connections", `{"name": "defined", "tenant": "acme"}`, bearer(key)...))
+	a.get("/connections/acme~defined", key, &struct{}{}) // the first look at a connection gives it a number
 	before := a.stored()
 	for _, place := range places {
 		for kind, evil := range injections() {
@@ -227,6 +259,53 @@ func storedSQLStaysText(t *testing.T, a *attacked) (played []string) {
 				}
 			}
 			return "not audited"
+		}},
+		{"the reason of a mute", func(a *attacked, key, e string) string {
+			a.accepted(a.send("POST", "/api/v1/alerts/mutes", `{"connection": "acme~south", "until": "`+time.Now().Add(48*time.Hour).UTC().Format(time.RFC3339)+`", "why": `+text(e)+`}`, bearer(key)...))
+			var mutes struct{ Items []struct{ Why string } }
+			a.get("/alerts/mutes", key, &mutes)
+			if len(mutes.Items) == 0 {
+				return "not there"
+			}
+			return mutes.Items[0].Why
+		}},
+		{"a setting of a connection", func(a *attacked, key, e string) string {
+			const path = "/connections/acme~defined"
+			etag := a.send("GET", "/api/v1"+path+"/definition", "", bearer(key)...).header.Get("ETag")
+			a.accepted(a.send("PUT", "/api/v1"+path, `{"name": "defined", "tenant": "acme", "value": `+text(e)+`}`, append(bearer(key), "If-Match", etag)...))
+			var d struct{ Value string }
+			a.get(path+"/definition", key, &d)
+			return d.Value
+		}},
+		{"the tenant and name of a connection of the ledger", func(a *attacked, _, e string) string {
+			if _, err := a.ledger.Define(a.t.Context(), syncdb.Change{Tenant: "of " + e, Name: e, Text: []byte(`{}`), Act: syncdb.AuditRow{Who: e, Action: "test"}}); err != nil {
+				return err.Error()
+			}
+			versions, err := a.ledger.DefinitionVersions(a.t.Context(), "of "+e, e)
+			a.ok(err)
+			d, err := a.ledger.Definition(a.t.Context(), "of "+e, e)
+			a.ok(err)
+			n, err := a.ledger.RecordsOf(a.t.Context(), "of "+e, e)
+			a.ok(err)
+			_, err = a.ledger.Define(a.t.Context(), syncdb.Change{Tenant: "of " + e, Name: e, From: d.Version, Act: syncdb.AuditRow{Who: e, Action: "test"}}) // removed again
+			a.ok(err)
+			if len(versions) != 1 || n != 0 || d.Tenant != "of "+e {
+				return fmt.Sprintf("%d versions, %d records, %s", len(versions), n, d.Tenant)
+			}
+			return d.Name
+		}},
+		{"the tenant and name of a secret", func(a *attacked, _, e string) string {
+			_, err := a.ledger.SetSecret(a.t.Context(), "of "+e, e, []byte(e), syncdb.AuditRow{Who: e, Action: "test"})
+			a.ok(err)
+			value, err := a.ledger.OpenSecret(a.t.Context(), "of "+e, e)
+			a.ok(err)
+			listed, err := a.ledger.Secrets(a.t.Context(), "of "+e)
+			a.ok(err)
+			a.ok(a.ledger.RemoveSecret(a.t.Context(), "of "+e, e, syncdb.AuditRow{Who: e, Action: "test"}))
+			if len(listed) != 1 || listed[0].Name != e {
+				return fmt.Sprintf("%d secrets", len(listed))
+			}
+			return string(value)
 		}},
 		{"an idempotency key", func(a *attacked, key, e string) string {
 			first, _ := a.ask(key, "lincoln", "Idempotency-Key", e)
