@@ -76,11 +76,30 @@ func TestAPackReadsTheSISAndNothingElse(t *testing.T) {
 		{"waits", `select 1 as [_key] waitfor delay '01:00:00'`},
 		{"makes a new login", `select 1 as [_key] create login eve with password = 'x'`},
 	}
+	hidden := []struct{ name, driver, statement string }{ // where a database and who does not know it see the end of a comment or string in different places
+		{"into behind comments that do not nest", MySQL, "select 1 as `_key` /* /* */ into outfile '/tmp/edfisync-attack' -- */"},
+		{"a statement behind comments that do not nest", SQLite, "select 1 as _key /* /* */; delete from s -- */"},
+		{"into behind comments that nest", Postgres, `select 1 as "_key" /* /* */ ' */ into made from s --'`},
+		{"a program behind comments that nest", SQLServer, `select 1 as [_key] /* /* */ ' */ exec xp_cmdshell 'dir' --'`},
+		{"into behind a backslash that escapes nothing", MySQL, `select '\' as "_key" into outfile '/tmp/edfisync-attack' -- '`},
+		{"into behind a backslash that escapes", Postgres, `select E'\'' as "_key" into made from s -- '`},
+		{"into between dollars that quote nothing", MySQL, "select 1 as $$ into outfile '/tmp/edfisync-attack' -- $$"},
+		{"into behind a bracket that quotes nothing", Postgres, `select (array[']'])[1] as "_key" into made from s -- '`},
+		{"into in capitals", Postgres, `SELECT 1 AS "_key" INTO made FROM s`},
+		{"a column in what looks like a comment", MySQL, "select 1 as `_key` /*!50000 , 2 as x */"},
+		{"a column in what looks like a comment to others", MySQL, "select 1 as `_key` /*M! , 2 as x */"},
+		{"a comment that does not end", MySQL, "select 1 as `_key` /* into outfile"},
+		{"a string that does not end", Postgres, `select 1 as "_key", 'into made`},
+		{"a dollar quote that does not end", Postgres, `select 1 as "_key", $x$ into made`},
+	}
 	for _, c := range unserved {
-		t.Run(SQLServer+" "+c.name, func(t *testing.T) {
-			_, err := LoadPack(files("s.sql", "-- resource: ed-fi/students\n"+c.statement), SQLServer)
-			if err == nil || !strings.Contains(err.Error(), "only reads") {
-				t.Errorf("got %v, want it refused", err)
+		hidden = append(hidden, struct{ name, driver, statement string }{c.name, SQLServer, c.statement})
+	}
+	for _, c := range hidden {
+		t.Run(c.driver+" "+c.name, func(t *testing.T) {
+			_, err := LoadPack(files("s.sql", "-- resource: ed-fi/students\n"+c.statement), c.driver)
+			if err == nil {
+				t.Error("it was taken")
 			}
 		})
 	}
@@ -110,8 +129,8 @@ func TestAPackReadsTheSISAndNothingElse(t *testing.T) {
 	for _, c := range cases {
 		all = append(all, c.driver+" "+c.name)
 	}
-	for _, c := range unserved {
-		all = append(all, SQLServer+" "+c.name)
+	for _, c := range hidden {
+		all = append(all, c.driver+" "+c.name)
 	}
 	attacktest.Played(t, attacktest.Mapping, all)
 }
