@@ -7,18 +7,21 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	gosync "sync"
 	"testing"
 	"time"
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
+	"github.com/edfisync/edfisync/internal/attacktest"
 	"github.com/edfisync/edfisync/internal/dbtest"
 	"github.com/edfisync/edfisync/internal/keys"
 	"github.com/edfisync/edfisync/internal/tinysis"
@@ -558,14 +561,16 @@ func TestKill9InRekey(t *testing.T) {
 func TestKeyCommandThatFails(t *testing.T) {
 	t.Parallel()
 	w := &servedWorld{t: t, program: "edfisync", dir: t.TempDir(), dsn: "sqlite:ledger.db"}
-	for name, c := range map[string]struct{ command, want string }{
+	cases := map[string]struct{ command, want string }{
 		"is not there":           {"[/no/such/program]", "no such file"},
 		"ends with an error":     {"[sh, -c, 'echo canary-; echo canary- >&2; exit 3']", "exit status 3 (run it by hand"},
 		"prints something else":  {"[echo, canary-]", "printed something else: master key must be 32 bytes"},
 		"prints another's key":   {"[echo, " + newMaster + "]", "the master key is not the one this ledger was made with"},
 		"prints the ledger's":    {"[echo, " + oldMaster + "]", ""},
 		"is none beside another": {"[echo, " + oldMaster + "], key_file: x", "ledger.key_command: is given beside key_file"},
-	} {
+	}
+	attacktest.Played(t, attacktest.Secrets, slices.DeleteFunc(slices.Collect(maps.Keys(cases)), func(name string) bool { return cases[name].want == "" }))
+	for name, c := range cases {
 		w.configure("key: " + oldMaster)
 		w.command(exitOK, "a secret", "secrets", "set", "pw")
 		w.configure("key_command: " + c.command)

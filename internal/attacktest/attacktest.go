@@ -23,12 +23,14 @@ const (
 	Identity    = "identity provider"
 	Supply      = "supply chain"
 	Load        = "denial of service"
+	Webhook     = "webhooks"
+	Secrets     = "secrets"
 	documentRow = "(?m)^\\| %s \\| (\\d+) \\| (\\d+) \\| (.*) \\|$"
 )
 
 // Minimum is how many cases a group must have at least.
 func Minimum() map[string]int {
-	return map[string]int{LogIn: 30, Objects: 20, SQL: 40, Egress: 25, Load: 15, Text: 25, Mapping: 10, Identity: 10, Supply: 6}
+	return map[string]int{LogIn: 30, Objects: 20, SQL: 40, Egress: 25, Load: 15, Text: 25, Mapping: 10, Identity: 10, Supply: 6, Webhook: 8, Secrets: 12}
 }
 
 // Played fails t when a table of attacks holds a name twice or none, or when docs/guarantees.md says another number for the test.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/edfisync/edfisync/internal/attacktest"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -147,7 +148,7 @@ func TestTheExampleMeansTheSameInTheLedger(t *testing.T) {
 
 func TestSecretsInClearBecomeSealed(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
+	cases := []struct {
 		name, driver, dsn string
 		sealed            bool // the dsn
 		problem           string
@@ -168,7 +169,15 @@ func TestSecretsInClearBecomeSealed(t *testing.T) {
 		{name: "SQL Server in words, with one", driver: "sqlserver", dsn: "server=sis;user id=sync;pwd=hunter2", sealed: true},
 		{name: "SQL Server in words, with a reference", driver: "sqlserver", dsn: "server=sis;user id=sync;password=${PW};database=sis"},
 		{name: "a reference alone", driver: "postgres", dsn: "${sealed:dsn}"},
-	} {
+	}
+	var inClear []string
+	for _, tt := range cases {
+		if tt.sealed || tt.problem != "" {
+			inClear = append(inClear, tt.name)
+		}
+	}
+	attacktest.Played(t, attacktest.Secrets, inClear)
+	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			text, err := json.Marshal(map[string]any{
@@ -239,7 +248,7 @@ func TestWhatTheAPIMayNotReferTo(t *testing.T) {
 		t.Skip(err)
 	}
 	references := References{Variables: []string{"SIS_*"}, Folders: []string{allowed}}
-	for _, tt := range []struct {
+	cases := []struct {
 		name, dsn, driver, secret, pack, url string
 		refused                              string // path; "" = nothing
 	}{
@@ -258,7 +267,15 @@ func TestWhatTheAPIMayNotReferTo(t *testing.T) {
 		{name: "the ledger as source", driver: "sqlite", dsn: "work/ledger.sqlite", refused: "source.dsn"},
 		{name: "a SQLite source as URL", driver: "sqlite", dsn: "file:/etc/x?mode=ro", refused: "source.dsn"},
 		{name: "a SQLite source behind a secret", driver: "sqlite", dsn: "${sealed:x}", refused: "source.dsn"},
-	} {
+	}
+	var attacks []string
+	for _, tt := range cases {
+		if tt.refused != "" {
+			attacks = append(attacks, tt.name)
+		}
+	}
+	attacktest.Played(t, attacktest.Secrets, attacks)
+	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			or := func(text, otherwise string) string {
