@@ -258,12 +258,14 @@ func TestConnectionsAndSecretsChangeWhileTheServiceRuns(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newServedWorld(t, dsn(t))
+			stopWatching := watchProcesses(t, w.dir, w.look)
 			w.serve()
 			w.importAndRun()
 			w.rotate()
 			w.changeOverTheAPI()
 			w.rekey()
 			w.remove()
+			stopWatching()
 			w.nothingTold()
 		})
 	}
@@ -395,7 +397,9 @@ func (w *servedWorld) changeOverTheAPI() {
 func (w *servedWorld) rekey() {
 	w.command(exitUsage, "", "secrets", "rekey") // nobody has named the new key
 	// Somebody does it with a configuration that the service does not have: it does nothing more, says so, and is there again when it has the key.
-	both := "key: " + oldMaster + ", next: {key_command: [printf, '" + newMaster + "']}"
+	vault := filepath.Join(w.t.TempDir(), "master.key")
+	w.ok(os.WriteFile(vault, []byte(newMaster), 0o600))
+	both := "key: " + oldMaster + ", next: {key_command: [cat, '" + vault + "']}"
 	w.configure(both)
 	w.ok(os.Rename(filepath.Join(w.dir, "edfisync.yaml"), filepath.Join(w.dir, "other.yaml")))
 	w.configure("key: " + oldMaster)
@@ -453,17 +457,10 @@ func (w *servedWorld) nothingTold() {
 		out, _ := cmd.CombinedOutput() // check finds that EDFI_URL is not set here
 		w.heard(out)
 	}
-	look := func(where string, text []byte) {
-		for _, secret := range []string{"canary-", oldMaster, newMaster} {
-			if bytes.Contains(text, []byte(secret)) {
-				w.t.Errorf("a secret is in %s", where)
-			}
-		}
-	}
-	look("what was said", w.said.Bytes())
+	w.look("what was said", w.said.Bytes())
 	text, err := os.ReadFile(w.log.Name())
 	w.ok(err)
-	look("the log", text)
+	w.look("the log", text)
 	w.configure("key: ''")
 	w.ok(os.Remove(filepath.Join(w.dir, "other.yaml")))
 	folders := []string{w.dir}
@@ -476,9 +473,18 @@ func (w *servedWorld) nothingTold() {
 				return err
 			}
 			text, err := os.ReadFile(path)
-			look(path, text)
+			w.look(path, text)
 			return err
 		}))
+	}
+}
+
+// look fails the test when a secret is in a text.
+func (w *servedWorld) look(where string, text []byte) {
+	for _, secret := range []string{"canary-", oldMaster, newMaster} {
+		if bytes.Contains(text, []byte(secret)) {
+			w.t.Errorf("a secret is in %s", where)
+		}
 	}
 }
 
