@@ -132,7 +132,11 @@ func (e *Engine) adopt(ctx context.Context, o Options, ao AdoptOptions, k *keepe
 		return nil, err
 	}
 	p.phase("scan", "")
-	standing, err := e.standing(ctx, o, sc, dir, p)
+	outside, err := e.outsiders(ctx, o, sc, dir, p)
+	if err != nil {
+		return nil, err
+	}
+	standing, err := e.standing(ctx, o, sc, dir, p, outside)
 	if err != nil {
 		return nil, err
 	}
@@ -200,6 +204,10 @@ func (a *adopter) run(ctx context.Context, st *standingRows) error {
 		return fmt.Errorf("read the ledger: %w", err)
 	}
 	a.out.Rows, a.extra = a.rows.valid, a.ao.Extra
+	if a.extra && !a.o.Schools.All() {
+		a.extra = false // I9: whose it is nothing tells
+		a.out.Unclear = "the connection syncs some schools only: a record no row has may be of another one"
+	}
 	if a.extra && a.rows.nameless > 0 {
 		a.extra = false // I5f: invalid is not absent, and an extra record may be what such a row stands for
 		a.out.Unclear = fmt.Sprintf("%d invalid rows have no natural key: a record may be theirs", a.rows.nameless)

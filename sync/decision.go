@@ -128,7 +128,7 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 	}
 	for _, h := range open {
 		switch {
-		case letThrough(h.Verb, h.Resource):
+		case letThrough(h.Verb, h.Resource) && h.Rule != string(RuleOutOfScope):
 			decided = append(decided, h)
 		case h.Rule != string(RuleSourceBehind): // which ends with its reason
 			d.open = append(d.open, h)
@@ -154,7 +154,8 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 		no, refused := said.refuses(found[resource], o)
 		yes, approved := said.yes[identify(o)]
 		if !refused && !approved {
-			if i, waits := said.waiting(o); waits && !letThrough(o.Verb, o.Resource) {
+			_, beyond := d.gates[resource].beyond[o.KeyHash] // which is held as that
+			if i, waits := said.waiting(o); waits && !letThrough(o.Verb, o.Resource) && !(beyond && o.Verb == syncdb.Delete) {
 				d.gates[resource].open[o.KeyHash] = waiting{hold: i, verb: o.Verb}
 			}
 			return nil

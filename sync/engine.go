@@ -164,6 +164,7 @@ type Options struct {
 	// Scope is the part of what changed that the run is to send. A run that waits already is joined, and sends what others asked for, too. Adopt,
 	// Verify, Undo, SendOne and a run with Apply do without.
 	Scope       syncdb.RunScope
+	Schools     Schools       // the part of the district that the connection syncs, in every run
 	Waiting     bool          // do the run that waits, and return syncdb.ErrNoRun when none does: another process was faster
 	LeaseTTL    time.Duration // default 60 s
 	RenewEvery  time.Duration // default 10 s

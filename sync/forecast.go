@@ -68,7 +68,9 @@ func (e *Engine) Forecast(ctx context.Context, t ForecastTarget) (*Forecast, err
 	for i := range f.failed {
 		f.failed[i] = map[syncdb.Hash]int{}
 	}
-	found, err := (&scanner{e: e, o: o, scope: sc, dir: dir, report: p.scanned, problems: f.invalid}).scan(ctx)
+	found, err := (&scanner{
+		e: e, o: o, scope: sc, dir: dir, report: p.scanned, problems: f.invalid, schools: e.schoolNames(syncdb.RunScope{}, o.Schools),
+	}).scan(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package sync
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
@@ -119,6 +120,9 @@ func (e *Engine) sendOne(ctx context.Context, o Options, k *keeper, row *pickedR
 		return err
 	}
 	defer dir.remove()
+	if out.Outcome, err = e.notSynced(ctx, o, sc, dir, row, out); err != nil || out.Outcome != "" {
+		return err
+	}
 	found, at, err := e.planOne(ctx, o, k, sc, dir, row, out)
 	defer closeAll(found)
 	if err != nil || out.Outcome != "" {
@@ -352,4 +356,21 @@ func (e *Engine) concludeOne(ctx context.Context, k *keeper, r *scanned, row *pi
 		out.note("result", out.Outcome)
 	}
 	return nil
+}
+
+// notSynced returns the outcome of a row that is of a school the connection does not sync; "" when it is synced. It reads the source: where people are
+// other rows say.
+func (e *Engine) notSynced(ctx context.Context, o Options, sc *scope, dir *workspace, row *pickedRow, out *Sent) (string, error) {
+	p := newProgress(nil)
+	defer p.stop()
+	outside, err := e.outsiders(ctx, o, sc, dir, p)
+	if err != nil {
+		return "", err
+	}
+	at := slices.IndexFunc(sc.resources, func(r *scoped) bool { return r.Path == out.Resource })
+	if at < 0 || !outside(at, row.keyHash) {
+		return "", nil
+	}
+	out.note("result", "it is of a school the connection does not sync: nothing is sent")
+	return string(RuleOutOfScope), nil
 }

@@ -47,7 +47,7 @@ type Totals struct {
 	Decided   int64 `json:"decided,omitempty"` // of the held ones: a person or the configuration said that they stay, nobody is asked again
 	Rejected  int64 `json:"rejected"`
 	Errors    int64 `json:"failedCalls"`
-	Outside   int64 `json:"outOfScope,omitempty"` // rows that are not in the part the run sends: it says nothing of them
+	Outside   int64 `json:"outOfScope,omitempty"` // rows of schools the connection does not sync, or not in the part the run sends: it says nothing of them
 	NotSent   int64 `json:"notSent,omitempty"`    // of the failed ones: a run that ended early did not reach them
 	Met       int64 `json:"met"`                  // of Updated: a planned create that met an existing record (I9)
 	Calls     int64 `json:"calls"`                // write calls answered, retries not counted

@@ -66,8 +66,8 @@ type schoolNames struct {
 	known *scanned // the schools of the source, once they are scanned
 }
 
-func (e *Engine) schoolNames(asked syncdb.RunScope) *schoolNames {
-	if asked.All() {
+func (e *Engine) schoolNames(asked syncdb.RunScope, lasting Schools) *schoolNames {
+	if asked.All() && lasting.All() {
 		return nil
 	}
 	n := &schoolNames{model: e.Model, asked: map[int64]struct{}{}, hash: func(key []byte) syncdb.Hash { return schema.NewHasher(e.Keys.HashMAC()).Sum(key) }}
@@ -75,6 +75,9 @@ func (e *Engine) schoolNames(asked syncdb.RunScope) *schoolNames {
 		if p.School != 0 {
 			n.asked[p.School] = struct{}{}
 		}
+	}
+	for _, id := range slices.Concat(lasting.Only, lasting.Except) {
+		n.asked[id] = struct{}{}
 	}
 	return n
 }
@@ -128,12 +131,10 @@ func (n *schoolNames) isSchool(id int64) bool {
 // chooser finds out what is in the part.
 type chooser struct {
 	*part
-	e      *Engine
-	scope  *scope
-	found  []*scanned
-	hasher *schema.Hasher
-	cs     []cascades
-	of     map[int64]map[reference]struct{} // people of the schools that were asked for
+	kinship
+	e     *Engine
+	found []*scanned
+	of    map[int64]map[reference]struct{} // people of the schools that were asked for
 
 	right  map[reference]struct{} // people an entry gives us the right to
 	stays  map[reference]struct{} // of these: those to whom one that stays does
@@ -156,14 +157,13 @@ func (e *Engine) choose(ctx context.Context, s *scope, found []*scanned, asked s
 		}
 	}
 	c := &chooser{
-		part: &part{asked: asked, chosen: make([]chosen, len(found)), asks: map[string]map[syncdb.Hash]bool{}},
-		e:    e, scope: s, found: found, hasher: schema.NewHasher(e.Keys.HashMAC()), of: map[int64]map[reference]struct{}{},
+		part:    &part{asked: asked, chosen: make([]chosen, len(found)), asks: map[string]map[syncdb.Hash]bool{}},
+		kinship: newKinship(e, s, found), e: e, found: found, of: map[int64]map[reference]struct{}{},
 		right: map[reference]struct{}{}, stays: map[reference]struct{}{}, needs: map[reference]struct{}{}, leaves: map[reference]struct{}{},
 	}
 	c.part.in = c.in
-	for i, r := range found {
+	for i := range found {
 		c.chosen[i] = chosen{map[syncdb.Hash]struct{}{}, map[syncdb.Hash]struct{}{}}
-		c.cs = append(c.cs, r.cascades(s))
 	}
 	if err := e.Ledger.ProblemLinks(ctx, e.Connection.ID, func(l syncdb.ProblemLink) error {
 		if c.asks[l.Resource] == nil {
@@ -185,24 +185,6 @@ func (e *Engine) choose(ctx context.Context, s *scope, found []*scanned, asked s
 // whole reports whether everything of a resource was asked for.
 func (p *part) whole(resource string) bool {
 	return slices.Contains(p.asked.Parts, syncdb.ScopePart{Resource: resource})
-}
-
-// persons calls fn with each person a record refers to, or is, and with the kind of person.
-func (c *chooser) persons(r *scanned, rec *record, fn func(reference, string)) {
-	if _, is := people[r.Name]; is {
-		if t, ok := c.scope.entity[r.Name]; ok {
-			fn(reference{t, rec.KeyHash}, r.Name)
-		}
-	}
-	refs := rec.Refs
-	if len(refs) == 0 { // of an entry, or an invalid row, only the key is known
-		refs = c.cs[r.index].identifying(c.hasher, rec.Key)
-	}
-	for _, ref := range refs {
-		if entity := c.scope.targets[ref.Target].Entity; people[entity] != nil {
-			fn(ref, entity)
-		}
-	}
 }
 
 // people finds who belongs to the schools that were asked for: those whom an association that gives us the right to them ties to one. Students come
@@ -498,7 +480,6 @@ func (p *part) leave(found []*scanned, file problemSink) error {
 		return nil
 	}
 	for i, r := range found {
-		var problems []syncdb.Problem
 		outside := func(of Outcome) func(*record) error {
 			return func(rec *record) error {
 				if p.in(r, rec) {
@@ -516,25 +497,40 @@ func (p *part) leave(found []*scanned, file problemSink) error {
 			}
 			return nil
 		}
-		troubled := func(rec *record) error {
-			if !p.in(r, rec) {
-				return outside(Invalid)(rec)
+		in := func(rec *record) (bool, error) {
+			if p.in(r, rec) {
+				return true, nil
 			}
-			var problem syncdb.Problem
-			if err := json.Unmarshal(rec.Payload, &problem); err != nil {
-				return fmt.Errorf("read a problem of the scan: %w", err)
-			}
-			problems = append(problems, problem)
-			return nil
+			return false, outside(Invalid)(rec)
 		}
-		err := errors.Join(r.same.each(outside(Unchanged)), r.claims.each(outside(Unchanged)), r.troubled.each(troubled), r.fresh.each(pending), r.changed.each(pending))
+		err := errors.Join(r.same.each(outside(Unchanged)), r.claims.each(outside(Unchanged)), r.troubles(in, file), r.fresh.each(pending), r.changed.each(pending))
 		if err != nil {
 			return err
 		}
-		for some := range slices.Chunk(problems, 500) {
-			if err := file(some); err != nil {
-				return err
-			}
+	}
+	return nil
+}
+
+// troubles files the problems the scan kept of the rows that in wants.
+func (r *scanned) troubles(in func(*record) (bool, error), file problemSink) error {
+	var problems []syncdb.Problem
+	err := r.troubled.each(func(rec *record) error {
+		if wanted, err := in(rec); err != nil || !wanted {
+			return err
+		}
+		var problem syncdb.Problem
+		if err := json.Unmarshal(rec.Payload, &problem); err != nil {
+			return fmt.Errorf("read a problem of the scan: %w", err)
+		}
+		problems = append(problems, problem)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for some := range slices.Chunk(problems, 500) {
+		if err := file(some); err != nil {
+			return err
 		}
 	}
 	return nil

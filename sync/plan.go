@@ -25,6 +25,8 @@ type ResourcePlan struct {
 	Blocked   int64  `json:"blocked"`        // rows that refer to a record that is neither at the target nor about to be sent
 	Kept      int64  `json:"kept"`           // entries without a row that are left alone: an invalid row stands for them, or they are not ours to delete
 	Held      int64  `json:"held,omitempty"` // of the calls above: those a safeguard, or a person, keeps back
+
+	OutOfScope int64 `json:"outOfScope,omitempty"` // of the rows: of schools the connection does not sync
 }
 
 // PlanTotals are the figures of a plan for all resources together.
@@ -38,6 +40,8 @@ type PlanTotals struct {
 	Invalid   int64 `json:"invalid"`
 	Blocked   int64 `json:"blocked"`
 	Calls     int64 `json:"calls"` // write calls a run would make: create, update and delete less held
+
+	OutOfScope int64 `json:"outOfScope,omitempty"` // of the rows: of schools the connection does not sync
 }
 
 // Plan is the result of a scan: what would be sent, in load order. It is decided by exact totals and nothing else.
@@ -79,6 +83,7 @@ func (p *Plan) sum() {
 	for _, r := range p.Resources {
 		t.Rows, t.Unchanged, t.Create, t.Update, t.Delete = t.Rows+r.Rows, t.Unchanged+r.Unchanged, t.Create+r.Create, t.Update+r.Update, t.Delete+r.Delete
 		t.Held, t.Invalid, t.Blocked = t.Held+r.Held, t.Invalid+r.Invalid, t.Blocked+r.Blocked
+		t.OutOfScope += r.OutOfScope
 	}
 	p.Totals = t
 }
@@ -113,15 +118,20 @@ func (r *scanned) judged(g *gate, verb syncdb.Verb, key syncdb.Hash) pass {
 func decide(found []*scanned, gates []*gate, open []syncdb.Plan, g Safeguards, st standing) *Plan {
 	p := &Plan{gates: gates}
 	tallies := make([]tally, len(found))
+	beyond := map[string]int64{} // what is out of the connection's scope, by resource
 	for i, r := range found {
 		rp := r.plan()
 		p.Resources = append(p.Resources, rp)
 		if g.prevents(r.Path) {
 			gates[i].rest[syncdb.Delete] = &HeldPart{Resource: r.Path, Verb: "delete", Rule: RulePreventDelete, Reason: RulePreventDelete.cause()}
 		}
-		tallies[i] = tally{
-			resource: r.Path, entries: rp.Entries, rows: rp.Rows, creates: rp.Create - gates[i].decided[syncdb.Create], updates: rp.Update - gates[i].decided[syncdb.Update],
-			deletes: rp.Delete - gates[i].decided[syncdb.Delete], rollover: rp.Rollover, letThrough: slices.Contains(g.ApproveDeletes, r.Path),
+		out := gates[i].undecided()
+		if out > 0 && gates[i].rest[syncdb.Delete] == nil && st.alarm == "" {
+			beyond[r.Path] = out
+		}
+		tallies[i] = tally{ // what is out of the connection's scope is none of what the limits are about
+			resource: r.Path, entries: rp.Entries - r.entriesBeyond, rows: rp.Rows - r.totals.Outside, creates: rp.Create - gates[i].decided[syncdb.Create], updates: rp.Update - gates[i].decided[syncdb.Update],
+			deletes: rp.Delete - gates[i].decided[syncdb.Delete] - out, rollover: rp.Rollover, letThrough: slices.Contains(g.ApproveDeletes, r.Path),
 			nameless: r.nameless, openDeletes: gates[i].opens(syncdb.Delete), openUpdates: gates[i].opens(syncdb.Update),
 		}
 		if gates[i].rest[syncdb.Delete] != nil {
@@ -129,8 +139,17 @@ func decide(found []*scanned, gates []*gate, open []syncdb.Plan, g Safeguards, s
 		}
 	}
 	held := g.judge(tallies, st)
-	p.Held = slices.Grow(held, len(open)) // the gates point into it
+	p.Held = slices.Grow(held, len(open)+1) // the gates point into it
 	shut(p.Held, gates, tallies)
+	if len(beyond) > 0 {
+		at := len(p.Held)
+		p.Held = append(p.Held, removal(beyond))
+		for i, r := range found {
+			if beyond[r.Path] > 0 {
+				gates[i].removal = &p.Held[at]
+			}
+		}
+	}
 	p.Held = keepOpen(p.Held, open, gates, tallies)
 	p.Decided = decidedParts(gates, p.Resources, nil)
 	for i, r := range found {
@@ -139,13 +158,23 @@ func decide(found []*scanned, gates []*gate, open []syncdb.Plan, g Safeguards, s
 	return p
 }
 
+// removal holds the deletes that are out of the connection's scope, of all resources together: the offer to remove what was sent (I5g).
+func removal(counts map[string]int64) HeldPart {
+	part := HeldPart{Verb: "delete", verb: syncdb.Delete, Rule: RuleOutOfScope, counts: counts}
+	for _, n := range counts {
+		part.Ops += n
+	}
+	part.Reason = fmt.Sprintf("sent before, and of schools the connection does not sync now: %d of the target's records; approve to remove them there, discard to leave them", part.Ops)
+	return part
+}
+
 // plan is what a run would do with the resource if nothing were held.
 func (r *scanned) plan() ResourcePlan {
 	rp := ResourcePlan{
 		Resource: r.Path, Entries: r.entries, Rows: r.totals.Rows, Unchanged: r.totals.Unchanged,
 		Create: r.fresh.count - r.dupFresh, Update: r.changed.count - r.dupChanged, Delete: r.gone.count - r.notOurs,
 		Invalid: r.totals.Invalid + r.dupFresh + r.dupChanged,
-		Kept:    int64(len(r.heldSource)) + r.notOurs, Rollover: r.rollover,
+		Kept:    int64(len(r.heldSource)) - r.heldOutside + r.notOurs, Rollover: r.rollover, OutOfScope: r.totals.Outside,
 	}
 	for _, m := range r.moves {
 		switch {
@@ -177,6 +206,9 @@ func (r *scanned) waiting(p ResourcePlan, g *gate) int64 {
 			continue
 		}
 		n += g.opens(verb)
+		if verb == syncdb.Delete && g.removal != nil {
+			n += g.undecided()
+		}
 	}
 	n += int64(len(g.refused))
 	for key, m := range r.moves {

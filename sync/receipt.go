@@ -61,7 +61,7 @@ type StatementResource struct {
 	Entries    int64      `json:"entries"` // in the ledger
 	Exceptions Exceptions `json:"exceptions"`
 	Live       int64      `json:"live"`                 // of the entries: the target has confirmed to hold exactly this
-	OutOfScope int64      `json:"outOfScope,omitempty"` // of the rows: the run was not asked about them, and says nothing of them
+	OutOfScope int64      `json:"outOfScope,omitempty"` // of the rows: of schools the connection does not sync, or the run was not asked about them; it says nothing of them
 	Resource   string     `json:"resource"`
 	Root       string     `json:"root"`    // hash over key and record hashes of the live entries
 	RootRun    int64      `json:"rootRun"` // run that computed it: this one, or the last that wrote the resource

@@ -200,7 +200,7 @@ func (e *Engine) scanSettled(ctx context.Context, o Options, k *keeper, sc *scop
 	for {
 		again := known.done
 		scan := &scanner{
-			e: e, o: o, scope: sc, dir: dir, report: p.scanned, schools: e.schoolNames(o.Scope), sample: sample{salt: uint64(k.current().RunID)},
+			e: e, o: o, scope: sc, dir: dir, report: p.scanned, schools: e.schoolNames(o.Scope, o.Schools), later: !o.Scope.All(), sample: sample{salt: uint64(k.current().RunID)},
 			problems: func(ps []syncdb.Problem) error {
 				saving.Lock()
 				defer saving.Unlock()
@@ -362,7 +362,7 @@ func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []
 	defer dir.remove()
 	p.phase("scan", "")
 	d := &describer{e: e, limit: details}
-	scan := &scanner{e: e, o: o, scope: sc, dir: dir, report: p.scanned, problems: d.invalid}
+	scan := &scanner{e: e, o: o, scope: sc, dir: dir, report: p.scanned, problems: d.invalid, schools: e.schoolNames(syncdb.RunScope{}, o.Schools)}
 	found, err := scan.scan(ctx)
 	if err != nil {
 		return nil, err

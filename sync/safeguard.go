@@ -76,6 +76,7 @@ const (
 	RuleTargetReset   Rule = "target-reset"    // the target was wiped or restored behind our back
 	RulePreventDelete Rule = "prevent-delete"  // the configuration says that nothing of the resource is deleted
 	RuleOutsidePlan   Rule = "outside-plan"    // not in the plan that is applied
+	RuleOutOfScope    Rule = "out-of-scope"    // sent before, and of schools the connection does not sync any more
 )
 
 // cause is what an issue says: the same in every run, so that its rows stay one issue. The counts are in the hold.
@@ -103,6 +104,8 @@ func (r Rule) cause() string {
 		return "the target was wiped or restored behind our back: nothing is written until somebody adopts what it holds or resyncs"
 	case RulePreventDelete:
 		return "prevent_delete: the configuration says that nothing of the resource is deleted"
+	case RuleOutOfScope:
+		return "it was sent before, and is of a school the connection does not sync: it stays at the target until somebody approves its removal, or discards it"
 	default:
 		return "not in the plan that was applied: the next run takes it"
 	}
@@ -123,7 +126,10 @@ type HeldPart struct {
 
 // What names the calls for a person: "deletes of ed-fi/students".
 func (p HeldPart) What() string {
-	if p.Resource == "" {
+	switch {
+	case p.Rule == RuleOutOfScope:
+		return "the removal of what is out of scope"
+	case p.Resource == "":
 		return "all " + p.Verb + "s"
 	}
 	return p.Verb + "s of " + p.Resource
@@ -231,6 +237,20 @@ type gate struct {
 
 	open  map[syncdb.Hash]waiting // natural key → the open hold the op is in already
 	parts []*HeldPart             // by open hold; nil = what holds the resource now holds all of it
+
+	beyond  map[syncdb.Hash]struct{} // natural keys of the deletes that would remove what is out of the connection's scope
+	removal *HeldPart                // what holds those nobody has decided about; nil = nothing does
+}
+
+// undecided counts the deletes that would remove what is out of the connection's scope, and that nobody has decided about.
+func (g *gate) undecided() (n int64) {
+	for key := range g.beyond {
+		_, approved := g.approved[key]
+		if _, refused := g.refused[key]; !approved && !refused {
+			n++
+		}
+	}
+	return n
 }
 
 // waiting is an op of a hold nobody has decided about.
@@ -252,8 +272,11 @@ func (g *gate) opens(verb syncdb.Verb) (n int64) {
 // newGates returns a gate for each resource through which everything goes.
 func newGates(found []*scanned) []*gate {
 	out := make([]*gate, len(found))
-	for i := range out {
-		out[i] = &gate{approved: map[syncdb.Hash]int{}, refused: map[syncdb.Hash]*syncdb.Plan{}, decided: map[syncdb.Verb]int64{}, open: map[syncdb.Hash]waiting{}}
+	for i, r := range found {
+		out[i] = &gate{
+			approved: map[syncdb.Hash]int{}, refused: map[syncdb.Hash]*syncdb.Plan{}, decided: map[syncdb.Verb]int64{}, open: map[syncdb.Hash]waiting{},
+			beyond: r.beyond,
+		}
 	}
 	return out
 }
@@ -276,6 +299,9 @@ func (g *gate) judge(verb syncdb.Verb, key syncdb.Hash) pass {
 	}
 	if p, ok := g.refused[key]; ok {
 		return pass{refused: true, by: p, hold: -1}
+	}
+	if _, beyond := g.beyond[key]; beyond && verb == syncdb.Delete && g.removal != nil {
+		return pass{held: g.removal, hold: -1} // I5g
 	}
 	rest := g.rest[verb]
 	if w, ok := g.open[key]; ok && w.verb == verb && (rest == nil || rest.Resource == "") && w.hold < len(g.parts) && g.parts[w.hold] != nil {
@@ -337,8 +363,11 @@ func keepOpen(held []HeldPart, open []syncdb.Plan, gates []*gate, ts []tally) []
 	parts := make([]*HeldPart, len(open))
 	for i, h := range open {
 		at := slices.IndexFunc(held, func(p HeldPart) bool { return p.Resource == h.Resource && p.verb == h.Verb && p.Rule == Rule(h.Rule) })
-		if at < 0 {
+		if at < 0 || Rule(h.Rule) == RuleOutOfScope {
 			part := HeldPart{Resource: h.Resource, Verb: verbName(h.Verb), verb: h.Verb, Rule: Rule(h.Rule), Reason: h.Reason, counts: map[string]int64{}}
+			if at >= 0 { // what is out of the scope now, and what was when it was held
+				part = held[at]
+			}
 			for j, g := range gates {
 				for _, w := range g.open {
 					if rest := g.rest[w.verb]; w.hold == i && (rest == nil || rest.Resource == "") {
@@ -347,10 +376,14 @@ func keepOpen(held []HeldPart, open []syncdb.Plan, gates []*gate, ts []tally) []
 					}
 				}
 			}
-			if part.Ops == 0 {
+			switch {
+			case at >= 0:
+				held[at] = part
+			case part.Ops == 0:
 				continue
+			default:
+				at, held = len(held), append(held, part)
 			}
-			at, held = len(held), append(held, part)
 		}
 		parts[i] = &held[at]
 	}

@@ -74,7 +74,7 @@ func TestSafeguardsJudgeExactTotals(t *testing.T) {
 
 func TestPartsCloseExactlyTheGatesTheyAffect(t *testing.T) {
 	t.Parallel()
-	open := func() *gate { return newGates(make([]*scanned, 1))[0] }
+	open := func() *gate { return newGates([]*scanned{{}})[0] }
 	tallies := []tally{
 		{resource: "a", creates: 5, updates: 3, deletes: 7},
 		{resource: "b", creates: 1, updates: 2, deletes: 4, letThrough: true},

@@ -30,7 +30,7 @@ type scanned struct {
 	gone    *spool // entries no row had
 	kept    *spool // of these: those an invalid row stands for
 
-	// In a run that sends a part, for the part to be told from the rest:
+	// In a run that sends a part, or of a connection of some schools, for the part to be told from the rest:
 	same     *spool // unchanged rows, without payload
 	troubled *spool // rows with a problem that the scan found, each with the problem
 
@@ -63,6 +63,10 @@ type scanned struct {
 	noted syncdb.Scope  // as the ledger has it; its watermark is of the last complete scan
 	scope *syncdb.Scope // to be written before the first entry: the rules the hashes are made under
 
+	beyond        map[syncdb.Hash]struct{} // of gone: of schools the connection does not sync; deleted only when somebody approves the removal (I5g)
+	entriesBeyond int64                    // entries of such schools, those that no run deletes among them
+	heldOutside   int64                    // of heldSource: rows of such schools
+
 	dupFresh, dupChanged int64
 	goneMet              int64 // of gone: at the target before our first call (I9)
 	notOurs              int64 // of gone: never deleted, because they were at the target before us or another entry in use has the record
@@ -91,36 +95,19 @@ type scanner struct {
 	batches  []*source.Batch // for the queries, one after the other
 	mappers  []*mapper
 	report   func(resource string, done, total int64)
-	schools  *schoolNames                            // nil in a run that sends all
+	schools  *schoolNames                            // nil in a run that sends all, of every school
+	district *district                               // of a connection of some schools, once all rows are read
+	later    bool                                    // problems of rows are filed when it is known which of them are in the scope of the run
 	settle   func(context.Context, []*scanned) error // what the ledger does not know for sure; nil in plans, which write nothing
 }
 
-// scan reads all resources and closes the snapshot. Any error means the scan is incomplete and nothing may be deleted for it (I5c): the
-// caller stops the run.
+// scan reads all resources, closes the snapshot and compares what it read with the ledger. Any error means the scan is incomplete and nothing may be
+// deleted for it (I5c): the caller stops the run.
 func (s *scanner) scan(ctx context.Context) ([]*scanned, error) {
-	failpoint.Reach(failpoint.ScanBefore, "", "")
-	snapshot, err := s.e.Source.Begin(ctx)
+	out, err := s.read(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("open a snapshot of the source: %w", err)
+		return nil, err
 	}
-	defer snapshot.Close()
-	s.mark = snapshot.Watermark()
-	var out []*scanned
-	for i, r := range s.scope.resources {
-		res, err := s.resource(ctx, snapshot, i, r)
-		out = append(out, res)
-		s.found = out
-		if err != nil {
-			closeAll(out)
-			return nil, fmt.Errorf("scan %s: %w", r.Path, err)
-		}
-		failpoint.Reach(failpoint.ScanResource, r.Path, "")
-	}
-	if err := snapshot.Close(); err != nil {
-		closeAll(out)
-		return nil, fmt.Errorf("close the snapshot of the source: %w", err)
-	}
-	failpoint.Reach(failpoint.ScanAfter, "", "")
 	for _, res := range out {
 		if err := s.collectGone(ctx, out, res); err != nil {
 			closeAll(out)
@@ -161,14 +148,54 @@ func (s *scanner) scan(ctx context.Context) ([]*scanned, error) {
 	return out, nil
 }
 
+// read reads all resources from one snapshot, and leaves out what the connection does not sync of them.
+func (s *scanner) read(ctx context.Context) ([]*scanned, error) {
+	failpoint.Reach(failpoint.ScanBefore, "", "")
+	snapshot, err := s.e.Source.Begin(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open a snapshot of the source: %w", err)
+	}
+	defer snapshot.Close()
+	s.mark = snapshot.Watermark()
+	var out []*scanned
+	for i, r := range s.scope.resources {
+		res, err := s.resource(ctx, snapshot, i, r)
+		out = append(out, res)
+		s.found = out
+		if err != nil {
+			closeAll(out)
+			return nil, fmt.Errorf("scan %s: %w", r.Path, err)
+		}
+		failpoint.Reach(failpoint.ScanResource, r.Path, "")
+	}
+	if err := snapshot.Close(); err != nil {
+		closeAll(out)
+		return nil, fmt.Errorf("close the snapshot of the source: %w", err)
+	}
+	failpoint.Reach(failpoint.ScanAfter, "", "")
+	err = s.confine(ctx, out)
+	if err == nil && s.schools != nil && !s.later {
+		err = s.fileTroubles(out)
+	}
+	if err != nil {
+		closeAll(out)
+		return nil, err
+	}
+	return out, nil
+}
+
 // countNotOurs counts the gone entries that no run deletes, so that plans and safeguards see deletes only.
 func (r *scanned) countNotOurs() error {
+	for key := range r.movedFrom { // the row is of a school we sync now, and says what its record is
+		delete(r.beyond, key)
+	}
 	if r.goneMet == 0 && len(r.usedIDs)+len(r.stays) == 0 {
 		return nil
 	}
 	return r.gone.each(func(rec *record) error {
 		if !r.moved(rec.KeyHash) && !r.deletable(r.goneEntry(rec)) {
 			r.notOurs++
+			delete(r.beyond, rec.KeyHash)
 		}
 		return nil
 	})
@@ -208,6 +235,7 @@ func newScanned(r *scoped, index int, dir *workspace, seal Sealer) *scanned {
 
 		heldSource: map[syncdb.Hash]struct{}{}, heldKey: map[syncdb.Hash]struct{}{}, needs: map[reference]struct{}{},
 		dups: map[syncdb.Hash]struct{}{}, usedIDs: map[string]struct{}{}, unseenIDs: map[string]syncdb.Origin{}, fates: map[syncdb.Hash]fate{},
+		beyond: map[syncdb.Hash]struct{}{},
 	}
 }
 
@@ -379,9 +407,11 @@ func (s *scanner) collectGone(ctx context.Context, found []*scanned, r *scanned)
 		if r.inUse(e) {
 			return nil
 		}
+		beyond := s.beyond(r, e)
 		switch {
 		case e.EdfiID == "":
 			r.lost = append(r.lost, own(e))
+		case beyond:
 		case len(r.strays) < maxStrays && s.scope.astray(found, cs, e.Key, hasher):
 			r.strays = append(r.strays, own(e))
 		}
@@ -390,11 +420,15 @@ func (s *scanner) collectGone(ctx context.Context, found []*scanned, r *scanned)
 		}
 		_, bySource := r.heldSource[e.SourceHash]
 		_, byKey := r.heldKey[e.KeyHash]
-		if bySource || byKey { // I5f; and what it refers to stays too (I6)
+		if (bySource || byKey) && !beyond { // I5f; and what it refers to stays too (I6)
 			if e.EdfiID != "" {
 				r.keep(cs, hasher, e.Key)
 			}
 			return r.kept.add(s.goneRecord(r, e))
+		}
+		if beyond { // I5g
+			r.beyond[e.KeyHash] = struct{}{}
+			r.entriesBeyond++
 		}
 		if e.Origin == syncdb.Met {
 			r.goneMet++

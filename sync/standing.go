@@ -14,6 +14,7 @@ import (
 type standingRows struct {
 	keys     *spool
 	nameless int64 // invalid rows without a natural key
+	outside  func(key syncdb.Hash) bool
 }
 
 // rowKey is what adopt needs of a row.
@@ -33,7 +34,10 @@ type rows struct {
 
 // standing reads every row of the scope from one snapshot, for its natural key only. A scan that is not complete is an error: a record whose row
 // was not seen would look as if nobody wanted it (I5c).
-func (e *Engine) standing(ctx context.Context, o Options, sc *scope, dir *workspace, p *progress) ([]*standingRows, error) {
+// Rows that are outside are left out: what stands for them is not ours to take (I9).
+func (e *Engine) standing(
+	ctx context.Context, o Options, sc *scope, dir *workspace, p *progress, outside func(resource int, key syncdb.Hash) bool,
+) ([]*standingRows, error) {
 	snapshot, err := e.Source.Begin(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open a snapshot of the source: %w", err)
@@ -41,8 +45,8 @@ func (e *Engine) standing(ctx context.Context, o Options, sc *scope, dir *worksp
 	defer snapshot.Close()
 	var out []*standingRows
 	var done int64
-	for _, r := range sc.resources {
-		st := &standingRows{keys: newSpool(dir, r.Path+"#keys", e.Keys)}
+	for i, r := range sc.resources {
+		st := &standingRows{keys: newSpool(dir, r.Path+"#keys", e.Keys), outside: func(key syncdb.Hash) bool { return outside(i, key) }}
 		out = append(out, st)
 		for _, q := range r.Queries {
 			m := newMapper(&scanner{e: e, o: o, scope: sc}, nil, q)
@@ -101,6 +105,9 @@ func (st *standingRows) add(m *mapper, b *source.Batch) error {
 			continue
 		}
 		rec := record{KeyHash: m.hasher.Sum(m.enc.Key)}
+		if st.outside(rec.KeyHash) {
+			continue
+		}
 		if key := m.q.Key(row); key != nil {
 			rec.SourceHash = m.sourceHash(key)
 			if rec.Known = len(m.enc.Problems) == 0; rec.Known {

@@ -16,6 +16,7 @@ const (
 	slotSeen                         // a row of this scan has this key
 	slotNew                          // spooled in this scan
 	slotWritten                      // the target took a write of it in this run
+	slotOutside                      // the row with this key is of a school the connection does not sync
 )
 
 // table is the probe table of one resource: the ledger's hashes, cut to 8 bytes of key hash, 8 of record hash and 4 of source hash, with

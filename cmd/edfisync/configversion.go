@@ -22,9 +22,11 @@ func configVersion(conn *config.Connection) (string, error) {
 		Params                          map[string]string
 		URL, ClientID, Tenant, Standard string
 		Context                         map[string]string
+		Schools, ExceptSchools          []int `json:",omitempty"`
 	}{
 		conn.SchoolYear, conn.Resources, conn.Descriptors, conn.FoldKeys, conn.Source.Params,
 		conn.Target.URL, conn.Target.ClientID, conn.Target.Tenant, conn.Target.Standard, conn.Target.Context,
+		conn.Schools, conn.ExceptSchools,
 	})
 	if err != nil {
 		return "", fmt.Errorf("name the version of the configuration: %w", err)

@@ -105,10 +105,22 @@ func (o *opened) open(ctx context.Context, cfg *config.Config, conn *config.Conn
 			WorkDir: cfg.WorkDir, CallTimeout: time.Duration(conn.Target.Timeout), LeaseTTL: leaseTTL(conn), SettleDelay: time.Duration(conn.SettleDelay),
 			History: time.Duration(conn.History), Stalled: stalledAfter(conn), QueryTimeout: time.Duration(conn.Source.StatementTimeout),
 			Workers: conn.Target.Concurrency.Max, Rules: rulesOf(conn),
-			Safeguards: guards,
+			Safeguards: guards, Schools: schoolsOf(conn),
 		},
 	}
 	return nil
+}
+
+// schoolsOf is the part of the district that a connection syncs.
+func schoolsOf(conn *config.Connection) sync.Schools {
+	var s sync.Schools
+	for _, id := range conn.Schools {
+		s.Only = append(s.Only, int64(id))
+	}
+	for _, id := range conn.ExceptSchools {
+		s.Except = append(s.Except, int64(id))
+	}
+	return s
 }
 
 // connect opens the target and finds the model of its data.

@@ -122,6 +122,9 @@ func whatIsHeld(h syncdb.Plan) string {
 	if h.Kind == syncdb.PlanUndo {
 		return fmt.Sprintf("what run %d did", h.RunID)
 	}
+	if h.Rule == string(sync.RuleOutOfScope) {
+		return "the removal of what is out of scope"
+	}
 	verb := verbWord(h.Verb) + "s"
 	if h.Resource == "" {
 		return "all " + verb

@@ -124,6 +124,9 @@ func (a *app) printPlan(p *sync.Plan) {
 	if e := p.Estimate; e != nil {
 		fmt.Fprintf(a.out, "that would take about %s, at the %.0f calls a second of run %d\n", roughly(e.Seconds), e.CallsPerSecond, e.Run)
 	}
+	if n := p.Totals.OutOfScope; n > 0 {
+		fmt.Fprintf(a.out, "%s of schools the connection does not sync\n", counted(n, "row")+are(n))
+	}
 	for _, r := range p.Resources {
 		if r.KeyUpdate > 0 {
 			fmt.Fprintf(a.out, "natural keys change: %s of %s by update\n", grouped(r.KeyUpdate), r.Resource)

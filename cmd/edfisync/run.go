@@ -353,6 +353,8 @@ func writeSummary(out io.Writer, s *sync.Summary) {
 	fmt.Fprintf(out, "\nrun %d %s in %s: %s\n", s.RunID, s.State, s.Took.Round(time.Millisecond), counted(s.Calls, "write call"))
 	if !s.Scope.All() {
 		fmt.Fprintf(out, "scope: %s; %s out of it, %s left to a run of everything\n", scopeText(s.Scope), counted(s.Totals.Outside, "row"), counted(s.Pending, "call"))
+	} else if n := s.Totals.Outside; n > 0 {
+		fmt.Fprintf(out, "%s of schools the connection does not sync\n", counted(n, "row")+are(n))
 	}
 	if s.Recovered > 0 {
 		fmt.Fprintf(out, "settled %s an earlier run left without an answer\n", counted(int64(s.Recovered), "call"))

@@ -157,22 +157,25 @@ type Log struct {
 
 // Connection is one source, one Ed-Fi target and one school year.
 type Connection struct {
-	Name        string                       `yaml:"name" validate:"required,slug"`
-	Tenant      string                       `yaml:"tenant" validate:"required,slug"`
-	SchoolYear  int                          `yaml:"school_year" validate:"min=1900,max=2200"` // the year it ends in: 2027 is 2026-27
-	Source      Source                       `yaml:"source"`
-	Pack        string                       `yaml:"pack" validate:"required"` // embedded:NAME, or a folder; absolute after Load
-	Target      Target                       `yaml:"target"`
-	Resources   []string                     `yaml:"resources" validate:"dive,required"` // empty: all that the pack maps
-	Descriptors map[string]map[string]string `yaml:"descriptors"`                        // over the pack's own maps
-	FoldKeys    bool                         `yaml:"fold_keys"`
-	Safeguards  Safeguards                   `yaml:"safeguards"`
-	SettleDelay Duration                     `yaml:"settle_delay" validate:"min=0"`
-	History     Duration                     `yaml:"history" validate:"min=0"` // 0 = nothing is kept
-	Schedule    Schedule                     `yaml:"schedule"`
-	Stalled     Duration                     `yaml:"stalled_after" validate:"min=0,max=604800000000000"` // 0 = never
-	FreshWithin Duration                     `yaml:"fresh_within" validate:"min=0"`                      // over service.alerts.fresh_within; 0 = as that says
-	Pauses      []PlannedPause               `yaml:"pauses" validate:"dive"`
+	Name       string   `yaml:"name" validate:"required,slug"`
+	Tenant     string   `yaml:"tenant" validate:"required,slug"`
+	SchoolYear int      `yaml:"school_year" validate:"min=1900,max=2200"` // the year it ends in: 2027 is 2026-27
+	Source     Source   `yaml:"source"`
+	Pack       string   `yaml:"pack" validate:"required"` // embedded:NAME, or a folder; absolute after Load
+	Target     Target   `yaml:"target"`
+	Resources  []string `yaml:"resources" validate:"dive,required"` // empty: all that the pack maps
+	// The part of a district that is synced, by schoolId: these schools (none: every school), without those.
+	Schools       []int                        `yaml:"schools" validate:"max=2000,dive,min=1"`
+	ExceptSchools []int                        `yaml:"except_schools" validate:"max=2000,dive,min=1"`
+	Descriptors   map[string]map[string]string `yaml:"descriptors"` // over the pack's own maps
+	FoldKeys      bool                         `yaml:"fold_keys"`
+	Safeguards    Safeguards                   `yaml:"safeguards"`
+	SettleDelay   Duration                     `yaml:"settle_delay" validate:"min=0"`
+	History       Duration                     `yaml:"history" validate:"min=0"` // 0 = nothing is kept
+	Schedule      Schedule                     `yaml:"schedule"`
+	Stalled       Duration                     `yaml:"stalled_after" validate:"min=0,max=604800000000000"` // 0 = never
+	FreshWithin   Duration                     `yaml:"fresh_within" validate:"min=0"`                      // over service.alerts.fresh_within; 0 = as that says
+	Pauses        []PlannedPause               `yaml:"pauses" validate:"dive"`
 
 	// Version of a connection that is defined in the ledger; 0 = the configuration file defines it.
 	Version int64 `yaml:"-"`
