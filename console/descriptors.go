@@ -2,7 +2,9 @@ package console
 
 import (
 	"context"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/edfisync/edfisync/internal/httpd"
@@ -26,12 +28,26 @@ type DescriptorEntry struct {
 
 // descriptorsJSON is what a connection maps, and which codes nobody has mapped.
 type descriptorsJSON struct {
-	Connection string      `json:"connection"`
-	Unmapped   []issueJSON `json:"unmapped" nullable:"false" doc:"Issues of codes that no map has, the one first whose map entry lets most records through."`
+	Connection string         `json:"connection"`
+	Version    int64          `json:"version,omitempty" doc:"Of the connection's definition in the ledger, as ETag has it; left out: the configuration file defines it, and its maps are changed there."`
+	Unmapped   []unmappedJSON `json:"unmapped" nullable:"false" doc:"Issues of codes that no map has, the one first whose map entry lets most records through."`
 	DescriptorMaps
 }
 
-func (s *Console) showDescriptors(ctx context.Context, in *ConnectionPath) (*one[descriptorsJSON], error) {
+// unmappedJSON is an issue of a code that no map has.
+type unmappedJSON struct {
+	issueJSON
+	Descriptor string `json:"descriptor,omitempty"`
+	Code       string `json:"localCode,omitempty" doc:"In the SIS; left out with the descriptor when the code is too long to be named."`
+}
+
+// descriptorsOutput is what a connection maps, with the version that a change of it names.
+type descriptorsOutput struct {
+	ETag string `header:"ETag"`
+	Body descriptorsJSON
+}
+
+func (s *Console) showDescriptors(ctx context.Context, in *ConnectionPath) (*descriptorsOutput, error) {
 	c, err := s.connection(ctx, in.Connection)
 	if err != nil {
 		return nil, err
@@ -40,10 +56,11 @@ func (s *Console) showDescriptors(ctx context.Context, in *ConnectionPath) (*one
 	if err != nil {
 		return nil, err
 	}
-	out := &one[descriptorsJSON]{descriptorsJSON{Connection: nameOf(c.Tenant, c.Name), Unmapped: []issueJSON{}, DescriptorMaps: DescriptorMaps{Entries: []DescriptorEntry{}}}}
+	out := &descriptorsOutput{etag(c.Version), descriptorsJSON{Connection: nameOf(c.Tenant, c.Name), Version: c.Version, Unmapped: []unmappedJSON{}, DescriptorMaps: DescriptorMaps{Entries: []DescriptorEntry{}}}}
 	for i := range causes {
 		if causes[i].Code == schema.CodeUnmapped {
-			out.Body.Unmapped = append(out.Body.Unmapped, issueJSON{causes[i], out.Body.Connection})
+			m, _ := unmapped(causes[i].Cause)
+			out.Body.Unmapped = append(out.Body.Unmapped, unmappedJSON{issueJSON{causes[i], out.Body.Connection}, m.Descriptor, m.Code})
 		}
 	}
 	if s.c.Descriptors != nil {
@@ -57,9 +74,38 @@ func (s *Console) showDescriptors(ctx context.Context, in *ConnectionPath) (*one
 // descriptorsView is the page of descriptor maps.
 type descriptorsView struct {
 	descriptorsJSON
-	Find   string
-	Groups []descriptorGroup
-	Shown  int
+	Find        string
+	Groups      []descriptorGroup
+	Shown       int
+	Saved       bool // an edit was made just now
+	Descriptors []descriptorValues
+}
+
+// descriptorValues are what codes of a descriptor stand for so far, to choose from.
+type descriptorValues struct {
+	Descriptor string
+	Values     []string
+}
+
+// valuesOf are the descriptors that a connection uses, with the values its codes stand for.
+func valuesOf(entries []DescriptorEntry, unmapped []unmappedJSON) []descriptorValues {
+	seen := map[string]map[string]bool{}
+	for _, u := range unmapped {
+		if u.Descriptor != "" && seen[u.Descriptor] == nil {
+			seen[u.Descriptor] = map[string]bool{}
+		}
+	}
+	for _, e := range entries {
+		if seen[e.Descriptor] == nil {
+			seen[e.Descriptor] = map[string]bool{}
+		}
+		seen[e.Descriptor][e.URI] = true
+	}
+	var out []descriptorValues
+	for _, d := range slices.Sorted(maps.Keys(seen)) {
+		out = append(out, descriptorValues{d, slices.Sorted(maps.Keys(seen[d]))})
+	}
+	return out
 }
 
 // descriptorGroup is one descriptor with its codes.
@@ -92,6 +138,7 @@ func (s *Console) descriptorsPage(w http.ResponseWriter, r *http.Request) error 
 		g := &page.Groups[len(page.Groups)-1]
 		g.Entries = append(g.Entries, e)
 	}
+	page.Saved, page.Descriptors = r.FormValue("saved") != "", valuesOf(out.Body.Entries, out.Body.Unmapped)
 	s.show(w, r, http.StatusOK, "descriptors", frame{Title: "Descriptor maps", Trail: []crumb{home(), crumbOf(page.Connection)}, Page: page})
 	return nil
 }

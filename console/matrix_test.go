@@ -73,6 +73,8 @@ func examples() map[string]example {
 	define.open = false
 	put := connection("")
 	put.body = func(objects) string { return `{}` }
+	edit := connection("/descriptors")
+	edit.body = func(objects) string { return `{}` }
 	clone := connection("/clone")
 	clone.body = func(objects) string { return fmt.Sprintf(`{"name": "matrix%d"}`, time.Now().UnixNano()) }
 	secret := example{path: func(o objects) string {
@@ -124,6 +126,7 @@ func examples() map[string]example {
 		"POST /api/v1/connections":   define, "PUT /api/v1/connections/{connection}": put, "DELETE /api/v1/connections/{connection}": connection(""),
 		"GET /api/v1/connections/{connection}/definition": connection("/definition"), "GET /api/v1/connections/{connection}/versions": connection("/versions"),
 		"POST /api/v1/connections/{connection}/clone": clone, "POST /api/v1/connections/{connection}/test": connection("/test"),
+		"PATCH /api/v1/connections/{connection}/descriptors": edit, "POST /connections/{connection}/descriptors": page(ofConnection("/descriptors"), "version=1"),
 		"GET /api/v1/secrets": at("/api/v1/secrets"), "PUT /api/v1/secrets/{secret}": setSecret, "DELETE /api/v1/secrets/{secret}": secret,
 	}
 }
@@ -158,7 +161,7 @@ func may(t *testing.T, pattern string) (least httpd.Role, auditor bool) {
 		return httpd.Viewer, true
 	case strings.HasPrefix(path, "/issues/"):
 		return httpd.Operator, false
-	case method == http.MethodPut, method == http.MethodDelete, path == "/connections", strings.HasSuffix(path, "/clone"):
+	case method == http.MethodPut, method == http.MethodDelete, method == http.MethodPatch, path == "/connections", strings.HasSuffix(path, "/clone"), strings.HasSuffix(path, "/descriptors"):
 		return httpd.Admin, false
 	case strings.HasPrefix(path, "/holds/"):
 		return httpd.Approver, false

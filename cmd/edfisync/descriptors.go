@@ -13,6 +13,12 @@ import (
 )
 
 type descriptorsCmd struct {
+	List   descriptorsListCmd   `cmd:"" default:"withargs" help:"List what the codes of the SIS stand for (the default)."`
+	Set    descriptorsSetCmd    `cmd:"" help:"Map a code of a connection of the ledger, or map it to something else."`
+	Remove descriptorsRemoveCmd `cmd:"" help:"Map a code no more; what the mapping pack says of it holds again."`
+}
+
+type descriptorsListCmd struct {
 	Find       string `arg:"" optional:"" help:"Only entries that have this in descriptor, code or URI."`
 	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
 }
@@ -20,17 +26,20 @@ type descriptorsCmd struct {
 // Help is the long help of the command.
 func (descriptorsCmd) Help() string {
 	return `Lists what the codes of the SIS stand for: the descriptor maps of the connection's mapping pack, and over them those of the connection itself.
-Codes that no map has are issues: edfisync issues.
+Codes that no map has are issues: edfisync issues. set and remove change the maps of a connection that is kept in the ledger, as a new version of it, which the
+next run takes; those of the configuration file are changed there.
 
 Examples:
 
     edfisync descriptors
     edfisync descriptors GradeLevel
-    edfisync descriptors --json`
+    edfisync descriptors --json
+    edfisync descriptors set GradeLevelDescriptor TK Transitional --connection lincoln-2027
+    edfisync descriptors remove GradeLevelDescriptor TK --connection lincoln-2027`
 }
 
 // Run lists the maps.
-func (c *descriptorsCmd) Run(ctx context.Context, a *app) error {
+func (c *descriptorsListCmd) Run(ctx context.Context, a *app) error {
 	_, conn, err := a.picked(ctx, c.Connection)
 	if err != nil {
 		return err
