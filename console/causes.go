@@ -8,10 +8,12 @@ import (
 	engine "github.com/edfisync/edfisync/sync"
 )
 
-// Ranking causes reads every row with a problem, of which there may be a million; a page of issues must not.
+// A run that ends keeps its ranking of causes. While one is under way, ranking reads every row with a problem, of which there may be a million; a page of
+// issues must not.
 const (
-	rankingAge  = 30 * time.Second // a run that is under way changes them, too
-	rankingsMax = 200              // connections
+	rankingAge   = 30 * time.Second // a run that is under way changes them, too
+	rankingsMax  = 200              // connections
+	rankedAtOnce = 5000             // rows; of more, what the last run that ended has kept is shown until the run under way ends
 )
 
 // rankings keeps the ranked causes of connections for a while. Safe for concurrent use; of those who ask at once for one connection one ranks.
@@ -49,6 +51,13 @@ func (r *rankings) entry(connection int64) *ranking {
 
 // openCauses returns the open issues of a connection by rank. The slice must not be changed.
 func (s *Console) openCauses(ctx context.Context, connection int64) ([]engine.Cause, error) {
+	kept, err := s.c.Ledger.RankingOf(ctx, connection)
+	if err != nil {
+		return nil, err
+	}
+	if kept.Current {
+		return engine.OpenCauses(ctx, s.c.Ledger, connection, rankedAtOnce)
+	}
 	_, generation, err := s.c.Ledger.Identity(ctx)
 	if err != nil {
 		return nil, err
@@ -59,7 +68,7 @@ func (s *Console) openCauses(ctx context.Context, connection int64) ([]engine.Ca
 	if !e.at.IsZero() && e.generation == generation && time.Since(e.at) < rankingAge {
 		return e.causes, nil
 	}
-	causes, err := engine.RankCauses(ctx, s.c.Ledger, connection)
+	causes, err := engine.OpenCauses(ctx, s.c.Ledger, connection, rankedAtOnce)
 	if err != nil {
 		return nil, err
 	}

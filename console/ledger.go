@@ -70,7 +70,7 @@ type planLedger interface {
 }
 
 type issueLedger interface {
-	sync.CauseLedger
+	sync.RankingLedger
 	sync.RecallLedger
 	ClearedIssues(ctx context.Context, connection int64) ([]syncdb.Issue, error)
 	RetryProblemsAs(ctx context.Context, connection int64, f syncdb.ProblemFilter, act syncdb.AuditRow) (int, error)

@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"time"
 
 	"github.com/edfisync/edfisync/syncdb"
 )
@@ -23,6 +26,9 @@ type Cause struct {
 	Hint  string `json:"hint,omitempty"` // what to do
 	// Informs says that nothing has to be done: the rows are as somebody wants them.
 	Informs bool `json:"informs,omitempty"`
+	// Stale says that Own, Frees and Waits are those of the last run that ended, and that a run has changed rows since; of an issue that is younger they
+	// are a guess. Only OpenCauses with a limit returns such.
+	Stale bool `json:"stale,omitempty"`
 }
 
 // InformingCodes are the codes of issues that only tell what is: nobody has to do anything.
@@ -45,11 +51,126 @@ func RankCauses(ctx context.Context, l CauseLedger, connection int64) ([]Cause, 
 	if err != nil {
 		return nil, err
 	}
-	var r ranking
-	if err := l.ProblemLinks(ctx, connection, func(link syncdb.ProblemLink) error { r.add(link); return nil }); err != nil {
-		return nil, fmt.Errorf("rank causes: %w", err)
+	r, err := readRanking(ctx, l, connection, 0)
+	if err != nil {
+		return nil, err
 	}
 	return r.rank(issues), nil
+}
+
+// errManyRows ends a reading of more rows than somebody wants to wait for.
+var errManyRows = errors.New("more rows than are ranked at once")
+
+func readRanking(ctx context.Context, l CauseLedger, connection int64, limit int) (*ranking, error) {
+	var r ranking
+	err := l.ProblemLinks(ctx, connection, func(link syncdb.ProblemLink) error {
+		if limit > 0 && len(r.rows) == limit {
+			return errManyRows
+		}
+		r.add(link)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("rank causes: %w", err)
+	}
+	return &r, nil
+}
+
+// RankingLedger is the part of the ledger that has the ranking of the last run, too.
+type RankingLedger interface {
+	CauseLedger
+	RankingOf(ctx context.Context, connection int64) (syncdb.Ranking, error)
+	RankedIssues(ctx context.Context, connection int64) ([]syncdb.RankedIssue, error)
+}
+
+// OpenCauses is RankCauses that takes what the last run kept as long as no row has changed since, and reads no row then. When one has, it ranks them anew;
+// but with a limit it reads no more rows than that, and returns what was kept, with Stale, when there are more.
+func OpenCauses(ctx context.Context, l RankingLedger, connection int64, limit int) ([]Cause, error) {
+	kept, err := l.RankingOf(ctx, connection)
+	if err != nil {
+		return nil, err
+	}
+	if !kept.Current {
+		r, err := readRanking(ctx, l, connection, limit)
+		if err == nil {
+			issues, err := l.Issues(ctx, connection, true)
+			if err != nil {
+				return nil, err
+			}
+			return r.rank(issues), nil
+		}
+		if !errors.Is(err, errManyRows) {
+			return nil, err
+		}
+	}
+	issues, err := l.RankedIssues(ctx, connection)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Cause, len(issues))
+	for i, ranked := range issues {
+		out[i] = causeOfIssue(ranked.Issue)
+		out[i].Own, out[i].Frees, out[i].Waits, out[i].Stale = ranked.Own, ranked.Frees, ranked.Waits, !kept.Current
+		switch {
+		case ranked.Ranked:
+		case ranked.Outcome == Blocked.String():
+			out[i].Waits = ranked.Rows
+		default:
+			out[i].Own = ranked.Rows
+		}
+	}
+	sortCauses(out)
+	return out, nil
+}
+
+// causeOfIssue is an issue that stands in nothing's way yet.
+func causeOfIssue(issue syncdb.Issue) Cause {
+	c := Cause{Issue: issue, Informs: informs(issue.Code)}
+	if a, ok := AdviceOn(issue.Code); ok {
+		c.Hint = a.Hint
+	}
+	return c
+}
+
+// sortCauses puts the one first whose solution lets most records through, and those last that only inform.
+func sortCauses(causes []Cause) {
+	slices.SortStableFunc(causes, func(a, b Cause) int {
+		if a.Informs != b.Informs {
+			if b.Informs {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(-cmp.Compare(a.Own+a.Frees, b.Own+b.Frees), -cmp.Compare(a.Rows, b.Rows), cmp.Compare(a.ID, b.ID))
+	})
+}
+
+// rankingTimeout is how long the end of a run waits for its ranking at most.
+const rankingTimeout = 2 * time.Minute
+
+// keepRanking keeps the ranking of the rows as the run leaves them, so that looking at issues need not read a row. Nothing depends on it: when it cannot be
+// kept, the ledger knows that what it has is older (SaveRanking), and whoever looks ranks.
+func (e *Engine) keepRanking(ctx context.Context, k *keeper) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rankingTimeout)
+	defer cancel()
+	kept, err := e.Ledger.RankingOf(ctx, e.Connection.ID)
+	if err == nil && kept.Current {
+		return // a run that changes nothing writes nothing (I22)
+	}
+	var causes []Cause
+	if err == nil {
+		causes, err = RankCauses(ctx, e.Ledger, e.Connection.ID)
+	}
+	if err == nil {
+		ranks := make(map[int64]syncdb.Rank, len(causes))
+		for i := range causes {
+			ranks[causes[i].ID] = syncdb.Rank{Own: causes[i].Own, Frees: causes[i].Frees, Waits: causes[i].Waits}
+		}
+		err = e.Ledger.SaveRanking(ctx, k.current(), ranks) // I7: nobody else changes rows while the lease is ours
+	}
+	if err != nil {
+		e.logger().WarnContext(ctx, "keep the ranking of causes", slog.Any("error", err))
+	}
 }
 
 // ranking follows every row to the row at the root of its trouble.
@@ -106,10 +227,7 @@ func (r *ranking) rank(issues []syncdb.Issue) []Cause {
 	out := make([]Cause, len(issues))
 	at := make(map[int64]*Cause, len(issues))
 	for i, issue := range issues {
-		out[i].Issue, out[i].Informs = issue, informs(issue.Code)
-		if a, ok := AdviceOn(issue.Code); ok {
-			out[i].Hint = a.Hint
-		}
+		out[i] = causeOfIssue(issue)
 		at[issue.ID] = &out[i]
 	}
 	for i := range r.rows {
@@ -125,15 +243,7 @@ func (r *ranking) rank(issues []syncdb.Issue) []Cause {
 		own.Waits++
 		cause.Frees++
 	}
-	slices.SortStableFunc(out, func(a, b Cause) int {
-		if a.Informs != b.Informs {
-			if b.Informs {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Or(-cmp.Compare(a.Own+a.Frees, b.Own+b.Frees), -cmp.Compare(a.Rows, b.Rows), cmp.Compare(a.ID, b.ID))
-	})
+	sortCauses(out)
 	return out
 }
 

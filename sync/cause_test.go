@@ -15,6 +15,14 @@ import (
 type links struct {
 	issues []syncdb.Issue
 	links  []syncdb.ProblemLink
+	kept   syncdb.Ranking
+	ranked []syncdb.RankedIssue
+}
+
+func (l *links) RankingOf(context.Context, int64) (syncdb.Ranking, error) { return l.kept, nil }
+
+func (l *links) RankedIssues(context.Context, int64) ([]syncdb.RankedIssue, error) {
+	return l.ranked, nil
 }
 
 func (l *links) Issues(context.Context, int64, bool) ([]syncdb.Issue, error) { return l.issues, nil }
@@ -142,5 +150,55 @@ func TestManyRowsAreRanked(t *testing.T) {
 	causes := r.rank([]syncdb.Issue{{ID: 1}, {ID: 2}})
 	if causes[0].ID != 1 || causes[0].Own != 1 || causes[0].Frees != rows-1 || causes[1].Waits != rows-1 {
 		t.Errorf("got %+v", causes)
+	}
+}
+
+func TestCausesAreThoseOfTheLastRunUntilRowsChange(t *testing.T) {
+	t.Parallel()
+	l := &links{}
+	l.row(1, "a", 1, "invalid", "", 0)
+	l.row(2, "b", 2, "blocked", "a", 1)
+	l.row(3, "c", 3, "invalid", "", 0)
+	l.row(3, "c", 4, "invalid", "", 0)
+	rank := func(id int64, outcome string, rows int64, r syncdb.Rank, ranked bool) syncdb.RankedIssue {
+		return syncdb.RankedIssue{Issue: syncdb.Issue{ID: id, Code: "x", Outcome: outcome, Rows: rows}, Rank: r, Ranked: ranked}
+	}
+	l.ranked = []syncdb.RankedIssue{
+		rank(1, "invalid", 1, syncdb.Rank{Own: 1, Frees: 40}, true), rank(3, "invalid", 9, syncdb.Rank{}, false), rank(4, "blocked", 50, syncdb.Rank{}, false),
+		{Issue: syncdb.Issue{ID: 5, Code: "met-existing", Rows: 99}, Rank: syncdb.Rank{Own: 99}, Ranked: true},
+	}
+	rows := []string{"3: own 2 frees 0 waits 0", "1: own 1 frees 1 waits 0", "2: own 0 frees 0 waits 1"}
+	kept := []string{"1: own 1 frees 40 waits 0", "3: own 9 frees 0 waits 0", "4: own 0 frees 0 waits 50", "5: own 99 frees 0 waits 0"}
+	for _, c := range []struct {
+		name  string
+		kept  syncdb.Ranking
+		limit int
+		want  []string
+		stale bool
+	}{
+		{"the last run's, as long as no row has changed", syncdb.Ranking{Run: 7, Current: true}, 1, kept, false},
+		{"ranked anew, when one has", syncdb.Ranking{Run: 7}, 0, rows, false},
+		{"ranked anew, when there are no more rows than the limit", syncdb.Ranking{Run: 7}, 4, rows, false},
+		{"the last run's, when there are more; younger issues are counted", syncdb.Ranking{Run: 7}, 3, kept, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			l := *l
+			l.kept = c.kept
+			causes, err := OpenCauses(t.Context(), &l, 1, c.limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, cause := range causes {
+				got = append(got, fmt.Sprintf("%d: own %d frees %d waits %d", cause.ID, cause.Own, cause.Frees, cause.Waits))
+				if cause.Stale != c.stale {
+					t.Errorf("issue %d: stale %v, want %v", cause.ID, cause.Stale, c.stale)
+				}
+			}
+			if d := cmp.Diff(c.want, got); d != "" {
+				t.Error(d)
+			}
+		})
 	}
 }

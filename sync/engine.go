@@ -101,6 +101,10 @@ type Problems interface {
 	CloseProblemsOf(ctx context.Context, lease syncdb.Lease, resource string, sources []syncdb.Hash) (int, error)
 	ProblemLinks(ctx context.Context, connection int64, fn func(syncdb.ProblemLink) error) error
 	Problems(ctx context.Context, connection int64, f syncdb.ProblemFilter) ([]syncdb.Problem, error)
+	Issues(ctx context.Context, connection int64, openOnly bool) ([]syncdb.Issue, error)
+	RankingOf(ctx context.Context, connection int64) (syncdb.Ranking, error)
+	// SaveRanking keeps what RankCauses found, by issue, until a problem changes.
+	SaveRanking(ctx context.Context, lease syncdb.Lease, ranks map[int64]syncdb.Rank) error
 	// DropProblems removes problems that are no more, those with OutcomeMet too.
 	DropProblems(ctx context.Context, lease syncdb.Lease, resource string, sources []syncdb.Hash) (int, error)
 }

@@ -239,4 +239,42 @@ func TestCausesOfARunAreRanked(t *testing.T) {
 	if sum != rows {
 		t.Errorf("causes stand for %d rows of %d", sum, rows)
 	}
+
+	// Each run keeps the ranking, however it ends, and one that changes no row leaves it.
+	kept := func(when string, run int64) {
+		t.Helper()
+		got, err := w.ledger.RankingOf(t.Context(), w.conn.ID)
+		if want := (syncdb.Ranking{Run: run, Current: true}); err != nil || got != want {
+			t.Errorf("%s the ranking is %+v, %v; want %+v", when, got, err, want)
+		}
+		live, err := sync.RankCauses(t.Context(), w.ledger, w.conn.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open, err := sync.OpenCauses(t.Context(), w.ledger, w.conn.ID, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(live, open); d != "" {
+			t.Errorf("%s what is kept is not what the rows say (-rows +kept):\n%s", when, d)
+		}
+	}
+	kept("after the first run", 1)
+	w.mustRun()
+	kept("after a run without changes", 1)
+	w.exec(`update enrolment set grade = 'X' where id = 4`)
+	w.mustRun()
+	kept("after a run that met more", 3)
+	w.exec(`update student set birth = '2010-01-01' where id = 1`)
+	w.front.intercept(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPost || r.Method == http.MethodPut {
+			rw.WriteHeader(http.StatusUnauthorized)
+			return true
+		}
+		return false
+	})
+	if _, _, err := w.run(); err == nil {
+		t.Fatal("a run without access did not fail")
+	}
+	kept("after a run that failed", 4)
 }

@@ -280,6 +280,9 @@ func (e *Engine) close(ctx context.Context, k *keeper, s *Summary, err error) er
 	if jerr != nil {
 		return errors.Join(err, fmt.Errorf("write totals: %w", jerr))
 	}
+	if !errors.Is(err, ErrStalled) { // whatever the run hangs in would hold this up, too
+		e.keepRanking(ctx, k)
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 15*time.Second)
 	defer cancel()
 	if failure := FailureOf(err); failure != "" && s.State == syncdb.RunFailed {

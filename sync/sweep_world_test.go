@@ -608,6 +608,10 @@ func (f faultyLedger) SaveProblems(ctx context.Context, l syncdb.Lease, problems
 	return f.write("SaveProblems", func() error { return f.sweepLedger.SaveProblems(ctx, l, problems) })
 }
 
+func (f faultyLedger) SaveRanking(ctx context.Context, l syncdb.Lease, ranks map[int64]syncdb.Rank) error {
+	return f.write("SaveRanking", func() error { return f.sweepLedger.SaveRanking(ctx, l, ranks) })
+}
+
 func (f faultyLedger) CloseProblems(ctx context.Context, l syncdb.Lease, resources []string) (n int, err error) {
 	err = f.write("CloseProblems", func() (err error) { n, err = f.sweepLedger.CloseProblems(ctx, l, resources); return err })
 	return n, err

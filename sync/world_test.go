@@ -50,6 +50,7 @@ type world struct {
 // ledger is what tests use of a ledger beside the engine's part.
 type ledger interface {
 	sync.Ledger
+	sync.RankingLedger
 	RequestRun(ctx context.Context, connID int64, reason string) (run syncdb.Run, joined bool, err error)
 	Connection(ctx context.Context, tenant, name string) (syncdb.Connection, *keys.Ring, error)
 	Issues(ctx context.Context, connID int64, openOnly bool) ([]syncdb.Issue, error)

@@ -30,6 +30,11 @@ func (d *DB) DropProblems(ctx context.Context, l Lease, resource string, sources
 			}
 			dropped += int(n)
 		}
+		if dropped > 0 {
+			if err := d.outrank(ctx, tx, l.ConnectionID); err != nil {
+				return err
+			}
+		}
 		_, err := d.exec(ctx, tx, `UPDATE issue SET cleared_run = ? WHERE connection_id = ? AND resource_id = ? AND cleared_run = 0
 			AND NOT EXISTS (SELECT 1 FROM problem p WHERE p.issue_id = issue.id)`, l.RunID, l.ConnectionID, id)
 		return err

@@ -176,6 +176,7 @@ func (d *DB) saveProblemsOf(ctx context.Context, tx *sqlx.Tx, c connection, l Le
 			blocked_resource_id = excluded.blocked_resource_id, blocked_key_hash = excluded.blocked_key_hash`, changed...); err != nil {
 			return err
 		}
+		return d.outrank(ctx, tx, l.ConnectionID)
 	}
 	return nil
 }
@@ -255,7 +256,11 @@ func (d *DB) CloseProblems(ctx context.Context, l Lease, resources []string) (cl
 		if err != nil {
 			return err
 		}
-		cleared = int(n)
+		if cleared = int(n); n > 0 {
+			if err := d.outrank(ctx, tx, l.ConnectionID); err != nil {
+				return err
+			}
+		}
 		_, err = d.exec(ctx, tx, `UPDATE issue SET cleared_run = ? WHERE connection_id = ? AND cleared_run = 0
 			AND NOT EXISTS (SELECT 1 FROM problem p WHERE p.issue_id = issue.id) AND `+of, append([]any{l.RunID, l.ConnectionID}, ids...)...)
 		return err
@@ -286,6 +291,11 @@ func (d *DB) CloseProblemsOf(ctx context.Context, l Lease, resource string, sour
 				return err
 			}
 			cleared += int(n)
+		}
+		if cleared > 0 {
+			if err := d.outrank(ctx, tx, l.ConnectionID); err != nil {
+				return err
+			}
 		}
 		_, err := d.exec(ctx, tx, `UPDATE issue SET cleared_run = ? WHERE connection_id = ? AND resource_id = ? AND cleared_run = 0
 			AND NOT EXISTS (SELECT 1 FROM problem p WHERE p.issue_id = issue.id)`, l.RunID, l.ConnectionID, id)

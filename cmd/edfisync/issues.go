@@ -69,7 +69,7 @@ func (c *issuesShowCmd) Run(ctx context.Context, a *app) error {
 func (c *issuesShowCmd) list(ctx context.Context, ledger *syncdb.DB, conn int64) ([]sync.Cause, error) {
 	causes := []sync.Cause{}
 	if !c.Cleared {
-		ranked, err := sync.RankCauses(ctx, ledger, conn)
+		ranked, err := sync.OpenCauses(ctx, ledger, conn, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -131,7 +131,7 @@ func (c *issuesShowCmd) show(ctx context.Context, a *app, ledger *syncdb.DB, con
 
 // causeOf is an issue with what the list says of it: how many rows it stands in the way of, and what to do.
 func causeOf(ctx context.Context, ledger *syncdb.DB, conn int64, issue syncdb.Issue) (sync.Cause, error) {
-	ranked, err := sync.RankCauses(ctx, ledger, conn)
+	ranked, err := sync.OpenCauses(ctx, ledger, conn, 0)
 	if err != nil {
 		return sync.Cause{}, err
 	}

@@ -74,7 +74,7 @@ func (c *issuesExportCmd) Run(ctx context.Context, a *app) error {
 const exportPage = 1000
 
 func (c *issuesExportCmd) write(ctx context.Context, a *app, ledger *syncdb.DB, conn syncdb.Connection, out io.Writer) (rows int, err error) {
-	causes, err := sync.RankCauses(ctx, ledger, conn.ID)
+	causes, err := sync.OpenCauses(ctx, ledger, conn.ID, 0)
 	if err != nil {
 		return 0, err
 	}

@@ -232,6 +232,10 @@ func (l *ledger) KeepProblems(ctx context.Context, lease syncdb.Lease, resource 
 	return l.do(ctx, "KeepProblems", resource, func() error { return l.Ledger.KeepProblems(ctx, lease, resource, sources) })
 }
 
+func (l *ledger) SaveRanking(ctx context.Context, lease syncdb.Lease, ranks map[int64]syncdb.Rank) error {
+	return l.do(ctx, "SaveRanking", "", func() error { return l.Ledger.SaveRanking(ctx, lease, ranks) })
+}
+
 func (l *ledger) CloseProblems(ctx context.Context, lease syncdb.Lease, resources []string) (n int, err error) {
 	err = l.do(ctx, "CloseProblems", "", func() (err error) { n, err = l.Ledger.CloseProblems(ctx, lease, resources); return })
 	return

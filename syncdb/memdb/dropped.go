@@ -18,6 +18,7 @@ func (d *DB) DropProblems(ctx context.Context, l syncdb.Lease, resource string, 
 	for _, source := range sources {
 		if _, ok := c.problems[resource][source]; ok {
 			delete(c.problems[resource], source)
+			c.ranking.Current = false
 			dropped++
 		}
 	}

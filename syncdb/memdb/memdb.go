@@ -41,8 +41,10 @@ type connection struct {
 	journal  []frame
 	problems map[string]map[syncdb.Hash]*problem
 	issues   []*syncdb.Issue
-	plans    []*plan    // oldest first
-	history  []*segment // oldest first
+	ranking  syncdb.Ranking
+	ranks    map[int64]syncdb.Rank // of ranking, by issue
+	plans    []*plan               // oldest first
+	history  []*segment            // oldest first
 	receipts []syncdb.Receipt
 	target   syncdb.TargetState
 }

@@ -36,6 +36,9 @@ func (d *DB) SaveProblems(ctx context.Context, l syncdb.Lease, problems []syncdb
 			rows = map[syncdb.Hash]*problem{}
 			c.problems[p.Resource] = rows
 		}
+		if had := rows[p.SourceHash]; had == nil || had.issue != issue || !same(&had.Problem, &p) {
+			c.ranking.Current = false
+		}
 		rows[p.SourceHash] = &problem{Problem: p, issue: issue, lastRun: l.RunID}
 	}
 	return nil
@@ -85,6 +88,7 @@ func (d *DB) CloseProblems(ctx context.Context, l syncdb.Lease, resources []stri
 		for hash, p := range c.problems[resource] {
 			if p.lastRun != l.RunID && p.Outcome != syncdb.OutcomeMet {
 				delete(c.problems[resource], hash)
+				c.ranking.Current = false
 				cleared++
 			}
 		}
@@ -109,6 +113,7 @@ func (d *DB) CloseProblemsOf(ctx context.Context, l syncdb.Lease, resource strin
 	for _, hash := range sources {
 		if p, ok := c.problems[resource][hash]; ok && p.lastRun != l.RunID && p.Outcome != syncdb.OutcomeMet {
 			delete(c.problems[resource], hash)
+			c.ranking.Current = false
 			cleared++
 		}
 	}

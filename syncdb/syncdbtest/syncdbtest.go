@@ -66,6 +66,9 @@ type Ledger interface {
 	Rejected(ctx context.Context, connID int64, resource string) (map[syncdb.Hash]syncdb.Hash, error)
 	RetryProblems(ctx context.Context, connID int64, f syncdb.ProblemFilter) (int, error)
 	ProblemLinks(ctx context.Context, connID int64, fn func(syncdb.ProblemLink) error) error
+	RankingOf(ctx context.Context, connID int64) (syncdb.Ranking, error)
+	RankedIssues(ctx context.Context, connID int64) ([]syncdb.RankedIssue, error)
+	SaveRanking(ctx context.Context, l syncdb.Lease, ranks map[int64]syncdb.Rank) error
 
 	PutEntries(ctx context.Context, l syncdb.Lease, resource string, entries []syncdb.Entry) error
 	DropEntries(ctx context.Context, l syncdb.Lease, resource string, keys []syncdb.Hash) error
@@ -127,6 +130,7 @@ func Exercise(t *testing.T, fresh func(t *testing.T) Opener) {
 		"problems and issues":                problems,
 		"connections do not see one another": isolation,
 		"retried problems and links":         retries,
+		"ranking of causes":                  rankings,
 		"entries put past the journal":       putting,
 		"plans":                              plans,
 		"ops of plans":                       planOps,

@@ -1,0 +1,96 @@
+package syncdb
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// Rank is what an open issue stands in the way of, in rows of its connection that are not in sync.
+type Rank struct {
+	Own   int64 `json:"own" db:"own"`     // rows of the issue that wait for no other row
+	Frees int64 `json:"frees" db:"frees"` // rows of any issue that wait for rows of Own
+	Waits int64 `json:"waits" db:"waits"` // rows of the issue that wait for rows of other issues
+}
+
+// RankedIssue is an open issue with the rank it had when a run ended.
+type RankedIssue struct {
+	Issue
+	Rank
+	Ranked bool // false: the issue is younger than the ranking; it has no rank yet, and its rows were counted
+}
+
+// Ranking is what is kept of the ranking of causes.
+type Ranking struct {
+	Run     int64 // that made it; 0 = none is kept
+	Current bool  // no problem has changed since
+}
+
+// RankingOf says which ranking of causes the ledger has of a connection. It is one small read.
+func (d *DB) RankingOf(ctx context.Context, connID int64) (Ranking, error) {
+	var row struct {
+		Run     int64 `db:"run_id"`
+		Current bool  `db:"fresh"`
+	}
+	err := d.store.reads().GetContext(ctx, &row, d.bind(`SELECT run_id, fresh FROM ranking WHERE connection_id = ?`), connID)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return Ranking{}, fmt.Errorf("read which ranking of causes there is: %w", err)
+	}
+	return Ranking(row), nil
+}
+
+// RankedIssues returns the connection's open issues, oldest first, with the kept ranks. It reads no rows but those of issues that have none.
+func (d *DB) RankedIssues(ctx context.Context, connID int64) ([]RankedIssue, error) {
+	var issues []RankedIssue
+	if err := d.store.reads().SelectContext(ctx, &issues, d.bind(`SELECT id, code, resource, cause, owner, outcome, firstrun, lastrun, clearedrun, ranked,
+		CASE WHEN ranked THEN own + waits ELSE (SELECT count(*) FROM problem p WHERE p.issue_id = x.id) END AS rows,
+		CASE WHEN ranked THEN own ELSE 0 END AS own, CASE WHEN ranked THEN frees ELSE 0 END AS frees, CASE WHEN ranked THEN waits ELSE 0 END AS waits
+		FROM (SELECT i.id, i.code, r.path AS resource, i.cause, i.owner, i.outcome, i.first_run AS firstrun, i.last_run AS lastrun, i.cleared_run AS clearedrun,
+			i.own, i.frees, i.waits, coalesce(i.ranked_run = k.run_id, 1 = 0) AS ranked
+			FROM issue i JOIN resource r ON r.id = i.resource_id LEFT JOIN ranking k ON k.connection_id = i.connection_id
+			WHERE i.connection_id = ? AND i.cleared_run = 0) x ORDER BY id`), connID); err != nil {
+		return nil, fmt.Errorf("read ranked issues: %w", err)
+	}
+	return issues, nil
+}
+
+// SaveRanking keeps the ranks of the connection's open issues, by issue id, as those of the lease's run: of problems as they are, which only the holder of the
+// lease can change (I7). The next change of a problem takes the ranking's Current back, in the transaction of that change. It may be called again.
+func (d *DB) SaveRanking(ctx context.Context, l Lease, ranks map[int64]Rank) error {
+	type row struct {
+		id int64
+		Rank
+	}
+	rows := make([]row, 0, len(ranks))
+	for id, r := range ranks {
+		rows = append(rows, row{id, r})
+	}
+	slices.SortFunc(rows, func(a, b row) int { return cmp.Compare(a.id, b.id) }) // as all who write several issues
+	err := d.fenced(ctx, l, func(tx *sqlx.Tx) error {
+		for _, r := range rows {
+			if _, err := d.exec(ctx, tx, `UPDATE issue SET ranked_run = ?, own = ?, frees = ?, waits = ? WHERE id = ? AND connection_id = ?`,
+				l.RunID, r.Own, r.Frees, r.Waits, r.id, l.ConnectionID); err != nil {
+				return err
+			}
+		}
+		_, err := d.exec(ctx, tx, `INSERT INTO ranking (connection_id, run_id, fresh) VALUES (?, ?, 1)
+			ON CONFLICT (connection_id) DO UPDATE SET run_id = excluded.run_id, fresh = 1`, l.ConnectionID, l.RunID)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("save the ranking of causes: %w", err)
+	}
+	return nil
+}
+
+// outrank says that the kept ranking is not that of the problems any more. It is part of each transaction that changes them, so that no ranking passes for
+// a later one (I2 of what people are shown).
+func (d *DB) outrank(ctx context.Context, tx *sqlx.Tx, connID int64) error {
+	_, err := d.exec(ctx, tx, `UPDATE ranking SET fresh = 0 WHERE connection_id = ? AND fresh = 1`, connID)
+	return err
+}
