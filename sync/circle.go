@@ -43,7 +43,7 @@ func (s *stepRun) loosen(stopped []stoppedOp) (loosened bool, err error) {
 		n++
 		// I2: what the record holds from here on is nothing a row says, so the entry is Unknown until the delete is answered.
 		if err := s.add(&op{
-			verb: syncdb.Update, key: l.op.key, source: l.op.source, person: l.op.person, edfiID: l.op.edfiID, known: true, met: l.op.met,
+			verb: syncdb.Update, key: l.op.key, source: l.op.source, person: l.op.person, edfiID: l.op.edfiID, before: l.op.before, known: true, met: l.op.met,
 			keyText: l.op.keyText, payload: payload, loosens: true,
 		}); err != nil {
 			return false, err
