@@ -85,7 +85,7 @@ func TestAPackReadsTheSISAndNothingElse(t *testing.T) {
 		{"into behind a backslash that escapes", Postgres, `select E'\'' as "_key" into made from s -- '`},
 		{"into between dollars that quote nothing", MySQL, "select 1 as $$ into outfile '/tmp/edfisync-attack' -- $$"},
 		{"into behind a bracket that quotes nothing", Postgres, `select (array[']'])[1] as "_key" into made from s -- '`},
-		{"into in capitals", Postgres, `SELECT 1 AS "_key" INTO made FROM s`},
+		{"into in capitals", Postgres, `select 1 as "_key" INTO made from s`},
 		{"a column in what looks like a comment", MySQL, "select 1 as `_key` /*!50000 , 2 as x */"},
 		{"a column in what looks like a comment to others", MySQL, "select 1 as `_key` /*M! , 2 as x */"},
 		{"a comment that does not end", MySQL, "select 1 as `_key` /* into outfile"},

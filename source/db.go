@@ -32,6 +32,10 @@ func Open(ctx context.Context, cfg Config) (*DB, error) {
 	d := &DB{cfg: cfg.withDefaults(), dialect: dialect}
 	db, secrets, err := dialect.open(d.cfg)
 	d.secrets = secrets
+	var known *Error
+	if errors.As(err, &known) {
+		return nil, err
+	}
 	if err != nil {
 		// What a driver says of a connection string it cannot read quotes pieces of it.
 		return nil, &Error{Op: "read the connection string", Err: errors.New("it is not of the form the driver " + cfg.Driver + " wants: " + d.redact(withoutQuoted(err.Error())))}

@@ -25,6 +25,11 @@ func (mysqlDialect) open(cfg Config) (*sqlx.DB, []string, error) {
 	c.AllowAllFiles = false       // a server could ask for any file of this machine
 	c.Logger = &mysql.NopLogger{} // what goes wrong is returned; the driver would write it to stderr besides
 	c.ConnectionAttributes = strings.TrimPrefix(c.ConnectionAttributes+",program_name:"+cfg.ApplicationName, ",")
+	if cfg.Dial != nil {
+		if err := guardMySQL(c, cfg.Dial); err != nil {
+			return nil, secrets, err
+		}
+	}
 	connector, err := mysql.NewConnector(c)
 	if err != nil {
 		return nil, secrets, err

@@ -22,9 +22,17 @@ func (postgresDialect) open(cfg Config) (*sqlx.DB, []string, error) {
 	if c.ApplicationName == "" {
 		c.ApplicationName = cfg.ApplicationName
 	}
+	if cfg.Dial != nil {
+		if err := guardPostgres(&c, cfg.DSN); err != nil {
+			return nil, secrets, err
+		}
+	}
 	connector, err := pq.NewConnectorConfig(c)
 	if err != nil {
 		return nil, secrets, err
+	}
+	if cfg.Dial != nil {
+		connector.Dialer(dialer{cfg.Dial})
 	}
 	return sqlx.NewDb(sql.OpenDB(connector), "postgres"), secrets, nil
 }

@@ -25,6 +25,7 @@ type Config struct {
 	LockTimeout      time.Duration     // how long a query may wait for a lock at the source. 0 = 5 s
 	ApplicationName  string            // what the database's list of sessions shows. "" = "edfisync"
 	Watermark        *Query            // of the pack: says how new a snapshot is, in place of what the database tells. nil = none
+	Dial             Dial              // connects to the server; refuses what the connection string may not lead to. nil = anything may be connected to
 	Params           map[string]string // values for the pack's parameters, over its defaults
 }
 

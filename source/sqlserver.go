@@ -15,6 +15,11 @@ import (
 type sqlserverDialect struct{}
 
 func (sqlserverDialect) open(cfg Config) (*sqlx.DB, []string, error) {
+	if cfg.Dial != nil {
+		if err := filesSQLServer(cfg.DSN); err != nil {
+			return nil, nil, err
+		}
+	}
 	c, err := msdsn.Parse(cfg.DSN)
 	if err != nil {
 		return nil, secretParts(cfg.DSN, passwordOf(cfg.DSN)), err
@@ -23,7 +28,13 @@ func (sqlserverDialect) open(cfg Config) (*sqlx.DB, []string, error) {
 		c.AppName = cfg.ApplicationName
 	}
 	c.ReadOnlyIntent = true
-	return sqlx.NewDb(sql.OpenDB(mssql.NewConnectorConfig(c)), "sqlserver"), secretParts(cfg.DSN, c.Password), nil
+	connector, secrets := mssql.NewConnectorConfig(c), secretParts(cfg.DSN, c.Password)
+	if cfg.Dial != nil {
+		if err := guardSQLServer(connector, &c, cfg.Dial); err != nil {
+			return nil, secrets, err
+		}
+	}
+	return sqlx.NewDb(sql.OpenDB(connector), "sqlserver"), secrets, nil
 }
 
 // begin asks for snapshot isolation. A database that does not allow it answers error 3952 with the first query; there is no fall-back,

@@ -15,6 +15,7 @@ import (
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
 	"github.com/edfisync/edfisync/edfi"
+	"github.com/edfisync/edfisync/internal/httpd"
 	"github.com/edfisync/edfisync/mappings"
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/source"
@@ -308,7 +309,22 @@ func sourceConfig(conn *config.Connection, pack *source.Pack) source.Config {
 	return source.Config{
 		Driver: conn.Source.Driver, DSN: conn.Source.DSN.Reveal(), Readers: conn.Source.Readers,
 		StatementTimeout: time.Duration(conn.Source.StatementTimeout), ApplicationName: "edfisync " + conn.FullName(), Params: params,
-		Watermark: pack.Watermark,
+		Watermark: pack.Watermark, Dial: sourceDial(conn.SourceGuard),
+	}
+}
+
+// sourceDial connects to the servers that a guard allows; nil when there is none.
+func sourceDial(guard *httpd.Egress) source.Dial {
+	if guard == nil {
+		return nil
+	}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := guard.Dial(ctx, network, address)
+		var forbidden *httpd.ForbiddenError
+		if errors.As(err, &forbidden) {
+			return nil, &source.Error{Op: "connect", Err: forbidden, Hint: "service.egress.allow allows it; sources that stand in the configuration file may be anywhere"}
+		}
+		return conn, err
 	}
 }
 

@@ -32,6 +32,10 @@ func (a *app) withDefined(file *config.Config, definitions []syncdb.Definition) 
 	all := *file
 	all.Connections = slices.Clone(file.Connections)
 	var problems config.Problems
+	guard, err := file.Service.Egress.Guard()
+	if err != nil {
+		return nil, nil, usageError(err)
+	}
 	for i, decoded := range config.Decode(definitions, a.environment()) {
 		d, conn := &definitions[i], decoded.Connection
 		if at := inFile(file, d.Tenant, d.Name); at >= 0 {
@@ -42,8 +46,9 @@ func (a *app) withDefined(file *config.Config, definitions []syncdb.Definition) 
 			broken = append(broken, unusable{conn, decoded.Err})
 			continue
 		}
+		conn.SourceGuard = guard
 		if d.Guarded {
-			conn.Guard = file.Service.References.Guard()
+			conn.Guard = guard
 		}
 		all.Connections = append(all.Connections, *conn)
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,13 +21,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
 	"github.com/edfisync/edfisync/internal/attacktest"
 	"github.com/edfisync/edfisync/internal/dbtest"
+	"github.com/edfisync/edfisync/internal/httpd"
 	"github.com/edfisync/edfisync/internal/keys"
 	"github.com/edfisync/edfisync/internal/tinysis"
 	"github.com/edfisync/edfisync/sandbox"
 	"github.com/edfisync/edfisync/schema"
+	"github.com/edfisync/edfisync/source"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -115,7 +120,7 @@ func (w *servedWorld) ok(err error) {
 // configure writes the configuration with these keys of the ledger.
 func (w *servedWorld) configure(ledgerKeys string) {
 	w.t.Helper()
-	text := fmt.Sprintf("work_dir: work\nlog: {level: info}\nledger: {dsn: %q, %s}\nservice: {references: {folders: [.], variables: [EDFI_*], targets: [127.0.0.1]}}\n", w.dsn, ledgerKeys)
+	text := fmt.Sprintf("work_dir: work\nlog: {level: info}\nledger: {dsn: %q, %s}\nservice: {egress: {allow: [127.0.0.1]}, references: {folders: [.], variables: [EDFI_*]}}\n", w.dsn, ledgerKeys)
 	w.ok(os.WriteFile(filepath.Join(w.dir, "edfisync.yaml"), []byte(text), 0o600))
 }
 
@@ -497,14 +502,124 @@ func TestATargetNamedOverTheAPIIsGuarded(t *testing.T) {
 	conn := &config.Connection{Name: "one", Target: config.Target{
 		URL: strings.Replace(inside.URL, "127.0.0.1", "localhost", 1), ClientID: "id", ClientSecret: "secret", Timeout: config.Duration(5 * time.Second), Concurrency: config.Concurrency{Min: 1, Max: 1},
 	}}
-	conn.Guard = config.References{Targets: []string{"10.20.0.0/16", "ods.example.org"}}.Guard()
+	conn.Guard = guardOf(t, "10.20.0.0/16", "ods.example.org")
 	r := &report{}
 	if target := testTarget(t.Context(), r, conn, nil); target != nil || called || len(r.findings) != 1 || r.findings[0].OK {
 		t.Errorf("called %v: %+v", called, r.findings)
 	}
-	conn.Guard = config.References{Targets: []string{"localhost"}}.Guard()
+	conn.Guard = guardOf(t, "localhost")
 	if testTarget(t.Context(), &report{}, conn, nil); !called {
 		t.Error("a host that is allowed is not called")
+	}
+}
+
+func guardOf(t *testing.T, allow ...string) *httpd.Egress {
+	t.Helper()
+	guard, err := config.Egress{Allow: allow}.Guard()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return guard
+}
+
+// A source of a connection of the ledger is not connected to where only the service reaches, whatever its name stands for and whichever database it is
+// (SSRF); on real databases.
+func TestASourceOfTheLedgerIsGuarded(t *testing.T) {
+	t.Parallel()
+	postgres := dbtest.Postgres(t)
+	at, err := url.Parse(postgres)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := *at
+	named.Host = net.JoinHostPort("localhost", at.Port())
+	maria, err := mysql.ParseDSN(dbtest.MariaDB(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, network := maria.Addr, maria.Net
+	if network != "tcp" {
+		t.Fatalf("MariaDB is reached by %s", network)
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	onName := maria.Clone()
+	onName.Addr = net.JoinHostPort("localhost", port)
+	onSocket := maria.Clone()
+	onSocket.Net, onSocket.Addr = "unix", "/run/mysqld/mysqld.sock"
+	loopback, other := []string{"127.0.0.1", "localhost"}, []string{"10.20.0.0/16", "sis.example.org"}
+	cases := []struct {
+		name, driver, dsn string
+		allow             []string
+		want              string // "" = it is connected to
+	}{
+		{"PostgreSQL that is allowed", source.Postgres, postgres, loopback, ""},
+		{"PostgreSQL whose name is allowed", source.Postgres, named.String(), []string{"localhost"}, ""},
+		{"MariaDB that is allowed", source.MySQL, maria.FormatDSN(), loopback, ""},
+		{"MariaDB whose name is allowed", source.MySQL, onName.FormatDSN(), []string{"localhost"}, ""},
+		{"PostgreSQL on this machine", source.Postgres, postgres, other, "may not be called"},
+		{"PostgreSQL by a name of this machine", source.Postgres, named.String(), other, "may not be called"},
+		{"PostgreSQL among several", source.Postgres, "host=192.0.2.1,127.0.0.1 port=" + at.Port() + " user=x dbname=x sslmode=disable", other, "may not be called"},
+		{"PostgreSQL behind hostaddr", source.Postgres, "host=sis.example.org hostaddr=127.0.0.1 port=" + at.Port() + " user=x dbname=x sslmode=disable", []string{"10.20.0.0/16"}, "may not be called"},
+		{"PostgreSQL by default", source.Postgres, "port=" + at.Port() + " user=x dbname=x sslmode=disable", other, "may not be called"},
+		{"PostgreSQL by a socket", source.Postgres, "host=/run/postgresql user=x dbname=x", loopback, "from this machine"},
+		{"PostgreSQL with a key of the machine", source.Postgres, postgres + "&sslkey=/etc/ssl/private/key.pem", loopback, "from this machine"},
+		{"PostgreSQL with passwords of the machine", source.Postgres, postgres + "&passfile=/etc/pgpass", loopback, "from this machine"},
+		{"MariaDB on this machine", source.MySQL, maria.FormatDSN(), other, "may not be called"},
+		{"MariaDB by a name of this machine", source.MySQL, onName.FormatDSN(), other, "may not be called"},
+		{"MariaDB by a socket", source.MySQL, onSocket.FormatDSN(), loopback, "from this machine"},
+		{"SQL Server on this machine", source.SQLServer, "sqlserver://x:y@localhost:1433?database=x", other, "may not be called"},
+		{"a named SQL Server on this machine", source.SQLServer, "sqlserver://x:y@127.0.0.1/INSTANCE?database=x", other, "no instance matching"},
+		{"SQL Server with a file of the machine", source.SQLServer, "sqlserver://x:y@localhost:1433?database=x&encrypt=true&certificate=/etc/ssl/certs/ca-certificates.crt", loopback, "from this machine"},
+		{"SQL Server with a file that is written in another way", source.SQLServer, "server=localhost;user id=x;Server Certificate=/x; ServerCertificate =/etc/passwd", loopback, "from this machine"},
+		{"metadata of a cloud", source.Postgres, "postgres://x@169.254.169.254:80/x?sslmode=disable", other, "may not be called"},
+	}
+	attacks := []string{}
+	for _, c := range cases {
+		if c.want != "" {
+			attacks = append(attacks, c.name)
+		}
+	}
+	attacktest.Played(t, attacktest.Egress, attacks)
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			db, err := source.Open(t.Context(), source.Config{Driver: c.driver, DSN: c.dsn, Dial: sourceDial(guardOf(t, c.allow...))})
+			if err == nil {
+				err = db.Close()
+				if c.want != "" {
+					t.Error("it was connected to")
+				}
+			}
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+// A connection that is made over the API with a source where only the service reaches does not get there; one that is allowed in the configuration does.
+func TestAConnectionOfTheLedgerReadsWhereItMayOnly(t *testing.T) {
+	t.Parallel()
+	a := &app{globals: globals{Config: filepath.Join(t.TempDir(), "edfisync.yaml")}}
+	text := `{"name": "one", "school_year": 2026, "pack": "embedded:limitless", "resources": ["all"], "source": {"driver": "postgres", "dsn": "postgres://x@127.0.0.1/x"},
+		"target": {"url": "https://ods.example.org", "client_id": "id", "client_secret": "${sealed:x}"}}`
+	for _, guarded := range []bool{false, true} {
+		file := &config.Config{Service: config.Service{Egress: config.Egress{Allow: []string{"10.1.0.0/16"}}}}
+		all, broken, err := a.withDefined(file, []syncdb.Definition{{Tenant: "default", Name: "one", Version: 1, Text: []byte(text), Guarded: guarded}})
+		if err != nil || len(broken) > 0 || len(all.Connections) != 1 {
+			t.Fatalf("%v %v", err, broken)
+		}
+		conn := all.Connections[0]
+		if conn.SourceGuard == nil || (conn.Guard != nil) != guarded {
+			t.Fatalf("target named over the API %t: guards %v, %v", guarded, conn.Guard, conn.SourceGuard)
+		}
+		dial := sourceConfig(&conn, &source.Pack{}).Dial
+		if _, err := dial(t.Context(), "tcp", "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "service.egress.allow") {
+			t.Errorf("got %v", err)
+		}
 	}
 }
 

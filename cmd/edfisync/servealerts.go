@@ -8,14 +8,13 @@ import (
 	"github.com/edfisync/edfisync/alerts"
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
 	"github.com/edfisync/edfisync/console"
-	"github.com/edfisync/edfisync/internal/httpd"
 )
 
 // receiversOf are the receivers of the configuration. Where they are must be allowed; what a name stands for is checked when it is called.
 func receiversOf(cfg *config.Config) ([]alerts.Receiver, error) {
-	egress, err := httpd.ParseEgress(cfg.Service.Egress.Allow)
+	egress, err := cfg.Service.Egress.Guard()
 	if err != nil {
-		return nil, usageError(fmt.Errorf("service.egress.allow: %w", err))
+		return nil, usageError(err)
 	}
 	var out []alerts.Receiver
 	for i, w := range cfg.Service.Alerts.Webhooks {
@@ -23,7 +22,7 @@ func receiversOf(cfg *config.Config) ([]alerts.Receiver, error) {
 		if w.OldSecret != "" {
 			secrets = append(secrets, w.OldSecret.Reveal())
 		}
-		r, err := alerts.NewWebhook(w.Name, w.URL.Reveal(), secrets, w.Tenants, egress)
+		r, err := alerts.NewWebhook(w.Name, w.URL.Reveal(), secrets, w.Tenants, *egress)
 		if err != nil {
 			return nil, usageError(fmt.Errorf("service.alerts.webhooks[%d].url: %w", i, err))
 		}

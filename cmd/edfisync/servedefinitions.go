@@ -78,9 +78,13 @@ func (d *definitions) written(ctx context.Context, e *definer, tenant, name stri
 	if w, problems = config.ReadConnection(text, e.env); len(problems) > 0 {
 		return nil, invalid(problems)
 	}
-	if err := e.file.Service.References.Guard().CheckURL(w.Connection.Target.URL); w.Connection.Target.URL != "" && err != nil {
+	guard, err := e.file.Service.Egress.Guard()
+	if err != nil {
+		return nil, err
+	}
+	if err := guard.CheckURL(w.Connection.Target.URL); w.Connection.Target.URL != "" && err != nil {
 		if before, wrong := d.targetBefore(ctx, tenant, name); wrong != nil || before != w.Connection.Target.URL {
-			return nil, invalid(config.Problems{{Path: "target.url", Message: err.Error(), Remedy: "service.references.targets allows it"}})
+			return nil, invalid(config.Problems{{Path: "target.url", Message: err.Error(), Remedy: "service.egress.allow allows it"}})
 		}
 	}
 	return w, nil

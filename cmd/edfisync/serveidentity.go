@@ -5,7 +5,6 @@ import (
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
 	"github.com/edfisync/edfisync/console"
-	"github.com/edfisync/edfisync/internal/httpd"
 )
 
 // identityOf is the identity provider of the configuration, nil when it names none.
@@ -14,13 +13,13 @@ func identityOf(cfg config.Service) (*console.Identity, error) {
 	if o.Issuer == "" {
 		return nil, nil //nolint:nilnil // there is none
 	}
-	guard, err := httpd.ParseEgress(cfg.Egress.Allow)
+	guard, err := cfg.Egress.Guard()
 	if err != nil {
-		return nil, usageError(fmt.Errorf("service.egress.allow: %w", err))
+		return nil, usageError(err)
 	}
 	i := &console.Identity{
 		Issuer: o.Issuer, URL: o.URL, ClientID: o.ClientID, ClientSecret: o.ClientSecret.Reveal(), Scopes: o.Scopes, RoleClaim: o.RoleClaim, Roles: o.Roles,
-		StudentData: o.StudentData, TenantClaim: o.TenantClaim, Algorithms: o.Algorithms, Egress: guard,
+		StudentData: o.StudentData, TenantClaim: o.TenantClaim, Algorithms: o.Algorithms, Egress: *guard,
 	}
 	if err := i.Check(); err != nil {
 		return nil, usageError(fmt.Errorf("service.oidc.%w", err))

@@ -4,6 +4,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -46,9 +47,19 @@ type Traces struct {
 	Propagate bool    `yaml:"propagate"`                              // traceparent goes with requests to targets
 }
 
-// Egress says what may be called although it is not on the public internet: by webhooks and mails.
+// Egress says what may be called although it is not on the public internet: by webhooks and mails, by connections of the ledger, and of what an identity
+// provider names.
 type Egress struct {
 	Allow []string `yaml:"allow" validate:"dive,egress"` // networks, addresses, names of hosts
+}
+
+// Guard is what may be called (SSRF). The error is a usage error: Load finds it first.
+func (e Egress) Guard() (*httpd.Egress, error) {
+	guard, err := httpd.ParseEgress(e.Allow)
+	if err != nil {
+		return nil, fmt.Errorf("service.egress.allow: %w", err)
+	}
+	return &guard, nil
 }
 
 // Alerts says when somebody is told that something is wrong, and who.
@@ -99,20 +110,6 @@ type Quarantine struct {
 type References struct {
 	Variables []string `yaml:"variables" validate:"dive,required"` // environment variables, * stands for any text
 	Folders   []string `yaml:"folders" validate:"dive,required"`   // for ${file:…}, mapping packs and SQLite sources; absolute after Load
-	Targets   []string `yaml:"targets" validate:"dive,required"`   // networks, addresses and hosts of targets that are not on the public internet
-}
-
-// Guard is what connections that are made over the API may call as their target (SSRF).
-func (r References) Guard() *httpd.Egress {
-	guard := &httpd.Egress{}
-	for _, text := range r.Targets {
-		if networks, err := httpd.ParseNetworks([]string{text}); err == nil {
-			guard.Networks = append(guard.Networks, networks...)
-		} else {
-			guard.Hosts = append(guard.Hosts, text)
-		}
-	}
-	return guard
 }
 
 // TLS says with which certificate serve listens. Without one it speaks plain HTTP.
@@ -181,6 +178,9 @@ type Connection struct {
 	Version int64 `yaml:"-"`
 	// Guard says what may be called as its target; nil = anything. It is set when the target was named over the API.
 	Guard *httpd.Egress `yaml:"-" json:"-"`
+	// SourceGuard says what may be called as its source; nil = anything. It is set for connections of the ledger: their connection strings are sealed
+	// secrets mostly, which may be replaced over the API.
+	SourceGuard *httpd.Egress `yaml:"-" json:"-"`
 }
 
 // Schedule says when the service syncs a connection without anybody asking.
