@@ -19,9 +19,9 @@ import (
 
 // Runs is what the console needs to have runs done. *jobs.Service is one.
 type Runs interface {
-	// AskFor asks for a run of a connection that sends what is in the scope; when one waits already, that is the answer, with the union of the scopes, and
-	// joined is true.
-	AskFor(ctx context.Context, connection int64, reason string, scope syncdb.RunScope) (run syncdb.Run, joined bool, err error)
+	// AskAs asks for a run of a connection that sends what is in the scope; when one waits already, that is the answer, with the union of the scopes, and
+	// joined is true. What changes by it is in the audit trail as act, from the same transaction on (I16).
+	AskAs(ctx context.Context, connection int64, reason string, scope syncdb.RunScope, act syncdb.AuditRow) (run syncdb.Run, joined bool, err error)
 }
 
 var _ Runs = (*jobs.Service)(nil)

@@ -34,8 +34,8 @@ type service struct {
 // asker asks the ledger, and rings nowhere.
 type asker struct{ *syncdb.DB }
 
-func (a asker) AskFor(ctx context.Context, connection int64, reason string, scope syncdb.RunScope) (syncdb.Run, bool, error) {
-	return a.RequestScoped(ctx, connection, reason, scope)
+func (a asker) AskAs(ctx context.Context, connection int64, reason string, scope syncdb.RunScope, act syncdb.AuditRow) (syncdb.Run, bool, error) {
+	return a.RequestAudited(ctx, connection, reason, scope, act)
 }
 
 func newService(t testing.TB, change func(*console.Config)) *service {

@@ -132,10 +132,11 @@ func (s *Console) askAs(ctx context.Context, in *askInput, reason string) (*askO
 			return nil, err
 		}
 	}
-	if err := s.auditAsk(ctx, c, in, scope); err != nil {
+	asks, err := askAct(ctx, c, in, scope)
+	if err != nil {
 		return nil, err
 	}
-	run, joined, err := s.c.Runs.AskFor(ctx, c.ID, reason, scope)
+	run, joined, err := s.c.Runs.AskAs(ctx, c.ID, reason, scope, asks)
 	if err != nil {
 		return nil, err
 	}
@@ -162,24 +163,19 @@ func (s *Console) sayPaused(ctx context.Context, c Connection, run *runJSON) err
 	return nil
 }
 
-// auditAsk notes who asks, before the run is asked for (I16). Who only joins a run that waits, and sends all that he asks for, changes nothing.
-func (s *Console) auditAsk(ctx context.Context, c Connection, in *askInput, scope syncdb.RunScope) error {
-	waiting, err := s.c.Ledger.FindRuns(ctx, syncdb.RunFilter{Connection: c.ID, State: syncdb.RunWaiting, Limit: 1})
-	if err != nil || len(waiting) > 0 && waiting[0].Scope.Covers(scope) {
-		return err
-	}
-	why := ""
+// askAct says who asks for a run, and why.
+func askAct(ctx context.Context, c Connection, in *askInput, scope syncdb.RunScope) (syncdb.AuditRow, error) {
+	detail := map[string]any{"why": ""}
 	if in.Body != nil {
-		why = in.Body.Why
+		if err := said("why", in.Body.Why); err != nil {
+			return syncdb.AuditRow{}, err
+		}
+		detail["why"] = in.Body.Why
 	}
-	if err := said("why", why); err != nil {
-		return err
-	}
-	detail := map[string]any{"why": why}
 	if !scope.All() {
 		detail["scope"] = scope
 	}
-	return s.c.Ledger.Audit(ctx, act(ctx, "run.ask", c.Tenant, c.Name, "", detail))
+	return act(ctx, "run.ask", c.Tenant, c.Name, "", detail), nil
 }
 
 // asked answers a request that was answered before.

@@ -16,6 +16,8 @@ import (
 type Ledger interface {
 	// RequestScoped asks for a run of a connection; when one waits already, that is the answer, with the union of the scopes, and joined is true.
 	RequestScoped(ctx context.Context, connection int64, reason string, scope syncdb.RunScope) (run syncdb.Run, joined bool, err error)
+	// RequestAudited is RequestScoped, and writes to the audit trail in the same transaction who it was, unless nothing changed.
+	RequestAudited(ctx context.Context, connection int64, reason string, scope syncdb.RunScope, act syncdb.AuditRow) (run syncdb.Run, joined bool, err error)
 	// Tick is RequestScoped for the tick of a schedule; fired is false when another process has asked for it.
 	Tick(ctx context.Context, connection int64, tick time.Time, reason string) (run syncdb.Run, fired bool, err error)
 	// RequestRecovery is RequestScoped for the connection of a run that lost its process; asked is false when somebody has seen to it.
@@ -124,16 +126,27 @@ func (s *Service) Ask(ctx context.Context, connection int64, reason string) (run
 // AskFor is Ask for a run that sends a part of what changed. The run that waits sends what everybody asked for.
 func (s *Service) AskFor(ctx context.Context, connection int64, reason string, scope syncdb.RunScope) (run syncdb.Run, joined bool, err error) {
 	run, joined, err = s.c.Ledger.RequestScoped(ctx, connection, reason, scope)
+	return s.asked(ctx, run, joined, reason, err)
+}
+
+// AskAs is AskFor for a person or a program that the audit trail is to name: the row is written in the transaction that asks, or nothing is asked for
+// (I16). Who only joins a run that waits changes nothing, and is not named.
+func (s *Service) AskAs(ctx context.Context, connection int64, reason string, scope syncdb.RunScope, act syncdb.AuditRow) (run syncdb.Run, joined bool, err error) {
+	run, joined, err = s.c.Ledger.RequestAudited(ctx, connection, reason, scope, act)
+	return s.asked(ctx, run, joined, reason, err)
+}
+
+// asked rings for a run that was asked for.
+func (s *Service) asked(ctx context.Context, run syncdb.Run, joined bool, reason string, err error) (syncdb.Run, bool, error) {
 	switch {
 	case err != nil:
-		return run, joined, err
 	case !joined:
 		s.ring(ctx, run.ID, reason, true)
 	case run.Wait != nil && run.Wait.For == syncdb.WaitQuarantine && syncdb.ByPerson(reason):
 		run.Wait = nil // nobody waits in quarantine who was asked for
 		s.ring(ctx, run.ID, reason, true)
 	}
-	return run, joined, nil
+	return run, joined, err
 }
 
 // ring rings for a run; once: unless its doorbell rings already. When that fails the sweep rings again. When workers are few they hear those first that

@@ -72,16 +72,30 @@ func (d *DB) RequestRun(ctx context.Context, connID int64, reason string) (run R
 
 // RequestScoped is RequestRun for a run that sends a part. The scope of a run that waits becomes the union with it, in the transaction that joins it.
 func (d *DB) RequestScoped(ctx context.Context, connID int64, reason string, scope RunScope) (run Run, joined bool, err error) {
+	return d.request(ctx, connID, reason, scope, nil)
+}
+
+// RequestAudited is RequestScoped for a person or a program, and writes to the audit trail, in the same transaction, who it was (I16). Who joins a run
+// that waits, and sends all that he asks for, and is somebody's already, changes nothing, and no row is written.
+func (d *DB) RequestAudited(ctx context.Context, connID int64, reason string, scope RunScope, act AuditRow) (run Run, joined bool, err error) {
+	return d.request(ctx, connID, reason, scope, &act)
+}
+
+func (d *DB) request(ctx context.Context, connID int64, reason string, scope RunScope, act *AuditRow) (run Run, joined bool, err error) {
 	var row runRow
 	waiting := d.bind(`SELECT ` + runColumns + ` FROM run WHERE connection_id = ? AND state = 'waiting'`)
 	err = d.store.reads().GetContext(ctx, &row, waiting, connID)
-	if err == nil && row.Scope.Covers(scope) && row.Asked >= asked(reason) { // it has not begun to read the source: it will see what the caller has changed
+	if err == nil && row.joins(reason, scope) { // it has not begun to read the source: it will see what the caller has changed
 		return row.run(), true, nil
 	}
 	if err == nil || errors.Is(err, sql.ErrNoRows) {
 		err = d.transact(ctx, func(tx *sqlx.Tx) error {
-			row, joined, err = d.ask(ctx, tx, connID, reason, scope)
-			return err
+			var changed bool
+			row, joined, changed, err = d.ask(ctx, tx, connID, reason, scope)
+			if err != nil || act == nil || !changed {
+				return err
+			}
+			return d.audit(ctx, tx, *act)
 		})
 	}
 	if err != nil {
@@ -90,27 +104,34 @@ func (d *DB) RequestScoped(ctx context.Context, connID int64, reason string, sco
 	return row.run(), joined, nil
 }
 
-// ask makes a waiting run of the connection, or widens the scope of the one there is.
-func (d *DB) ask(ctx context.Context, tx *sqlx.Tx, connID int64, reason string, scope RunScope) (row runRow, joined bool, err error) {
+// joins reports whether nothing of a run that waits changes when it is asked for once more.
+func (r *runRow) joins(reason string, scope RunScope) bool {
+	return r.Scope.Covers(scope) && r.Asked >= asked(reason)
+}
+
+// ask makes a waiting run of the connection, or widens the scope of the one there is. changed is false when that was so already.
+func (d *DB) ask(ctx context.Context, tx *sqlx.Tx, connID int64, reason string, scope RunScope) (row runRow, joined, changed bool, err error) {
 	w := d.store.words()
 	for { // the run we lost against may have been started before we could lock it
+		row = runRow{}
 		err = tx.GetContext(ctx, &row, d.bind(`SELECT `+runColumns+` FROM run WHERE connection_id = ? AND state = 'waiting'`+w.lock), connID)
 		if err == nil {
+			changed = !row.joins(reason, scope)
 			if asked(reason) > row.Asked {
 				row.Asked = asked(reason)
 				if _, err := d.exec(ctx, tx, `UPDATE run SET asked = ? WHERE id = ?`, row.Asked, row.ID); err != nil {
-					return row, true, err
+					return row, true, changed, err
 				}
 			}
-			return row, true, d.widen(ctx, tx, &row, scope)
+			return row, true, changed, d.widen(ctx, tx, &row, scope)
 		}
 		if !errors.Is(err, sql.ErrNoRows) {
-			return row, false, err
+			return row, false, false, err
 		}
 		err = tx.GetContext(ctx, &row, d.bind(`INSERT INTO run (connection_id, state, reason, scope, asked, created_at) VALUES (?, 'waiting', ?, ?, ?, `+w.now+`)
 			ON CONFLICT (connection_id) WHERE state = 'waiting' DO NOTHING RETURNING `+runColumns), connID, reason, scope, asked(reason), d.now())
 		if !errors.Is(err, sql.ErrNoRows) {
-			return row, false, err
+			return row, false, true, err
 		}
 	}
 }
@@ -248,7 +269,7 @@ func (d *DB) again(ctx context.Context, tx *sqlx.Tx, connID int64, lost *RunScop
 	if lost == nil {
 		return nil
 	}
-	_, _, err := d.ask(ctx, tx, connID, "recovery", *lost)
+	_, _, _, err := d.ask(ctx, tx, connID, "recovery", *lost)
 	return err
 }
 

@@ -103,7 +103,7 @@ func (d *DB) RequestRecovery(ctx context.Context, lost Run) (run Run, asked bool
 			return err
 		}
 		var joined bool
-		row, joined, err = d.ask(ctx, tx, now.ConnectionID, "recovery", now.Scope)
+		row, joined, _, err = d.ask(ctx, tx, now.ConnectionID, "recovery", now.Scope)
 		asked = !joined
 		return err
 	})
@@ -145,7 +145,7 @@ func (d *DB) Tick(ctx context.Context, connID int64, tick time.Time, reason stri
 			return err
 		}
 		fired = true
-		asked, joined, err := d.ask(ctx, tx, connID, reason, RunScope{})
+		asked, joined, _, err := d.ask(ctx, tx, connID, reason, RunScope{})
 		if !joined {
 			row = asked
 		}
