@@ -176,8 +176,18 @@ func (s *Console) mute(ctx context.Context, in *muteInput) (*one[muteJSON], erro
 	return &one[muteJSON]{shown}, err
 }
 
+// endMuteJSON is why a mute ends.
+type endMuteJSON struct {
+	Why string `json:"why,omitempty" required:"false" maxLength:"500" doc:"Kept in the audit trail. No student data, please."`
+}
+
+type unmuteInput struct {
+	IDPath
+	Body *endMuteJSON `required:"false"`
+}
+
 // unmute ends a mute. One of every tenant is ended by who sees every tenant only.
-func (s *Console) unmute(ctx context.Context, in *IDPath) (*one[muteJSON], error) {
+func (s *Console) unmute(ctx context.Context, in *unmuteInput) (*one[muteJSON], error) {
 	m, err := s.c.Ledger.Mute(ctx, in.ID)
 	if err != nil {
 		return nil, missingAs(err, "mute")
@@ -193,7 +203,14 @@ func (s *Console) unmute(ctx context.Context, in *IDPath) (*one[muteJSON], error
 	if err != nil {
 		return nil, err
 	}
-	row := act(ctx, "alert.unmute", m.Tenant, "", "", nil)
+	detail := map[string]any(nil)
+	if in.Body != nil && in.Body.Why != "" {
+		if err := said("why", in.Body.Why); err != nil {
+			return nil, err
+		}
+		detail = map[string]any{"why": in.Body.Why}
+	}
+	row := act(ctx, "alert.unmute", m.Tenant, "", "", detail)
 	if m.Tenant == "" {
 		row.Connection = ""
 	}

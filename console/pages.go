@@ -88,7 +88,7 @@ func (s *Console) asset(w http.ResponseWriter, r *http.Request) {
 }
 
 // pageRules are the rules of routes again, for what a page offers to whom.
-type pageRules struct{ asks, steers, decides, audits, verifies, admins, settings httpd.Rule }
+type pageRules struct{ asks, steers, decides, audits, verifies, admins, settings, tries httpd.Rule }
 
 // frame is what every page shows.
 type frame struct {

@@ -249,7 +249,8 @@ func (c *alertsMuteCmd) Run(ctx context.Context, a *app) error {
 }
 
 type alertsUnmuteCmd struct {
-	Mute int64 `arg:"" help:"Number of the mute; edfisync alerts mutes lists them."`
+	Mute int64  `arg:"" help:"Number of the mute; edfisync alerts mutes lists them."`
+	Why  string `placeholder:"TEXT" help:"For the audit trail. No student data, please."`
 }
 
 // Run ends a mute.
@@ -267,7 +268,13 @@ func (c *alertsUnmuteCmd) Run(ctx context.Context, a *app) error {
 		if shown.Connection != "" {
 			about = shown.Tenant + "/" + shown.Connection
 		}
-		if err := ledger.EndMute(ctx, c.Mute, syncdb.AuditRow{Who: operator(), Action: "alert.unmute", Connection: about}); err != nil {
+		row := syncdb.AuditRow{Who: operator(), Action: "alert.unmute", Connection: about}
+		if c.Why != "" {
+			if row.Detail, err = json.Marshal(map[string]string{"why": c.Why}); err != nil {
+				return err
+			}
+		}
+		if err := ledger.EndMute(ctx, c.Mute, row); err != nil {
 			return noMute(err, c.Mute)
 		}
 		if a.JSON {
