@@ -100,7 +100,7 @@ func Advices() []Advice {
 		{string(RuleUnnamedRows), byMapping, "Let the query give every row its _key, the SIS's own primary key, whatever it joins; then what is held leaves by itself."},
 		{string(RuleRollover), bySource, "Give each school year a connection of its own; then approve or discard what is held."},
 		{string(RulePreventDelete), byMapping, "Nothing has to be done."},
-		{string(RuleOutOfScope), byUs, "Approve the hold to remove from the target what was sent, or discard it to leave it there; or sync the school again."},
+		{string(RuleOutOfScope), byUs, "Approve the hold to remove from the target what was sent, or discard it to leave it there; or take the school, or the resource, into the connection again."},
 		{string(RuleSourceBehind), bySource, "Let the replica catch up, or read another one. If the SIS was restored on purpose, approve or discard what is held."},
 		{string(RuleTargetReset), byHost, "Ask the host what happened; then edfisync adopt if the records are there again, or edfisync run --resync to write them anew."},
 		{"dependent-kept", byUs, "Solve the issue of the record that refers to it first; this delete follows by itself."},

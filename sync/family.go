@@ -52,6 +52,9 @@ func (e *Engine) family(ctx context.Context, o Options, found []*scanned) (*fami
 	}
 	quiet := true
 	for _, r := range found {
+		if r.off {
+			continue
+		}
 		f.add(&kin{Resource: r.Resource, in: r})
 		quiet = quiet && !r.bears()
 	}

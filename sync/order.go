@@ -28,6 +28,7 @@ type scoped struct {
 	after    []int // resources whose records must be there first; indexes into scope.resources, all earlier in load order
 	nested   bool  // its records refer to records of the same resource
 	rekeys   bool  // its records can get another natural key at the target: by PUT, or with a parent
+	off      bool  // the connection does not sync it any more, and the ledger has entries of it: they are out of the scope (I5g)
 	wanted   bool  // another resource of the scope refers to it, so its live keys are kept for the run
 }
 
@@ -47,8 +48,9 @@ var people = map[string][]string{
 	"Parent":  {"StudentParentAssociation", "StudentSchoolAssociation"},
 }
 
-// newScope orders the resources of the bound queries by the target's dependencies. An error names the resources the target does not have.
-func newScope(m *schema.Model, bound []*source.Bound, deps []schema.Dependency) (*scope, error) {
+// newScope orders the resources of the bound queries by the target's dependencies. An error names the resources the target does not have. Those that are off
+// have a place in the order of deletes, and nothing else: what is not of the scope may be at the target without our knowing.
+func newScope(m *schema.Model, bound []*source.Bound, deps []schema.Dependency, off ...*schema.Resource) (*scope, error) {
 	create, update := map[string]int{}, map[string]int{}
 	for _, d := range deps {
 		path := strings.ToLower(strings.TrimPrefix(d.Resource, "/"))
@@ -84,6 +86,12 @@ func newScope(m *schema.Model, bound []*source.Bound, deps []schema.Dependency) 
 		return nil, fmt.Errorf("the target's dependency list has no %s: leave these resources out of the connection (resources:), "+
 			"or use a mapping pack for the target's data standard", strings.Join(slices.Compact(unknown), ", "))
 	}
+	for _, r := range off {
+		path := strings.ToLower(r.Path)
+		if at, ok := create[path]; ok && byPath[path] == nil {
+			s.resources = append(s.resources, &scoped{Resource: r, CreateAt: at, UpdateAt: max(at, update[path]), off: true})
+		}
+	}
 	sort.Slice(s.resources, func(i, j int) bool {
 		a, b := s.resources[i], s.resources[j]
 		if a.CreateAt != b.CreateAt {
@@ -97,10 +105,12 @@ func newScope(m *schema.Model, bound []*source.Bound, deps []schema.Dependency) 
 
 // link fills targets and the dependencies between resources.
 func (s *scope) link() {
-	index := map[string]int{}
+	index, synced := map[string]int{}, map[string]int{}
 	changing := map[string]bool{}
 	for i, r := range s.resources {
-		index[r.Name] = i
+		if index[r.Name] = i; !r.off {
+			synced[r.Name] = i
+		}
 		r.rekeys = rekeys(s.model, r.Resource, changing)
 	}
 	for i, r := range s.resources {
@@ -121,7 +131,7 @@ func (s *scope) link() {
 			for _, association := range people[p.Target] {
 				want(association)
 			}
-			s.addTarget(p.Target, index)
+			s.addTarget(p.Target, synced)
 		})
 		for j := range need {
 			r.after = append(r.after, j)

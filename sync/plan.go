@@ -164,7 +164,7 @@ func removal(counts map[string]int64) HeldPart {
 	for _, n := range counts {
 		part.Ops += n
 	}
-	part.Reason = fmt.Sprintf("sent before, and of schools the connection does not sync now: %d of the target's records; approve to remove them there, discard to leave them", part.Ops)
+	part.Reason = fmt.Sprintf("sent before, and out of the connection's scope now: %d of the target's records; approve to remove them there, discard to leave them", part.Ops)
 	return part
 }
 

@@ -239,6 +239,9 @@ func (e *Engine) receipt(ctx context.Context, o Options, k *keeper, found []*sca
 		}
 	}
 	for i, f := range found {
+		if f.off {
+			continue
+		}
 		t := s.Resources[i].Totals
 		scope, err := e.Ledger.Scope(ctx, e.Connection.ID, f.Path)
 		if err != nil {

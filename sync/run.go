@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/edfisync/edfisync/internal/failpoint"
+	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -91,7 +92,7 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 		e.logger().Warn("an earlier run ended without knowing the answers to some calls; they are settled now", slog.Int("calls", recovered.Open))
 	}
 
-	sc, err := newScope(e.Model, e.Source.Queries(), e.Dependencies)
+	sc, err := e.runScope(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -103,7 +104,11 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	failpoint.Reach(failpoint.SpoolsAfter, "", "")
 	defer dir.remove()
 	if o.Resync {
-		if s.Resynced, err = e.resync(ctx, o, k, sc, dir, p); err != nil {
+		synced, err := newScope(e.Model, e.Source.Queries(), e.Dependencies)
+		if err != nil {
+			return err
+		}
+		if s.Resynced, err = e.resync(ctx, o, k, synced, dir, p); err != nil {
 			return err
 		}
 	}
@@ -354,7 +359,7 @@ func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []
 	o := e.options()
 	p := newProgress(e.Progress)
 	defer p.stop()
-	sc, err := newScope(e.Model, e.Source.Queries(), e.Dependencies)
+	sc, err := e.runScope(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -406,14 +411,31 @@ func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []
 	return plan, keep(sc, found, plan)
 }
 
-// outOfScope lists resources the ledger has entries of and the mapping pack no queries for. Nothing is deleted there (I5g).
+// runScope is the scope of a run: what the connection syncs, and, for the removal of what was sent to be offered, the resources the ledger has entries of
+// though they are off. One whose hashes were made under other rules is left alone.
+func (e *Engine) runScope(ctx context.Context, o Options) (*scope, error) {
+	f := &family{byPath: map[string]*kin{}}
+	for _, q := range e.Source.Queries() {
+		f.byPath[q.Resource.Path] = &kin{Resource: q.Resource}
+	}
+	if err := e.addOutOfScope(ctx, o, f); err != nil {
+		return nil, err
+	}
+	off := make([]*schema.Resource, len(f.all))
+	for i, k := range f.all {
+		off[i] = k.Resource
+	}
+	return newScope(e.Model, e.Source.Queries(), e.Dependencies, off...)
+}
+
+// outOfScope lists resources the ledger has entries of and the mapping pack no queries for. Nothing is deleted there without an approval (I5g).
 func (e *Engine) outOfScope(ctx context.Context, found []*scanned) ([]string, error) {
 	known, err := e.Ledger.Resources(ctx, e.Connection.ID)
 	if err != nil {
 		return nil, fmt.Errorf("list the ledger's resources: %w", err)
 	}
 	left := slices.DeleteFunc(known, func(path string) bool {
-		return slices.ContainsFunc(found, func(r *scanned) bool { return r.Path == path })
+		return slices.ContainsFunc(found, func(r *scanned) bool { return r.Path == path && !r.off })
 	})
 	if len(left) > 0 {
 		e.logger().Warn("the ledger has records of resources the connection no longer syncs; they are left alone", slog.Any("resources", left))

@@ -76,7 +76,7 @@ const (
 	RuleTargetReset   Rule = "target-reset"    // the target was wiped or restored behind our back
 	RulePreventDelete Rule = "prevent-delete"  // the configuration says that nothing of the resource is deleted
 	RuleOutsidePlan   Rule = "outside-plan"    // not in the plan that is applied
-	RuleOutOfScope    Rule = "out-of-scope"    // sent before, and of schools the connection does not sync any more
+	RuleOutOfScope    Rule = "out-of-scope"    // sent before, and of schools or resources the connection does not sync any more
 )
 
 // cause is what an issue says: the same in every run, so that its rows stay one issue. The counts are in the hold.
@@ -105,7 +105,7 @@ func (r Rule) cause() string {
 	case RulePreventDelete:
 		return "prevent_delete: the configuration says that nothing of the resource is deleted"
 	case RuleOutOfScope:
-		return "it was sent before, and is of a school the connection does not sync: it stays at the target until somebody approves its removal, or discards it"
+		return "it was sent before, and is of a school or a resource the connection does not sync: it stays at the target until somebody approves its removal, or discards it"
 	default:
 		return "not in the plan that was applied: the next run takes it"
 	}

@@ -63,8 +63,8 @@ type scanned struct {
 	noted syncdb.Scope  // as the ledger has it; its watermark is of the last complete scan
 	scope *syncdb.Scope // to be written before the first entry: the rules the hashes are made under
 
-	beyond        map[syncdb.Hash]struct{} // of gone: of schools the connection does not sync; deleted only when somebody approves the removal (I5g)
-	entriesBeyond int64                    // entries of such schools, those that no run deletes among them
+	beyond        map[syncdb.Hash]struct{} // of gone: of schools or resources the connection does not sync; deleted only when somebody approves the removal (I5g)
+	entriesBeyond int64                    // entries of such, those that no run deletes among them
 	heldOutside   int64                    // of heldSource: rows of such schools
 
 	dupFresh, dupChanged int64
@@ -253,7 +253,9 @@ func (s *scanner) load(ctx context.Context, res *scanned) error {
 		flags := slotEntry
 		if state == syncdb.Live {
 			flags |= slotLive
-			s.sample.offer(res.index, key)
+			if !res.off {
+				s.sample.offer(res.index, key)
+			}
 		}
 		if state == syncdb.Unknown {
 			res.unknown = append(res.unknown, key)
@@ -278,6 +280,9 @@ func (s *scanner) resource(ctx context.Context, snapshot Snapshot, index int, r 
 	res, err := s.entries(ctx, index, r)
 	if err != nil {
 		return res, err
+	}
+	if r.off {
+		return res, nil
 	}
 	if s.schools != nil && r.Name == "School" {
 		s.schools.known = res
@@ -407,7 +412,10 @@ func (s *scanner) collectGone(ctx context.Context, found []*scanned, r *scanned)
 		if r.inUse(e) {
 			return nil
 		}
-		beyond := s.beyond(r, e)
+		if r.off && e.EdfiID == "" { // what became of it a run of the resource finds out
+			return nil
+		}
+		beyond := r.off || s.beyond(r, e)
 		switch {
 		case e.EdfiID == "":
 			r.lost = append(r.lost, own(e))

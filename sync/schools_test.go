@@ -373,3 +373,63 @@ func TestARunWithAScopeOfAConnectionOfSomeSchools(t *testing.T) {
 		t.Errorf("the target holds (-got +want):\n%s", diff)
 	}
 }
+
+// TestWhatAResourceThatIsOffHasSent stays until somebody approves its removal, which goes in the order of all deletes.
+func TestWhatAResourceThatIsOffHasSent(t *testing.T) {
+	t.Parallel()
+	off := []string{"students", "studentSchoolAssociations", "studentEducationOrganizationAssociations"}
+	held := map[string]int64{"ed-fi/students": 3, "ed-fi/studentSchoolAssociations": 3, "ed-fi/studentEducationOrganizationAssociations": 3}
+	for _, c := range []struct {
+		name  string
+		edit  string
+		do    func(w *world)
+		calls map[string]int
+		want  map[string]int
+	}{
+		{"nobody decides", "", func(*world) {}, map[string]int{}, records(2, 2, 3, 3, 3)},
+		{"its rows go", `delete from student; delete from enrolment; delete from demographic`, func(*world) {}, map[string]int{}, records(2, 2, 3, 3, 3)},
+		{"approved", "", func(w *world) { w.decide(syncdb.PlanApproved) }, map[string]int{deleteStudent: 3, deleteEnrol: 3, deleteDemo: 3}, records(2, 2, 0, 0, 0)},
+		{"discarded", "", func(w *world) { w.decide(syncdb.PlanDiscarded) }, map[string]int{}, records(2, 2, 3, 3, 3)},
+		{"on again", "", func(w *world) { w.on(off) }, map[string]int{}, records(2, 2, 3, 3, 3)},
+		{"on again after the approval", "", func(w *world) { w.decide(syncdb.PlanApproved); w.on(off) }, map[string]int{}, records(2, 2, 3, 3, 3)},
+		{"under prevent_delete", "", func(w *world) {
+			w.decide(syncdb.PlanApproved)
+			for resource := range held {
+				w.options.Safeguards.PreventDelete = append(w.options.Safeguards.PreventDelete, resource)
+			}
+		}, map[string]int{}, records(2, 2, 3, 3, 3)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.fill(3)
+			w.mustRun()
+			for _, resource := range off {
+				delete(w.pack, resource+".sql")
+			}
+			if c.edit != "" {
+				w.exec(c.edit)
+			}
+			s, calls := w.mustRun()
+			if diff := cmp.Diff(w.removals(s), held); len(calls) > 0 || diff != "" {
+				t.Fatalf("calls %v, held (-got +want):\n%s", calls, diff)
+			}
+			c.do(w)
+			_, calls = w.mustRun()
+			if diff := cmp.Diff(tally(calls), c.calls); diff != "" {
+				t.Errorf("calls (-got +want):\n%s", diff)
+			}
+			if diff := cmp.Diff(w.holdings(), c.want); diff != "" {
+				t.Errorf("the target holds (-got +want):\n%s", diff)
+			}
+			w.converged()
+		})
+	}
+}
+
+// on puts resources back into the pack.
+func (w *world) on(resources []string) {
+	for _, r := range resources {
+		w.pack[r+".sql"] = &fstest.MapFile{Data: []byte(sisPack[r+".sql"])}
+	}
+}

@@ -13,7 +13,7 @@ import (
 func behind(found []*scanned, mark string) string {
 	n := 0
 	for _, r := range found {
-		if source.Behind(r.noted.ScanMark, mark) {
+		if !r.off && source.Behind(r.noted.ScanMark, mark) {
 			n++
 		}
 	}
@@ -31,6 +31,8 @@ func (e *Engine) saveMarks(ctx context.Context, k *keeper, found []*scanned, mar
 	}
 	for _, r := range found {
 		switch {
+		case r.off:
+			continue
 		case r.scope != nil:
 			r.scope.ScanMark = mark // written before the first entry
 			continue

@@ -225,7 +225,11 @@ func loadPack(conn *config.Connection) (*source.Pack, error) {
 
 // narrow leaves out the resources of a pack that are off.
 func narrow(pack *source.Pack, conn *config.Connection) error {
-	if len(conn.Resources) == 0 {
+	switch {
+	case len(conn.Resources) == 0:
+		return nil
+	case conn.Off():
+		pack.Queries = nil
 		return nil
 	}
 	wanted := map[string]bool{}

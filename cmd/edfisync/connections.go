@@ -502,6 +502,9 @@ func (c *connectionsRemoveCmd) Run(ctx context.Context, a *app) error {
 		}
 		fmt.Fprintf(a.out, "%s is removed: nothing runs for it any more\n", fullName(tenant, name))
 		fmt.Fprintf(a.out, "  what stays: %s at the target, and what the ledger knows of them; a connection of that name goes on from there\n", counted(left.Records, "record"))
+		if left.Records > 0 {
+			fmt.Fprintln(a.out, "  to remove them from the target, too: make the connection again with resources: [none], run it, approve what it holds, and run it once more")
+		}
 		for _, secret := range left.Secrets {
 			fmt.Fprintf(a.out, "  a sealed secret that nothing needs any more: edfisync secrets remove %s\n", strings.TrimPrefix(setCommand(tenant, secret), "edfisync secrets set "))
 		}

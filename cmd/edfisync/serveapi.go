@@ -119,8 +119,12 @@ func (s *shownConnections) read(ctx context.Context) ([]console.Connection, erro
 			return nil, err
 		}
 		c := console.Connection{ID: id, Tenant: conn.Tenant, Name: conn.Name, SchoolYear: conn.SchoolYear, Version: conn.Version, Pauses: plannedPauses(conn)}
-		for _, name := range conn.Resources {
-			c.Resources = append(c.Resources, fullResource(name))
+		if conn.Off() {
+			c.Resources = []string{}
+		} else {
+			for _, name := range conn.Resources {
+				c.Resources = append(c.Resources, fullResource(name))
+			}
 		}
 		for _, name := range append(conn.Source.DSN.Sealed(), conn.Target.ClientSecret.Sealed()...) {
 			if !set[conn.Tenant+"/"+name] {

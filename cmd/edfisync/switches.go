@@ -58,7 +58,7 @@ func requiredParents(fields *schema.Fields, model *schema.Model) []string {
 
 // switchWarnings are the warnings about the resources of a connection, as far as they can be known without its target.
 func switchWarnings(conn *config.Connection) []string {
-	if len(conn.Resources) == 0 {
+	if len(conn.Resources) == 0 || conn.Off() {
 		return nil
 	}
 	files, err := packFiles(conn.Pack)

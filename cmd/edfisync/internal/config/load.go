@@ -196,8 +196,10 @@ func check(cfg *Config, lines map[string]int, known []Problem) []Problem {
 		receivers[w.Name] = true
 	}
 	for i := range cfg.Connections {
-		if names := cfg.Connections[i].Resources; len(names) > 1 && slices.Contains(names, AllResources) {
-			add(fmt.Sprintf("connections[%d].resources", i), "names all beside others", "keep all alone, or leave it out")
+		for _, alone := range []string{AllResources, NoResources} {
+			if names := cfg.Connections[i].Resources; len(names) > 1 && slices.Contains(names, alone) {
+				add(fmt.Sprintf("connections[%d].resources", i), "names "+alone+" beside others", "keep "+alone+" alone, or leave it out")
+			}
 		}
 		zone, err := time.LoadLocation(cfg.Connections[i].Schedule.TimeZone)
 		if err != nil {
@@ -350,6 +352,12 @@ const SQLiteLedger = "sqlite:"
 
 // AllResources, alone in the list of resources, means all that the pack maps, as no list does.
 const AllResources = "all"
+
+// NoResources, alone in the list of resources, means that all are off: what was sent can be removed then.
+const NoResources = "none"
+
+// Off reports whether all resources are off.
+func (c *Connection) Off() bool { return len(c.Resources) == 1 && c.Resources[0] == NoResources }
 
 // EmbeddedPack begins the name of a mapping pack that is part of the program.
 const EmbeddedPack = "embedded:"
