@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/edfisync/edfisync/internal/failpoint"
 )
 
 // Class of data that is kept for a time.
@@ -151,6 +153,8 @@ func (d *DB) purging(ctx context.Context, fn func(*sqlx.Tx) error) error {
 }
 
 func (d *DB) purgeBatch(ctx context.Context, r removal, before time.Time, who string) (n int64, err error) {
+	failpoint.Reach(failpoint.RemoveBefore, "", "")
+	defer failpoint.Reach(failpoint.RemoveAfter, "", "")
 	err = d.purging(ctx, func(tx *sqlx.Tx) error {
 		var ids []int64
 		if err := tx.SelectContext(ctx, &ids, d.bind(r.find+fmt.Sprintf(` LIMIT %d`, r.batch)+d.store.words().lock), before.UnixMilli(), before.UnixMilli()); err != nil {
@@ -186,6 +190,7 @@ func (d *DB) purgeAudit(ctx context.Context, before time.Time, who string) (int6
 	}
 	for {
 		var n int64
+		failpoint.Reach(failpoint.CutBefore, "", "")
 		err := d.purging(ctx, func(tx *sqlx.Tx) error {
 			n = 0
 			head, err := d.auditHead(ctx, tx)
@@ -214,6 +219,7 @@ func (d *DB) purgeAudit(ctx context.Context, before time.Time, who string) (int6
 		if err != nil {
 			return purged, err
 		}
+		failpoint.Reach(failpoint.CutAfter, "", "")
 		purged += n
 		if n < batch {
 			return purged, nil
@@ -308,9 +314,11 @@ func (d *DB) AuditCut(ctx context.Context) (row int64, hash []byte, err error) {
 // Scrub makes what was removed unreadable in the database's own files, as far as that can be done from inside: SQLite's log is written back and emptied. On
 // PostgreSQL that is the server's affair, and it does nothing.
 func (d *DB) Scrub(ctx context.Context) error {
+	failpoint.Reach(failpoint.ScrubBefore, "", "")
 	if err := d.store.scrub(ctx); err != nil {
 		return fmt.Errorf("empty the log of what was removed: %w", err)
 	}
+	failpoint.Reach(failpoint.ScrubAfter, "", "")
 	return nil
 }
 

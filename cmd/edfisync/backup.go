@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/edfisync/edfisync/internal/failpoint"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -73,6 +74,7 @@ func (c *backupCmd) Run(ctx context.Context, a *app) (err error) {
 			return usageError(err)
 		}
 		m, err := backUp(ctx, ledger, out, filepath.Dir(c.File))
+		failpoint.Reach(failpoint.BackupWritten, "", "")
 		if err == nil {
 			err = out.Sync()
 		}
@@ -86,6 +88,7 @@ func (c *backupCmd) Run(ctx context.Context, a *app) (err error) {
 			}
 			return err
 		}
+		failpoint.Reach(failpoint.BackupAfter, "", "")
 		info, err := os.Stat(c.File)
 		if err != nil {
 			return err
@@ -105,6 +108,7 @@ func backUp(ctx context.Context, ledger *syncdb.DB, out io.Writer, folder string
 	if err := ledger.Audit(ctx, syncdb.AuditRow{Who: operator(), Action: "ledger.backup"}); err != nil {
 		return m, fmt.Errorf("write the audit trail, without which this is not done: %w", err)
 	}
+	failpoint.Reach(failpoint.BackupBefore, "", "")
 	dir, err := os.MkdirTemp(folder, ".edfisync-backup-")
 	if err != nil {
 		return m, err
@@ -114,6 +118,7 @@ func backUp(ctx context.Context, ledger *syncdb.DB, out io.Writer, folder string
 	if err := ledger.Backup(ctx, plain); err != nil {
 		return m, err
 	}
+	failpoint.Reach(failpoint.BackupCopied, "", "")
 	seen, err := syncdb.Inspect(ctx, plain)
 	if err != nil {
 		return m, fmt.Errorf("read the copy through: %w", err)

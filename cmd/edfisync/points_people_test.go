@@ -3,14 +3,19 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
 	"github.com/edfisync/edfisync/internal/failpoint"
+	"github.com/edfisync/edfisync/internal/keys"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -32,6 +37,9 @@ type story struct {
 	name    string
 	prepare func(w *pointWorld)
 	acts    []act
+	points  []failpoint.Point                // where it is killed besides; nil = where people act
+	died    func(w *pointWorld, what string) // looks at what a process left that was killed; nil = nothing to look at
+	done    func(w *pointWorld, what string) // looks at the end; nil = nothing to look at
 }
 
 func words(args ...string) func(*pointWorld) []string {
@@ -42,22 +50,136 @@ func words(args ...string) func(*pointWorld) []string {
 func stories() []story {
 	run := []exitCode{exitOK, exitProblems}
 	return []story{
-		{"deletes that are held and approved", func(w *pointWorld) { w.guard(1); w.edit(deletes) }, []act{
+		{name: "deletes that are held and approved", prepare: func(w *pointWorld) { w.guard(1); w.edit(deletes) }, acts: []act{
 			{"the run that holds", words("run", "--json"), append(run, exitHeld)},
 			{"the approval", (*pointWorld).approval, append(run, exitUsage)}, // usage: it was approved when the process died
 			{"the run that deletes", words("run", "--json"), run},
 		}},
-		{"a plan that is applied", func(w *pointWorld) { w.edit(puts) }, []act{
+		{name: "a plan that is applied", prepare: func(w *pointWorld) { w.edit(puts) }, acts: []act{
 			{"the plan", words("plan", "--out", "p.plan"), run},
 			// usage: the calls of the run that died are made, so the plan is stale, or it is applied already; the next run makes what is left
 			{"apply", words("apply", "p.plan"), append(run, exitUsage)},
 			{"the run after it", words("run", "--json"), run},
 		}},
-		{"a lost ledger and adoption", (*pointWorld).loseLedger, []act{
+		{name: "a lost ledger and adoption", prepare: (*pointWorld).loseLedger, acts: []act{
 			{"adopt", words("adopt"), run},
 			{"the run after it", words("run", "--json"), run},
 		}},
 	}
+}
+
+// upkeep is what people do with a ledger as a whole.
+func upkeep() []story {
+	ok, run := []exitCode{exitOK}, []exitCode{exitOK, exitProblems}
+	return []story{
+		{
+			name: "a purge", prepare: (*pointWorld).grownOld, points: []failpoint.Point{
+				failpoint.RemoveBefore, failpoint.RemoveAfter, failpoint.CutBefore, failpoint.CutAfter, failpoint.ScrubBefore, failpoint.ScrubAfter, failpoint.TransactionWritten,
+			}, died: (*pointWorld).sound,
+			acts: []act{{"purge", words("purge"), ok}, {"the run after it", words("run", "--json"), run}},
+			done: func(w *pointWorld, what string) {
+				var out struct {
+					Classes []struct {
+						Class string
+						Rows  int64
+					}
+				}
+				if e := w.command("", 0, "purge", "--dry-run", "--json"); json.Unmarshal(e.stdout, &out) != nil || len(out.Classes) < 3 {
+					w.t.Errorf("%s: %s", what, e.output)
+				}
+				for _, c := range out.Classes {
+					if c.Rows != 0 {
+						w.t.Errorf("%s: %d rows of %s are left", what, c.Rows, c.Class)
+					}
+				}
+				if e := w.command("", 0, "audit", "--json", "--limit", "1000"); strings.Contains(e.output, "long ago") || !strings.Contains(e.output, "purge.audit") || !strings.Contains(e.output, "purge.runs") {
+					w.t.Errorf("%s: the audit trail is %s", what, e.output)
+				}
+			},
+		},
+		{
+			name: "a backup that is restored", prepare: func(w *pointWorld) {
+				w.backups++
+				if e := w.command("", 0, w.backup()...); e.code != exitOK {
+					w.t.Fatalf("back up: %s", e.output)
+				}
+				w.edit(puts) // the ledger goes on from there
+				w.finish()
+			}, points: []failpoint.Point{
+				failpoint.BackupBefore, failpoint.BackupCopied, failpoint.BackupWritten, failpoint.BackupAfter,
+				failpoint.RestoreUnpacked, failpoint.RestoreTried, failpoint.RestoreAside, failpoint.RestorePlaced, failpoint.RestoreAfter,
+			}, died: (*pointWorld).sound,
+			acts: []act{
+				{"another backup", func(w *pointWorld) []string { w.backups++; return w.backup() }, ok},
+				{"restore", func(w *pointWorld) []string { return []string{"restore", w.first()} }, ok},
+				{"adopt", words("adopt"), run},
+				{"the run after it", words("run", "--json"), run},
+			},
+		},
+	}
+}
+
+// backup is the command that writes the next backup; a file that a killed one left is not written over.
+func (w *pointWorld) backup() []string { return []string{"backup", fmt.Sprintf("%d.zip", w.backups)} }
+
+// first is the first backup since the story began that is one. What a killed command left is refused.
+func (w *pointWorld) first() string {
+	w.t.Helper()
+	for i := 1; i <= w.backups; i++ {
+		name := fmt.Sprintf("%d.zip", i)
+		if _, err := unpackBackup(filepath.Join(w.dir, name), filepath.Join(w.t.TempDir(), "ledger")); err == nil {
+			return name
+		}
+	}
+	w.t.Fatal("there is no backup")
+	return ""
+}
+
+// sound fails unless the ledger opens and its audit trail verifies, or there is none and the program says so, which happens between two names of a restore only.
+func (w *pointWorld) sound(what string) {
+	w.t.Helper()
+	e := w.command("", 0, "audit", "verify")
+	missing := strings.Contains(what, string(failpoint.RestoreAside)) && strings.Contains(e.output, "there is no ledger") && len(w.tables()) == 0
+	if e.code != exitOK && !missing {
+		w.t.Errorf("%s: what is left ends with code %d\n%s", what, e.code, e.output)
+	}
+	if missing {
+		if e := w.command("", 0, "run"); !strings.Contains(e.output, "is not there, and there was a ledger before") || len(w.tables()) != 0 {
+			w.t.Errorf("%s: a run without its ledger ends with code %d, want it refused\n%s", what, e.code, e.output)
+		}
+	}
+}
+
+// grownOld makes a ledger whose first runs and acts are five years old.
+func (w *pointWorld) grownOld() {
+	w.t.Helper()
+	w.fresh()
+	w.ok(os.MkdirAll(filepath.Join(w.dir, "work"), 0o700))
+	master, err := keys.ParseMaster(oldMaster)
+	w.ok(err)
+	cfg := &config.Config{WorkDir: filepath.Join(w.dir, "work")}
+	w.ok(os.WriteFile(keyFile(cfg), []byte(oldMaster), 0o600))
+	ctx := w.t.Context()
+	ago := 5
+	db, err := syncdb.Open(ctx, syncdb.Config{
+		DSN: config.SQLiteLedger + filepath.Join(cfg.WorkDir, "ledger.sqlite"), Master: master, Clock: func() time.Time { return time.Now().AddDate(-ago, 0, 0) },
+	})
+	w.ok(err)
+	conn, _, err := db.Connection(ctx, "default", "tiny")
+	w.ok(err)
+	for range 3 {
+		run, _, err := db.RequestRun(ctx, conn.ID, "cli")
+		w.ok(err)
+		_, err = db.CancelRun(ctx, run.ID, syncdb.AuditRow{Who: "ada", Action: "run.cancel", Object: "long ago"})
+		w.ok(err)
+	}
+	ago = 0
+	mine, err := db.ClaimRetention(ctx, time.Hour) // so that the run does not purge by itself
+	if w.ok(err); !mine {
+		w.t.Fatal("somebody else removes what is old")
+	}
+	w.ok(db.Close())
+	w.finish()
 }
 
 // loseLedger takes the ledger away, with its key and witness, and leaves the target as it is.
@@ -95,6 +217,9 @@ func (w *pointWorld) tell(s story, dies int, order string, point failpoint.Point
 			if e := w.command(order, 0, a.args(w)...); !e.diedAt(point) {
 				w.t.Errorf("%s: the kill did not take place\n%s", what, e.output)
 			}
+			if s.died != nil {
+				s.died(w, what)
+			}
 		}
 		args := a.args(w)
 		e := w.command("", 0, args...)
@@ -102,6 +227,9 @@ func (w *pointWorld) tell(s story, dies int, order string, point failpoint.Point
 			w.t.Errorf("%s: %s %v ended with code %d\n%s", what, a.name, args, e.code, e.output)
 		}
 		reached = append(reached, e)
+	}
+	if s.done != nil {
+		s.done(w, what)
 	}
 	w.equal(what)
 	if w.guard(1000); w.finish().summary["calls"] != 0.0 {
@@ -120,10 +248,30 @@ func (w *pointWorld) tell(s story, dies int, order string, point failpoint.Point
 // wanted: the API equals the SIS, one more run writes nothing, and the audit trail verifies.
 func TestKill9InWhatPeopleDo(t *testing.T) {
 	t.Parallel()
+	killPeople(t, stories(), onlyPeople)
+}
+
+// T3: kill -9 in a purge, a backup and a restore. Whatever the moment, the ledger that is left opens and its audit trail verifies, or, between two names of
+// a restore, the program says that there is none; and whoever gives the command again gets what they wanted.
+func TestKill9InUpkeepOfTheLedger(t *testing.T) {
+	t.Parallel()
+	killPeople(t, upkeep(), upkeepPoints())
+}
+
+func upkeepPoints() (points []failpoint.Point) {
+	for _, s := range upkeep() {
+		points = append(points, s.points...)
+	}
+	return points
+}
+
+// killPeople tells each story without a kill, and then once for each point that each of its acts reaches. All these points must be reached by some story.
+func killPeople(t *testing.T, stories []story, points []failpoint.Point) {
+	t.Helper()
 	program := failpointProgram(t)
 	all := wanted(t, "EDFISYNC_TEST_KILLS", 30) > 1000
 	reached := map[failpoint.Point]bool{}
-	for _, s := range stories() {
+	for _, s := range stories {
 		w := newPointWorld(t, program)
 		acts := w.tell(s, -1, "", "")
 		kills := 0
@@ -131,7 +279,7 @@ func TestKill9InWhatPeopleDo(t *testing.T) {
 			counts := act.counts()
 			for _, p := range failpoint.All() {
 				n := counts[string(p)]
-				if n == 0 || !slices.Contains(onlyPeople, p) {
+				if s.points == nil && !slices.Contains(points, p) || s.points != nil && !slices.Contains(s.points, p) || n == 0 {
 					continue
 				}
 				reached[p] = true
@@ -147,7 +295,7 @@ func TestKill9InWhatPeopleDo(t *testing.T) {
 		}
 		t.Logf("%s: %d kills", s.name, kills)
 	}
-	for _, p := range onlyPeople {
+	for _, p := range points {
 		if !reached[p] {
 			t.Errorf("no story reaches %s", p)
 		}

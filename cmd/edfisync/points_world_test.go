@@ -38,6 +38,7 @@ type pointWorld struct {
 	latency atomic.Int64              // nanoseconds every write waits there
 	group   int                       // the group of the SIS that cases work on
 	round   int
+	backups int  // how many were begun
 	told    bool // what the issues are after the first failure
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
+	"github.com/edfisync/edfisync/internal/failpoint"
 	"github.com/edfisync/edfisync/internal/keys"
 	"github.com/edfisync/edfisync/syncdb"
 )
@@ -75,12 +76,15 @@ func (c *restoreCmd) Run(ctx context.Context, a *app) error {
 	if out.Manifest, err = unpackBackup(c.File, fresh); err != nil {
 		return usageError(fmt.Errorf("%s is not restored: %w", c.File, err))
 	}
+	failpoint.Reach(failpoint.RestoreUnpacked, "", "")
 	if err := tryBackup(ctx, master, fresh, out.Manifest); err != nil {
 		return usageError(fmt.Errorf("%s is not restored: %w", c.File, err))
 	}
+	failpoint.Reach(failpoint.RestoreTried, "", "")
 	if out.Kept, err = swapLedger(ctx, cfg, fresh, file); err != nil {
 		return err
 	}
+	failpoint.Reach(failpoint.RestoreAfter, "", "")
 	if a.JSON {
 		a.printJSON(out)
 		return nil
@@ -195,31 +199,40 @@ func tryBackup(ctx context.Context, master *keys.Master, file string, m manifest
 }
 
 // swapLedger puts a ledger in the place of another one, which is kept. Whenever the power fails one of them is there under its name, or the one before under
-// its new name and none in its place: then the next run says that the ledger is not there.
+// its new name and none in its place: then the next run says that the ledger is not there. A log without a ledger is put aside, too: SQLite would write it
+// into the backup.
 func swapLedger(ctx context.Context, cfg *config.Config, fresh, file string) (kept string, err error) {
 	if _, err := os.Stat(file); err == nil {
 		if err := syncdb.Release(ctx, file); errors.Is(err, syncdb.ErrInUse) {
 			return "", usageError(err)
 		} // one that is damaged is put aside with its log
-		kept = fmt.Sprintf("%s.before-restore-%s", file, time.Now().UTC().Format("20060102T150405"))
-		for _, suffix := range []string{"", "-wal", "-shm"} {
-			if err := os.Rename(file+suffix, kept+suffix); err != nil && (suffix == "" || !errors.Is(err, fs.ErrNotExist)) {
-				return "", fmt.Errorf("put the ledger that is there aside: %w", err)
-			}
+	}
+	aside := fmt.Sprintf("%s.before-restore-%s", file, time.Now().UTC().Format("20060102T150405"))
+	for _, suffix := range ledgerFiles() {
+		switch err := os.Rename(file+suffix, aside+suffix); {
+		case err == nil:
+			kept = aside
+		case !errors.Is(err, fs.ErrNotExist):
+			return "", fmt.Errorf("put the ledger that is there aside: %w", err)
 		}
 	}
+	failpoint.Reach(failpoint.RestoreAside, "", "")
 	if err := os.Rename(fresh, file); err != nil {
 		return "", fmt.Errorf("put the backup in place (the ledger before is %s): %w", kept, err)
 	}
+	failpoint.Reach(failpoint.RestorePlaced, "", "")
 	if queue, isFile := strings.CutPrefix(queueDSN(cfg), config.SQLiteLedger); isFile {
 		removeLedger(queue) // rings for runs that the ledger does not know; it is made anew
 	}
 	return kept, machineStorage{}.Sync(filepath.Dir(file))
 }
 
+// ledgerFiles are the ends of the names of a SQLite file and its log.
+func ledgerFiles() []string { return []string{"", "-wal", "-shm", "-journal"} }
+
 // removeLedger removes a SQLite file with its log. What is not there, or stays, does no harm.
 func removeLedger(file string) {
-	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+	for _, suffix := range ledgerFiles() {
 		_ = os.Remove(file + suffix)
 	}
 }

@@ -104,6 +104,23 @@ const (
 	ReceiptBefore Point = "receipt.before"
 	ReceiptAfter  Point = "receipt.after"
 
+	RemoveBefore Point = "remove.before" // one batch of what retention removes
+	RemoveAfter  Point = "remove.after"
+	CutBefore    Point = "cut.before" // one batch from the beginning of the audit trail
+	CutAfter     Point = "cut.after"
+	ScrubBefore  Point = "scrub.before" // the log of what was removed
+	ScrubAfter   Point = "scrub.after"
+
+	BackupBefore    Point = "backup.before" // it is audited, and nothing is written
+	BackupCopied    Point = "backup.copied" // the plain copy is there
+	BackupWritten   Point = "backup.written"
+	BackupAfter     Point = "backup.after"
+	RestoreUnpacked Point = "restore.unpacked" // beside the ledger
+	RestoreTried    Point = "restore.tried"    // it opens, and says that it was restored
+	RestoreAside    Point = "restore.aside"    // the ledger that was there is put aside
+	RestorePlaced   Point = "restore.placed"
+	RestoreAfter    Point = "restore.after"
+
 	WitnessBefore  Point = "witness.before"
 	WitnessWritten Point = "witness.written" // under its temporary name
 	WitnessAfter   Point = "witness.after"
@@ -121,5 +138,7 @@ func All() []Point {
 		ClaimAfter, ClearBefore, ClearAfter, HistoryBefore, HistoryAfter, PurgeBefore, PurgeAfter, FinishBefore, FinishAfter, TransactionBegun, TransactionWritten, TransactionAfter,
 		HoldBefore, HoldAfter, PlanBefore, PlanAfter, DecideBefore, DecideAfter, CloseBefore, CloseAfter, AuditBefore, AuditAfter, EntriesBefore,
 		EntriesAfter, TargetBefore, TargetAfter, ReceiptBefore, ReceiptAfter, WitnessBefore, WitnessWritten, WitnessAfter,
+		RemoveBefore, RemoveAfter, CutBefore, CutAfter, ScrubBefore, ScrubAfter, BackupBefore, BackupCopied, BackupWritten, BackupAfter,
+		RestoreUnpacked, RestoreTried, RestoreAside, RestorePlaced, RestoreAfter,
 	}
 }
