@@ -4,11 +4,13 @@ import (
 	"archive/zip"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
 	"github.com/edfisync/edfisync/internal/keys"
 	"github.com/edfisync/edfisync/syncdb"
 )
@@ -125,6 +127,32 @@ func TestRestoreTakesNothingButABackup(t *testing.T) {
 }
 
 // A ledger that a process has open is not moved away under it.
+// A log that lies where a ledger was is not one of the backup: SQLite would write it into it.
+func TestALogWithoutItsLedgerIsPutAside(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cfg := &config.Config{WorkDir: dir}
+	file, fresh := filepath.Join(dir, "ledger.sqlite"), filepath.Join(dir, "fresh")
+	for name, text := range map[string]string{fresh: "the backup", file + "-wal": "of another ledger"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept, err := swapLedger(t.Context(), cfg, fresh, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != "the backup" {
+		t.Errorf("in place is %q, %v", text, err)
+	}
+	if _, err := os.Stat(file + "-wal"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the log of the ledger before is beside it: %v", err)
+	}
+	if text, err := os.ReadFile(kept + "-wal"); err != nil || string(text) != "of another ledger" {
+		t.Errorf("put aside is %q, %v", text, err)
+	}
+}
+
 func TestALedgerInUseIsNotReleased(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "ledger.sqlite")
