@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -51,29 +50,11 @@ func RankCauses(ctx context.Context, l CauseLedger, connection int64) ([]Cause, 
 	if err != nil {
 		return nil, err
 	}
-	r, err := readRanking(ctx, l, connection, 0)
-	if err != nil {
-		return nil, err
-	}
-	return r.rank(issues), nil
-}
-
-// errManyRows ends a reading of more rows than somebody wants to wait for.
-var errManyRows = errors.New("more rows than are ranked at once")
-
-func readRanking(ctx context.Context, l CauseLedger, connection int64, limit int) (*ranking, error) {
 	var r ranking
-	err := l.ProblemLinks(ctx, connection, func(link syncdb.ProblemLink) error {
-		if limit > 0 && len(r.rows) == limit {
-			return errManyRows
-		}
-		r.add(link)
-		return nil
-	})
-	if err != nil {
+	if err := l.ProblemLinks(ctx, connection, func(link syncdb.ProblemLink) error { r.add(link); return nil }); err != nil {
 		return nil, fmt.Errorf("rank causes: %w", err)
 	}
-	return &r, nil
+	return r.rank(issues), nil
 }
 
 // RankingLedger is the part of the ledger that has the ranking of the last run, too.
@@ -81,6 +62,8 @@ type RankingLedger interface {
 	CauseLedger
 	RankingOf(ctx context.Context, connection int64) (syncdb.Ranking, error)
 	RankedIssues(ctx context.Context, connection int64) ([]syncdb.RankedIssue, error)
+	// MoreProblems reports whether more than n rows are not in sync.
+	MoreProblems(ctx context.Context, connection int64, n int) (bool, error)
 }
 
 // OpenCauses is RankCauses that takes what the last run kept as long as no row has changed since, and reads no row then. When one has, it ranks them anew;
@@ -90,18 +73,14 @@ func OpenCauses(ctx context.Context, l RankingLedger, connection int64, limit in
 	if err != nil {
 		return nil, err
 	}
-	if !kept.Current {
-		r, err := readRanking(ctx, l, connection, limit)
-		if err == nil {
-			issues, err := l.Issues(ctx, connection, true)
-			if err != nil {
-				return nil, err
-			}
-			return r.rank(issues), nil
-		}
-		if !errors.Is(err, errManyRows) {
+	many := false
+	if !kept.Current && limit > 0 {
+		if many, err = l.MoreProblems(ctx, connection, limit); err != nil {
 			return nil, err
 		}
+	}
+	if !kept.Current && !many {
+		return RankCauses(ctx, l, connection)
 	}
 	issues, err := l.RankedIssues(ctx, connection)
 	if err != nil {

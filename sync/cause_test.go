@@ -21,6 +21,10 @@ type links struct {
 
 func (l *links) RankingOf(context.Context, int64) (syncdb.Ranking, error) { return l.kept, nil }
 
+func (l *links) MoreProblems(_ context.Context, _ int64, n int) (bool, error) {
+	return len(l.links) > n, nil
+}
+
 func (l *links) RankedIssues(context.Context, int64) ([]syncdb.RankedIssue, error) {
 	return l.ranked, nil
 }

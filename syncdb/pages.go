@@ -266,8 +266,10 @@ func (d *DB) FindIssue(ctx context.Context, id int64) (Issue, int64, error) {
 		ConnectionID int64 `db:"connection_id"`
 	}
 	err := d.store.reads().GetContext(ctx, &row, d.bind(`SELECT i.id, i.connection_id, i.code, r.path AS resource, i.cause, i.owner, i.outcome, i.first_run AS firstrun,
-		i.last_run AS lastrun, i.cleared_run AS clearedrun, (SELECT count(*) FROM problem p WHERE p.issue_id = i.id) AS rows
-		FROM issue i JOIN resource r ON r.id = i.resource_id WHERE i.id = ?`), id)
+		i.last_run AS lastrun, i.cleared_run AS clearedrun, 0 AS rows FROM issue i JOIN resource r ON r.id = i.resource_id WHERE i.id = ?`), id)
+	if err == nil && row.ClearedRun == 0 { // the connection is named, so that PostgreSQL looks into one partition
+		err = d.store.reads().GetContext(ctx, &row.Rows, d.bind(`SELECT count(*) FROM problem WHERE connection_id = ? AND issue_id = ?`), row.ConnectionID, id)
+	}
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrNotFound
 	}

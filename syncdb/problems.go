@@ -310,13 +310,13 @@ func (d *DB) CloseProblemsOf(ctx context.Context, l Lease, resource string, sour
 // Issues returns the connection's issues, oldest first, with the number of rows each has now.
 func (d *DB) Issues(ctx context.Context, connID int64, openOnly bool) ([]Issue, error) {
 	query := `SELECT i.id, i.code, r.path AS resource, i.cause, i.owner, i.outcome, i.first_run AS firstrun, i.last_run AS lastrun,
-		i.cleared_run AS clearedrun, (SELECT count(*) FROM problem p WHERE p.issue_id = i.id) AS rows
-		FROM issue i JOIN resource r ON r.id = i.resource_id WHERE i.connection_id = ?`
+		i.cleared_run AS clearedrun, (SELECT count(*) FROM problem p WHERE p.issue_id = i.id AND p.connection_id = ?) AS rows
+		FROM issue i JOIN resource r ON r.id = i.resource_id WHERE i.connection_id = ?` // named, so that PostgreSQL looks into one partition
 	if openOnly {
 		query += ` AND i.cleared_run = 0`
 	}
 	var issues []Issue
-	if err := d.store.reads().SelectContext(ctx, &issues, d.bind(query+` ORDER BY i.id`), connID); err != nil {
+	if err := d.store.reads().SelectContext(ctx, &issues, d.bind(query+` ORDER BY i.id`), connID, connID); err != nil {
 		return nil, fmt.Errorf("read issues: %w", err)
 	}
 	return issues, nil

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/jmoiron/sqlx"
@@ -47,16 +48,46 @@ func (d *DB) RankingOf(ctx context.Context, connID int64) (Ranking, error) {
 // RankedIssues returns the connection's open issues, oldest first, with the kept ranks. It reads no rows but those of issues that have none.
 func (d *DB) RankedIssues(ctx context.Context, connID int64) ([]RankedIssue, error) {
 	var issues []RankedIssue
-	if err := d.store.reads().SelectContext(ctx, &issues, d.bind(`SELECT id, code, resource, cause, owner, outcome, firstrun, lastrun, clearedrun, ranked,
-		CASE WHEN ranked THEN own + waits ELSE (SELECT count(*) FROM problem p WHERE p.issue_id = x.id) END AS rows,
-		CASE WHEN ranked THEN own ELSE 0 END AS own, CASE WHEN ranked THEN frees ELSE 0 END AS frees, CASE WHEN ranked THEN waits ELSE 0 END AS waits
-		FROM (SELECT i.id, i.code, r.path AS resource, i.cause, i.owner, i.outcome, i.first_run AS firstrun, i.last_run AS lastrun, i.cleared_run AS clearedrun,
-			i.own, i.frees, i.waits, coalesce(i.ranked_run = k.run_id, 1 = 0) AS ranked
-			FROM issue i JOIN resource r ON r.id = i.resource_id LEFT JOIN ranking k ON k.connection_id = i.connection_id
-			WHERE i.connection_id = ? AND i.cleared_run = 0) x ORDER BY id`), connID); err != nil {
+	if err := d.store.reads().SelectContext(ctx, &issues, d.bind(`SELECT i.id, i.code, r.path AS resource, i.cause, i.owner, i.outcome, i.first_run AS firstrun, i.last_run AS lastrun,
+		i.cleared_run AS clearedrun, i.own + i.waits AS rows, i.own, i.frees, i.waits, coalesce(i.ranked_run = k.run_id, 1 = 0) AS ranked
+		FROM issue i JOIN resource r ON r.id = i.resource_id LEFT JOIN ranking k ON k.connection_id = i.connection_id
+		WHERE i.connection_id = ? AND i.cleared_run = 0 ORDER BY i.id`), connID); err != nil {
 		return nil, fmt.Errorf("read ranked issues: %w", err)
 	}
+	young := map[int64]*RankedIssue{}
+	for i := range issues {
+		if !issues[i].Ranked {
+			issues[i].Rows, issues[i].Rank = 0, Rank{}
+			young[issues[i].ID] = &issues[i]
+		}
+	}
+	for ids := range slices.Chunk(slices.Sorted(maps.Keys(young)), maxProblems) {
+		args := []any{connID}
+		for _, id := range ids {
+			args = append(args, id)
+		}
+		var counts []struct {
+			ID   int64 `db:"issue_id"`
+			Rows int64 `db:"n"`
+		}
+		if err := d.store.reads().SelectContext(ctx, &counts, d.bind(`SELECT issue_id, count(*) AS n FROM problem WHERE connection_id = ? AND issue_id IN (`+list("?", len(ids))+`)
+			GROUP BY issue_id`), args...); err != nil {
+			return nil, fmt.Errorf("count rows of issues: %w", err)
+		}
+		for _, c := range counts {
+			young[c.ID].Rows = c.Rows
+		}
+	}
 	return issues, nil
+}
+
+// MoreProblems reports whether more than n rows of the connection are not in sync. It reads no more of them than that.
+func (d *DB) MoreProblems(ctx context.Context, connID int64, n int) (bool, error) {
+	var found int
+	if err := d.store.reads().GetContext(ctx, &found, d.bind(`SELECT count(*) FROM (SELECT 1 FROM problem WHERE connection_id = ? LIMIT ?) x`), connID, n+1); err != nil {
+		return false, fmt.Errorf("count problems: %w", err)
+	}
+	return found > n, nil
 }
 
 // SaveRanking keeps the ranks of the connection's open issues, by issue id, as those of the lease's run: of problems as they are, which only the holder of the

@@ -38,6 +38,12 @@ func (d *DB) RankedIssues(ctx context.Context, connID int64) ([]syncdb.RankedIss
 	return out, nil
 }
 
+// MoreProblems is syncdb.DB.MoreProblems.
+func (d *DB) MoreProblems(ctx context.Context, connID int64, n int) (bool, error) {
+	problems, err := d.Problems(ctx, connID, syncdb.ProblemFilter{Limit: n + 1})
+	return len(problems) > n, err
+}
+
 // SaveRanking is syncdb.DB.SaveRanking.
 func (d *DB) SaveRanking(ctx context.Context, l syncdb.Lease, ranks map[int64]syncdb.Rank) error {
 	d.mu.Lock()

@@ -46,6 +46,13 @@ func rankings(t *testing.T, w *world) {
 	run := l.RunID
 	want("at first", syncdb.Ranking{})
 	must(t, w.SaveProblems(ctx, l, []syncdb.Problem{a, b}))
+	for n, want := range map[int]bool{0: true, 1: true, 2: false, 1000: false} {
+		more, err := w.MoreProblems(ctx, w.conn, n)
+		must(t, err)
+		if more != want {
+			t.Errorf("more than %d problems of two: %v", n, more)
+		}
+	}
 	want("before anybody ranked", syncdb.Ranking{}, issue(a, run, run, 2))
 	save(syncdb.Rank{Own: 1, Frees: 5, Waits: 1})
 	save(syncdb.Rank{Own: 1, Frees: 7, Waits: 1})

@@ -68,6 +68,7 @@ type Ledger interface {
 	ProblemLinks(ctx context.Context, connID int64, fn func(syncdb.ProblemLink) error) error
 	RankingOf(ctx context.Context, connID int64) (syncdb.Ranking, error)
 	RankedIssues(ctx context.Context, connID int64) ([]syncdb.RankedIssue, error)
+	MoreProblems(ctx context.Context, connID int64, n int) (bool, error)
 	SaveRanking(ctx context.Context, l syncdb.Lease, ranks map[int64]syncdb.Rank) error
 
 	PutEntries(ctx context.Context, l syncdb.Lease, resource string, entries []syncdb.Entry) error
