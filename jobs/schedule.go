@@ -155,12 +155,14 @@ func (s *Service) tick(ctx context.Context, now time.Time) (wake time.Time, err 
 	if err != nil {
 		return wake, fmt.Errorf("read the schedules: %w", err)
 	}
+	kept := make(map[int64]*Ticks, len(schedules))
 	for _, sched := range schedules {
 		ticks, err := sched.Parse()
 		if err != nil {
 			s.log.ErrorContext(ctx, "a schedule cannot be read, so its connection is not synced by itself", slog.Int64("connection", sched.Connection), slog.Any("error", err))
 			continue
 		}
+		kept[sched.Connection] = ticks
 		if due := ticks.Due(now); !due.IsZero() {
 			run, fired, err := s.c.Ledger.Tick(ctx, sched.Connection, due, "cron")
 			if err != nil {
@@ -174,5 +176,5 @@ func (s *Service) tick(ctx context.Context, now time.Time) (wake time.Time, err 
 			wake = next
 		}
 	}
-	return wake, nil
+	return s.retry(ctx, kept, now, wake)
 }

@@ -22,6 +22,10 @@ type Ledger interface {
 	Tick(ctx context.Context, connection int64, tick time.Time, reason string) (run syncdb.Run, fired bool, err error)
 	// RequestRecovery is RequestScoped for the connection of a run that lost its process; asked is false when somebody has seen to it.
 	RequestRecovery(ctx context.Context, lost syncdb.Run) (run syncdb.Run, asked bool, err error)
+	// FailedRuns are the connections whose last run failed, and one of their schedule with it, since the last that was done; paused ones aside.
+	FailedRuns(ctx context.Context) ([]syncdb.FailedRun, error)
+	// RequestRetry is RequestScoped for the connection of a failed run as long as that is its last; asked is false when another process has asked for it.
+	RequestRetry(ctx context.Context, connection, failed int64) (run syncdb.Run, asked bool, err error)
 	// OpenRuns are the runs of all connections that wait or run, oldest first.
 	OpenRuns(ctx context.Context) ([]syncdb.OpenRun, error)
 	// NoteWait notes why a run waits, for people to see; the zero Wait takes the note away. It reports whether that is new.
@@ -46,9 +50,11 @@ type Config struct {
 	Ready func(ctx context.Context) error
 	// Quarantine is that of all connections. The processes should agree.
 	Quarantine Quarantine
-	Logger     *slog.Logger
-	Sweep      time.Duration // how often is looked for runs that may begin and for those that lost their process; 0 means 10 s
-	Drain      time.Duration // how long Stop lets runs go on; 0 means 25 s
+	// Retry is how runs of a schedule that failed are tried again before its next time, those of all connections. The processes should agree.
+	Retry  Retry
+	Logger *slog.Logger
+	Sweep  time.Duration // how often is looked for runs that may begin and for those that lost their process; 0 means 10 s
+	Drain  time.Duration // how long Stop lets runs go on; 0 means 25 s
 }
 
 // ErrNotHere means that a process does not have what a run needs, such as its connection's configuration.
@@ -211,6 +217,7 @@ func (s *Service) do(ctx context.Context, r syncdb.OpenRun) (syncdb.Wait, error)
 		return syncdb.Wait{}, &laterError{min(max(retryWait, r.Age), time.Minute), err}
 	case err != nil:
 		s.log.WarnContext(ctx, "a run ended early", slog.Int64("run", r.ID), slog.Any("error", err))
+		s.Reload() // it may be due again before the schedule is looked at next
 	}
 	s.next(ctx)
 	return syncdb.Wait{}, nil // the ledger says how it ended; a schedule or a person asks for the next one

@@ -14,6 +14,10 @@ const (
 	FailureCredentials = "credentials-refused" // the target does not take the key
 )
 
+// PassingFailures are those of the reasons that pass by themselves: a run that failed for one may be tried again without anybody. A key that is refused, and
+// whatever else ended a run, is for somebody to mend.
+func PassingFailures() []string { return []string{FailureTarget, FailureSource} }
+
 // FailureOf says which of the reasons ended a run with err; "" = any other, or none.
 func FailureOf(err error) string {
 	var target *edfi.Error

@@ -50,7 +50,7 @@ func (w Wait) String() string {
 // ByPerson reports whether a run with this reason was asked for by a person or a program, who waits for it, and not by a schedule.
 func ByPerson(reason string) bool {
 	switch reason {
-	case "cron", "feed", "recovery":
+	case "cron", "feed", "recovery", "retry":
 		return false
 	}
 	return true

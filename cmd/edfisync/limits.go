@@ -12,6 +12,7 @@ import (
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
 	"github.com/edfisync/edfisync/jobs"
 	"github.com/edfisync/edfisync/source"
+	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -29,6 +30,12 @@ func limitsOf(conn *config.Connection) syncdb.Limits {
 	digest := sha256.Sum256([]byte(conn.Source.Driver + " " + server))
 	l.Source.Name = hex.EncodeToString(digest[:8])
 	return l
+}
+
+// retryOf says how runs of the schedule that failed are tried again, as jobs wants it.
+func retryOf(cfg *config.Config) jobs.Retry {
+	r := cfg.Service.Retry
+	return jobs.Retry{First: time.Duration(r.FirstWait), Longest: time.Duration(r.LongestWait), Failures: sync.PassingFailures()}
 }
 
 // quarantineOf is the service's quarantine as jobs wants it.

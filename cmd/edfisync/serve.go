@@ -156,7 +156,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err e
 	defer holder.release()
 	c := jobs.Config{
 		Ledger: s.ledger, Run: s.run, Logger: s.log, Drain: time.Duration(cfg.Service.Drain),
-		Dead: func(holder string) bool { return isDead(cfg.WorkDir, holder) }, TookOver: s.tookOver, Quarantine: quarantineOf(cfg), Ready: s.readiness.check,
+		Dead: func(holder string) bool { return isDead(cfg.WorkDir, holder) }, TookOver: s.tookOver, Quarantine: quarantineOf(cfg), Retry: retryOf(cfg), Ready: s.readiness.check,
 		Queue: jobs.QueueConfig{DSN: queueDSN(cfg), Name: holder.name, Workers: cfg.Service.Workers, Logger: quiet(s.log)},
 	}
 	if how.schedules {

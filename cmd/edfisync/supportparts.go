@@ -130,7 +130,7 @@ func (g *gatherer) runs(ctx context.Context) error {
 	for i, r := range runs {
 		run := support.Run{
 			Run: r.ID, Connection: r.ConnectionID, State: stateOf(r.State),
-			Reason:  support.OneOf(r.Reason, "cron", "api", "console", "cli", "feed", "apply", "undo", "adopt", "sync-one", "recovery"),
+			Reason:  support.OneOf(r.Reason, "cron", "api", "console", "cli", "feed", "apply", "undo", "adopt", "sync-one", "recovery", "retry"),
 			Created: r.CreatedAt, Started: r.StartedAt, Ended: r.EndedAt, Totals: numbersOf(r.Totals), Error: support.MarksOf(r.Error),
 		}
 		if i < supportSteps {

@@ -36,6 +36,7 @@ type Service struct {
 	OIDC    OIDC     `yaml:"oidc"`
 
 	Quarantine Quarantine `yaml:"quarantine"`
+	Retry      Retry      `yaml:"retry"`
 
 	References References `yaml:"references"`
 }
@@ -102,6 +103,12 @@ type Metrics struct {
 type Quarantine struct {
 	After       int      `yaml:"after" validate:"min=0,max=1000"` // failed runs in a row; 0 = never
 	FirstWait   Duration `yaml:"first_wait" validate:"min=1000000000,max=604800000000000"`
+	LongestWait Duration `yaml:"longest_wait" validate:"gtefield=FirstWait,max=604800000000000"`
+}
+
+// Retry says when a run of the schedule that failed, for what passes by itself, is tried again before the schedule's next time.
+type Retry struct {
+	FirstWait   Duration `yaml:"first_wait" validate:"omitempty,min=1000000000,max=604800000000000"` // 0 = never
 	LongestWait Duration `yaml:"longest_wait" validate:"gtefield=FirstWait,max=604800000000000"`
 }
 
@@ -304,6 +311,10 @@ func (s *Service) setDefaults() {
 
 func (q *Quarantine) setDefaults() {
 	q.After, q.FirstWait, q.LongestWait = 3, Duration(5*time.Minute), Duration(6*time.Hour)
+}
+
+func (r *Retry) setDefaults() {
+	r.FirstWait, r.LongestWait = Duration(2*time.Minute), Duration(time.Hour)
 }
 
 func (t *Traces) setDefaults() { t.Sample = 1 }

@@ -52,6 +52,7 @@ func TestLoadFillsDefaultsAndResolvesPaths(t *testing.T) {
 		WorkDir: filepath.Join(dir, "edfisync-work"),
 		Service: Service{
 			Listen: "127.0.0.1:8780", Workers: 4, Drain: Duration(25 * time.Second), Quarantine: Quarantine{After: 3, FirstWait: Duration(5 * time.Minute), LongestWait: Duration(6 * time.Hour)},
+			Retry:  Retry{FirstWait: Duration(2 * time.Minute), LongestWait: Duration(time.Hour)},
 			OIDC:   OIDC{Scopes: []string{"profile", "email"}, RoleClaim: "groups", Algorithms: []string{"RS256"}},
 			Traces: Traces{Sample: 1},
 			Alerts: Alerts{
