@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -73,7 +74,8 @@ func (e *Engine) SavePlan(ctx context.Context, details int) (*Plan, *SavedPlan, 
 				return fmt.Errorf("no plan is saved: %s", h.Reason)
 			}
 		}
-		s := &SavedPlan{Config: e.Config, Counts: map[string]map[string]int64{}, Held: p.Held}
+		held := slices.DeleteFunc(slices.Clone(p.Held), func(h HeldPart) bool { return h.Rule == RuleOutOfScope }) // not in the plan
+		s := &SavedPlan{Config: e.Config, Counts: map[string]map[string]int64{}, Held: held}
 		wanted := func(resource int, o syncdb.PlanOp) bool {
 			stopped := p.blocked
 			if o.Verb == syncdb.Delete {
@@ -101,7 +103,7 @@ func (e *Engine) SavePlan(ctx context.Context, details int) (*Plan, *SavedPlan, 
 		if err != nil {
 			return fmt.Errorf("write the counts of a plan: %w", err)
 		}
-		kept, err := e.Ledger.SavePlan(ctx, e.Connection.ID, syncdb.Plan{Kind: syncdb.PlanSaved, Reason: overridden(p.Held), Config: e.Config, Counts: counts}, e.opsWhere(ctx, sc, found, wanted))
+		kept, err := e.Ledger.SavePlan(ctx, e.Connection.ID, syncdb.Plan{Kind: syncdb.PlanSaved, Reason: overridden(held), Config: e.Config, Counts: counts}, e.opsWhere(ctx, sc, found, wanted))
 		if err != nil {
 			return err
 		}
@@ -113,11 +115,12 @@ func (e *Engine) SavePlan(ctx context.Context, details int) (*Plan, *SavedPlan, 
 	return plan, saved, err
 }
 
-// approvable reports whether a call may be in a saved plan: whatever a safeguard would hold, and nothing a person or the configuration said no to. A
+// approvable reports whether a call may be in a saved plan: whatever a safeguard would hold, and nothing a person or the configuration said no to. What is out
+// of the connection's scope is removed with its hold only. A
 // natural-key change by create and delete is one thing: without the one the other is not in the plan either, but for a create whose old record
 // stays anyway, so that every call of the plan is made when it is applied (I8).
 func (r *scanned) approvable(g *gate, o syncdb.PlanOp) bool {
-	if own := g.judge(o.Verb, o.KeyHash); own.refused || own.held != nil && own.held.Rule == RulePreventDelete {
+	if own := g.judge(o.Verb, o.KeyHash); own.refused || own.held != nil && own.held.Rule == RulePreventDelete || g.removes(o.Verb, o.KeyHash) {
 		return false
 	}
 	if m, ok := r.moves[o.KeyHash]; ok && o.Verb == syncdb.Create && m.how == moveRecreate {
@@ -179,7 +182,7 @@ func (e *Engine) planOf(ctx context.Context, k *keeper, s *scope, found []*scann
 	}
 	total := int64(len(want))
 	err = e.eachOp(ctx, s, found, func(resource int, o syncdb.PlanOp) error {
-		if _, ok := want[identify(o)]; ok {
+		if _, ok := want[identify(o)]; ok && !gates[resource].removes(o.Verb, o.KeyHash) {
 			delete(want, identify(o))
 			gates[resource].approved[o.KeyHash] = 0
 			gates[resource].decided[o.Verb]++

@@ -153,9 +153,11 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 		}
 		no, refused := said.refuses(found[resource], o)
 		yes, approved := said.yes[identify(o)]
+		beyond := d.gates[resource].removes(o.Verb, o.KeyHash)
+		// That a record whose row is gone may be deleted is no approval to remove one that is out of the scope, and the other way round (I5g).
+		approved = approved && beyond == (d.plans[yes].Rule == string(RuleOutOfScope))
 		if !refused && !approved {
-			_, beyond := d.gates[resource].beyond[o.KeyHash] // which is held as that
-			if i, waits := said.waiting(o); waits && !letThrough(o.Verb, o.Resource) && !(beyond && o.Verb == syncdb.Delete) {
+			if i, waits := said.waiting(o); waits && !letThrough(o.Verb, o.Resource) && !beyond {
 				d.gates[resource].open[o.KeyHash] = waiting{hold: i, verb: o.Verb}
 			}
 			return nil

@@ -136,7 +136,7 @@ func (r *scanned) goneRows(cs cascades, hasher *schema.Hasher, moved map[uint16]
 	take := func(kept bool) func(*record) error {
 		return func(rec *record) error {
 			e := r.goneEntry(rec)
-			if _, used := r.usedIDs[e.EdfiID]; used || e.EdfiID == "" || e.State == syncdb.Missing {
+			if _, used := r.usedIDs[e.EdfiID]; used || e.EdfiID == "" || e.State == syncdb.Missing || r.table.outside(rec.KeyHash) {
 				return nil
 			}
 			g := goneRow{e.KeyHash, e.RecordHash, e.SourceHash, e.PersonHash, e.Key, e.EdfiID, e.State, e.Origin, kept, nil}

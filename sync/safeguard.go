@@ -242,6 +242,12 @@ type gate struct {
 	removal *HeldPart                // what holds those nobody has decided about; nil = nothing does
 }
 
+// removes reports whether the op on a natural key would remove what is out of the connection's scope.
+func (g *gate) removes(verb syncdb.Verb, key syncdb.Hash) bool {
+	_, beyond := g.beyond[key]
+	return beyond && verb == syncdb.Delete
+}
+
 // undecided counts the deletes that would remove what is out of the connection's scope, and that nobody has decided about.
 func (g *gate) undecided() (n int64) {
 	for key := range g.beyond {
@@ -300,7 +306,7 @@ func (g *gate) judge(verb syncdb.Verb, key syncdb.Hash) pass {
 	if p, ok := g.refused[key]; ok {
 		return pass{refused: true, by: p, hold: -1}
 	}
-	if _, beyond := g.beyond[key]; beyond && verb == syncdb.Delete && g.removal != nil {
+	if g.removal != nil && g.removes(verb, key) {
 		return pass{held: g.removal, hold: -1} // I5g
 	}
 	rest := g.rest[verb]

@@ -333,7 +333,7 @@ func (s *scanner) beyond(r *scanned, e *syncdb.Entry) bool {
 	if d == nil {
 		return false
 	}
-	if i := r.table.find(e.KeyHash); i >= 0 && r.table.flags[i]&slotOutside != 0 {
+	if r.table.outside(e.KeyHash) {
 		return true
 	}
 	rec := &record{KeyHash: e.KeyHash, Key: e.Key, Schools: s.schools.of(nil, r.Resource, e.Key, nil)}
@@ -353,9 +353,7 @@ func (s *scanner) beyond(r *scanned, e *syncdb.Entry) bool {
 // outside reports whether the row of a person is there, and outside.
 func (d *district) outside(person reference) bool {
 	return slices.ContainsFunc(d.scope.targets[person.Target].Resources, func(j int) bool {
-		t := d.found[j].table
-		i := t.find(person.Hash)
-		return i >= 0 && t.flags[i]&slotOutside != 0
+		return d.found[j].table.outside(person.Hash)
 	})
 }
 
@@ -379,8 +377,7 @@ func (e *Engine) outsiders(ctx context.Context, o Options, sc *scope, dir *works
 	}
 	closeAll(found)
 	return func(resource int, key syncdb.Hash) bool {
-		i := tables[resource].find(key)
-		return i >= 0 && tables[resource].flags[i]&slotOutside != 0
+		return tables[resource].outside(key)
 	}, nil
 }
 

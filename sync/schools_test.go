@@ -433,3 +433,53 @@ func (w *world) on(resources []string) {
 		w.pack[r+".sql"] = &fstest.MapFile{Data: []byte(sisPack[r+".sql"])}
 	}
 }
+
+// TestWhatWasApprovedBeforeIsNoApprovalOfARemoval: the deletes of rows that are gone were approved; then the rows are back, and out of the scope (I5). Found by
+// the simulation.
+func TestWhatWasApprovedBeforeIsNoApprovalOfARemoval(t *testing.T) {
+	t.Parallel()
+	for name, approve := range map[string]func(w *world){
+		"a hold": func(w *world) { w.decide(syncdb.PlanApproved) },
+		"--approve-deletes": func(w *world) {
+			w.options.Safeguards.ApproveDeletes = []string{"ed-fi/studentEducationOrganizationAssociations"}
+		},
+		"nothing is let off": func(*world) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.fill(4)
+			w.mustRun()
+			w.exec(`create table aside as select * from demographic`)
+			w.exec(`delete from demographic`)
+			if s, calls := w.mustRun(); len(calls) > 0 || len(s.HeldBack) != 1 {
+				t.Fatalf("calls %v, held %v, want the empty source held", calls, s.HeldBack)
+			}
+			approve(w)
+			w.exec(`insert into demographic select * from aside`)
+			w.options.Schools = sync.Schools{Only: []int64{12}}
+			s, calls := w.mustRun()
+			if len(calls) > 0 || w.removals(s)["ed-fi/studentEducationOrganizationAssociations"] != 4 {
+				t.Errorf("calls %v, held %v", calls, s.HeldBack)
+			}
+			w.options.Schools = sync.Schools{}
+			w.converged()
+		})
+	}
+}
+
+// TestASavedPlanRemovesNothingThatIsOutOfScope: the hold is the one place where that is approved.
+func TestASavedPlanRemovesNothingThatIsOutOfScope(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(4)
+	w.mustRun()
+	w.options.Schools = sync.Schools{Only: []int64{10}}
+	w.exec(`update student set last = 'Changed'`)
+	e, closeAll := w.engine()
+	defer closeAll()
+	_, saved, err := e.SavePlan(t.Context(), 0)
+	if err != nil || saved.Ops != 2 || len(saved.Held) > 0 {
+		t.Errorf("saved %+v, %v; want the two updates", saved, err)
+	}
+}

@@ -120,6 +120,12 @@ func (t *table) setLive(key syncdb.Hash, live bool) {
 	}
 }
 
+// outside reports whether the row with this key is of a school the connection does not sync.
+func (t *table) outside(key syncdb.Hash) bool {
+	i := t.find(key)
+	return i >= 0 && t.flags[i]&slotOutside != 0
+}
+
 // wrote notes that the target took a write of the record with this key in this run.
 func (t *table) wrote(key syncdb.Hash) {
 	if i := t.find(key); i >= 0 {

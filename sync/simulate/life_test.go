@@ -93,10 +93,10 @@ func (w *world) sync(ctx context.Context, e event) {
 
 // attempt runs the connection once, waiting for another process's lease to end first. beside, when given, happens at the same time.
 func (w *world) attempt(ctx context.Context, c *connection, e event, suffix string, beside func(p *process, over <-chan struct{})) (*process, *sync.Summary) {
-	scope := w.drawScope(c, e)
+	scope, schools := w.drawScope(c, e), w.drawSchools(c, e)
 	for try := 0; ; try++ {
 		p := newProcess(w, c, fmt.Sprintf("%d%s.%d", e.id, suffix, try), e.trouble)
-		p.approved, p.resync, p.scope = e.approved, e.resync, scope
+		p.approved, p.resync, p.scope, p.schools = e.approved, e.resync, scope, schools
 		s, err := w.supervise(ctx, p, beside)
 		var busy *syncdb.BusyError
 		if !errors.As(err, &busy) {
@@ -201,7 +201,7 @@ func (w *world) compete(ctx context.Context, p *process, e event, over <-chan st
 		}
 		q := newProcess(w, p.conn, fmt.Sprintf("%drival.%d", e.id, try), trouble{calls: e.calls})
 		q.rival = true
-		q.approved = e.approved
+		q.approved, q.schools = e.approved, p.schools
 		p.hit() // whatever becomes of it now, the rival may be the reason
 		if _, err := w.supervise(ctx, q, nil); err == nil {
 			return

@@ -24,6 +24,7 @@ type plan struct {
 	kinds     [][]int
 	events    []event
 	scoped    bool // runs are asked for parts, too
+	narrowed  bool // connections are of some schools for a while
 
 	verbose bool // tells the story
 	tracing bool // tells every operation too

@@ -19,6 +19,7 @@ var (
 	first   = flag.Uint64("first", 1, "first seed")
 	one     = flag.Uint64("seed", 0, "play this seed only and tell its story")
 	parts   = flag.Bool("scoped", false, "ask for runs of parts, too")
+	narrow  = flag.Bool("schools", false, "let connections be of some schools for a while")
 	shrunk  = flag.Bool("shrink", true, "shrink a seed that fails")
 	stop    = flag.Int("stop", 20, "end after so many seeds that fail")
 	tracing = flag.Bool("trace", false, "tell every operation of a replay")
@@ -96,7 +97,7 @@ func TestSimulate(t *testing.T) {
 						return
 					}
 					p := newPlan(u, seed)
-					p.scoped = *parts
+					p.scoped, p.narrowed = *parts, *narrow
 					w := play(t, p, 0, dir)
 					syncs.Add(int64(w.syncs))
 					writes.Add(int64(w.writes))
@@ -143,7 +144,7 @@ func tell(t *testing.T, seed uint64) {
 		t.Fatal(err)
 	}
 	p := newPlan(u, seed)
-	p.scoped = *parts
+	p.scoped, p.narrowed = *parts, *narrow
 	dir := t.TempDir()
 	order, found := uint64(0), false
 	for g := range uint64(30) { // 0 is no gate at all

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -311,6 +312,9 @@ func (w *world) judgeDelete(p *process, c *callInfo, s *scan) {
 		w.violate("I5", "%s deletes %s, and the source has no row at all (F38)", p.name, c.label)
 	}
 	ever := p.conn.ever[c.kind][h.key]
+	if k.outside(p.schools, h) && !slices.ContainsFunc(s.records[c.kind], func(x *rec) bool { return x.row.among(ever) }) {
+		w.violate("I5", "%s deletes %s, which is of a school it does not sync", p.name, c.label)
+	}
 	// A row may have had, in a scan that came to nothing, the key that the record of another row got with its parent.
 	own := func(of *row) bool {
 		w.mu.Lock()
