@@ -132,9 +132,16 @@ func (s *stepRun) saveHistory(ctx context.Context, all bool) error {
 }
 
 // purgeHistory drops what was kept for long enough, the calls of holds that are done with included; all of it when history is switched off.
-func (e *Engine) purgeHistory(ctx context.Context, o Options) error {
+func (e *Engine) purgeHistory(ctx context.Context, o Options, run int64) error {
 	failpoint.Reach(failpoint.PurgeBefore, "", "")
-	before := time.Now().Add(-o.History)
+	before := syncdb.Always()
+	if o.History > 0 {
+		last, err := e.began(ctx, run)
+		if err != nil {
+			return err
+		}
+		before = syncdb.Believed(time.Now(), last).Add(-o.History) // F57
+	}
 	if _, err := e.Ledger.PurgeAttempts(ctx, e.Connection.ID, before); err != nil {
 		return fmt.Errorf("drop old history: %w", err)
 	}
@@ -143,4 +150,18 @@ func (e *Engine) purgeHistory(ctx context.Context, o Options) error {
 	}
 	failpoint.Reach(failpoint.PurgeAfter, "", "")
 	return nil
+}
+
+// began returns when the run before this one began, by the ledger's clock; zero when there was none.
+func (e *Engine) began(ctx context.Context, run int64) (time.Time, error) {
+	runs, err := e.Ledger.Runs(ctx, e.Connection.ID, 10) // one may wait, and some may have been canceled before they began
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read when the last run began: %w", err)
+	}
+	for _, r := range runs {
+		if r.ID < run && !r.StartedAt.IsZero() {
+			return r.StartedAt, nil
+		}
+	}
+	return time.Time{}, nil
 }

@@ -1,14 +1,18 @@
 package sync_test
 
 import (
+	"errors"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/edfisync/edfisync/internal/keys"
 	"github.com/edfisync/edfisync/syncdb"
+	"github.com/edfisync/edfisync/syncdb/memdb"
 )
 
 // attempts are the calls of a run as the ledger kept them.
@@ -98,6 +102,58 @@ func TestHistoryIsKeptForAsLongAsAskedAndNotWithoutAsking(t *testing.T) {
 	w.mustRun()
 	if n := len(w.attempts(s.RunID)); n != 0 {
 		t.Errorf("a run without history left %d calls, want none", n)
+	}
+}
+
+// F57: a clock that was set forward drops no history before the next run says the same; one that was set back keeps none that is switched off.
+func TestHistoryUnderASteppedClock(t *testing.T) {
+	t.Parallel()
+	const day = 24 * time.Hour
+	for name, c := range map[string]struct {
+		kept    time.Duration
+		written time.Duration // when the history was, from now
+		left    []int         // calls that are left after each of the next runs
+	}{
+		"a leap over what is kept":                      {30 * day, -90 * day, []int{1, 0}},
+		"a leap that is less than what is kept":         {30 * day, -20 * day, []int{1, 1}},
+		"written by a clock ahead of ours":              {30 * day, 90 * day, []int{1, 1}},
+		"switched off after it was written":             {0, -90 * day, []int{0}},
+		"switched off, written by a clock before us":    {0, 90 * day, []int{0}},
+		"nothing unusual: a day, and more than is kept": {day / 2, -day, []int{0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			var ahead atomic.Int64
+			w.ledger = memdb.Open(syncdb.Config{
+				Master: keys.GenerateMaster(), Grace: time.Millisecond, Clock: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
+			})
+			var err error
+			if w.conn, w.ring, err = w.ledger.Connection(t.Context(), "default", "tiny"); err != nil {
+				t.Fatal(err)
+			}
+			w.fill(2)
+			ahead.Store(int64(c.written))
+			if _, _, err := w.ledger.RequestRun(t.Context(), w.conn.ID, "cron"); err != nil {
+				t.Fatal(err)
+			}
+			run, l, err := w.ledger.StartRun(t.Context(), w.conn.ID, "test", time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			call := syncdb.Attempt{Op: 1, Resource: "ed-fi/students", KeyHash: syncdb.Hash{1}, Key: []byte(`["S0001"]`), Verb: syncdb.Create, At: time.Now().Add(c.written), Status: 201, Effect: syncdb.EffectLive}
+			if err := errors.Join(w.ledger.SaveAttempts(t.Context(), l, []syncdb.Attempt{call}), w.ledger.FinishRun(t.Context(), l, syncdb.RunDone, nil, "")); err != nil {
+				t.Fatal(err)
+			}
+			ahead.Store(0)
+			w.options.History = c.kept
+			for i, want := range c.left {
+				w.mustRun()
+				if got := len(w.attempts(run.ID)); got != want {
+					t.Errorf("after run %d the history has %d calls, want %d", i+1, got, want)
+				}
+			}
+		})
 	}
 }
 

@@ -194,7 +194,7 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	if err := e.receipt(ctx, o, k, found, s, recovered.Open+recovered.Folded > 0 || o.Resync); err != nil {
 		return err
 	}
-	return e.purgeHistory(ctx, o)
+	return e.purgeHistory(ctx, o, s.RunID)
 }
 
 // scanSettled scans, after the ledger has learned what it did not know for sure. When that are keys, or what a record is that somebody decided about, the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -281,11 +282,16 @@ func (d *DB) Purgeable(ctx context.Context, class Class, connID int64, before ti
 	return n, nil
 }
 
-// ClaimRetention reports whether it is the caller who looks for what is to be removed: of all processes one does, every so often.
-func (d *DB) ClaimRetention(ctx context.Context, every time.Duration) (bool, error) {
+// ClaimRetention reports whether it is the caller who looks for what is to be removed: of all processes one does, every so often. last is when somebody
+// did before, by the ledger's clock; zero = never.
+func (d *DB) ClaimRetention(ctx context.Context, every time.Duration) (last time.Time, mine bool, err error) {
 	var n int64
-	err := d.transact(ctx, func(tx *sqlx.Tx) (err error) {
+	var at sql.NullInt64
+	err = d.transact(ctx, func(tx *sqlx.Tx) (err error) {
 		now, err := d.clock(ctx, tx)
+		if err == nil {
+			err = tx.GetContext(ctx, &at, `SELECT retained_at FROM meta`)
+		}
 		if err != nil {
 			return err
 		}
@@ -294,9 +300,9 @@ func (d *DB) ClaimRetention(ctx context.Context, every time.Duration) (bool, err
 		return err
 	})
 	if err != nil {
-		return false, fmt.Errorf("look when old data was removed last: %w", err)
+		return time.Time{}, false, fmt.Errorf("look when old data was removed last: %w", err)
 	}
-	return n > 0, nil
+	return instant(at), n > 0, nil
 }
 
 // AuditCut returns the last row of the audit trail that retention removed and its hash; 0 when all rows are there.

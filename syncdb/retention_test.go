@@ -282,12 +282,16 @@ func TestOneProcessRemovesOldDataEverySoOften(t *testing.T) {
 			if i%2 == 1 {
 				db = other
 			}
-			if got, err := db.ClaimRetention(t.Context(), aDay); err != nil || got != want {
+			last, got, err := db.ClaimRetention(t.Context(), aDay)
+			if err != nil || got != want {
 				t.Errorf("ask %d: got %v, %v, want %v", i, got, err, want)
+			}
+			if i == 0 && !last.IsZero() || i == 3 && !last.Equal(w.now.Add(-aDay)) {
+				t.Errorf("ask %d: somebody did last at %s", i, last)
 			}
 		}
 		w.now = w.now.Add(-30 * aDay) // the clock was wrong, and is right again
-		if got, err := w.ClaimRetention(t.Context(), aDay); err != nil || !got {
+		if _, got, err := w.ClaimRetention(t.Context(), aDay); err != nil || !got {
 			t.Errorf("after the clock went back: got %v, %v", got, err)
 		}
 	})

@@ -50,7 +50,7 @@ func (c *purgeCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	out, err := purge(ctx, cfg, ledger, operator(), c.DryRun)
+	out, err := purge(ctx, cfg, ledger, operator(), time.Time{}, c.DryRun)
 	if err = errors.Join(err, ledger.Close()); err != nil {
 		return err
 	}
@@ -71,9 +71,17 @@ func (c *purgeCmd) Run(ctx context.Context, a *app) error {
 	return nil
 }
 
-// purge removes what is old enough of every class, or counts it. Each class has its turn even if another one cannot be done.
-func purge(ctx context.Context, cfg *config.Config, ledger *syncdb.DB, who string, dryRun bool) ([]purged, error) {
-	now := time.Now()
+// purge removes what is old enough of every class, or counts it. Each class has its turn even if another one cannot be done. What is old is what the clocks
+// of this process and of the ledger agree is; last is when that was looked for before, zero when a person asks (F57).
+func purge(ctx context.Context, cfg *config.Config, ledger *syncdb.DB, who string, last time.Time, dryRun bool) ([]purged, error) {
+	now, err := ledger.Time(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if here := time.Now(); here.Before(now) {
+		now = here
+	}
+	now = syncdb.Believed(now, last)
 	entry := func(class syncdb.Class, connection string, kept config.Duration) purged {
 		return purged{Class: class, Connection: connection, Kept: time.Duration(kept).Hours() / 24, Before: now.Add(-time.Duration(kept)).UTC().Truncate(time.Millisecond)}
 	}
@@ -85,11 +93,15 @@ func purge(ctx context.Context, cfg *config.Config, ledger *syncdb.DB, who strin
 			continue // whoever has its configuration knows how long it is kept
 		}
 		p := entry(syncdb.ClassHistory, conn.FullName(), conn.History)
+		before := p.Before
+		if conn.History <= 0 {
+			before = syncdb.Always()
+		}
 		var err error
 		if dryRun {
-			p.Rows, err = ledger.Purgeable(ctx, syncdb.ClassHistory, k.ID, p.Before)
-		} else if p.Rows, err = ledger.PurgeAttempts(ctx, k.ID, p.Before); err == nil {
-			_, err = ledger.PurgePlans(ctx, k.ID, p.Before)
+			p.Rows, err = ledger.Purgeable(ctx, syncdb.ClassHistory, k.ID, before)
+		} else if p.Rows, err = ledger.PurgeAttempts(ctx, k.ID, before); err == nil {
+			_, err = ledger.PurgePlans(ctx, k.ID, before)
 		}
 		problems = errors.Join(problems, err)
 		out = append(out, p)
@@ -116,10 +128,10 @@ const retainEvery = 24 * time.Hour
 
 // retain removes what is old enough when no process has done so for a day. That it fails is no reason for a run or a service to.
 func retain(ctx context.Context, cfg *config.Config, ledger *syncdb.DB, log *slog.Logger) {
-	mine, err := ledger.ClaimRetention(ctx, retainEvery)
+	last, mine, err := ledger.ClaimRetention(ctx, retainEvery)
 	if err == nil && mine {
 		var out []purged
-		out, err = purge(ctx, cfg, ledger, syncdb.Retainer, false)
+		out, err = purge(ctx, cfg, ledger, syncdb.Retainer, last, false)
 		for _, p := range out {
 			if p.Rows > 0 {
 				log.InfoContext(ctx, "old data was removed", slog.String("class", string(p.Class)), slog.Int64("rows", p.Rows))
