@@ -174,7 +174,7 @@ func (w *pointWorld) grownOld() {
 		w.ok(err)
 	}
 	ago = 0
-	mine, err := db.ClaimRetention(ctx, time.Hour) // so that the run does not purge by itself
+	_, mine, err := db.ClaimRetention(ctx, time.Hour) // so that the run does not purge by itself
 	if w.ok(err); !mine {
 		w.t.Fatal("somebody else removes what is old")
 	}
