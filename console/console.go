@@ -54,6 +54,8 @@ type Config struct {
 	Connections func(ctx context.Context) ([]Connection, error)
 	// Descriptors are the descriptor maps of a connection; nil = this process does not know them.
 	Descriptors func(ctx context.Context, c Connection) (DescriptorMaps, error)
+	// Mapped are the resources that the mapping pack of a connection maps, whether they are on or not; nil = this process does not know them.
+	Mapped func(ctx context.Context, c Connection) ([]string, error)
 	// Settings are how the service is configured, without secrets.
 	Settings []Setting
 	// Embed are the origins whose pages may show a connection's badge in a frame: https://sis.example.org.

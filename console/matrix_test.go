@@ -127,6 +127,7 @@ func examples() map[string]example {
 		"GET /api/v1/connections/{connection}/definition": connection("/definition"), "GET /api/v1/connections/{connection}/versions": connection("/versions"),
 		"POST /api/v1/connections/{connection}/clone": clone, "POST /api/v1/connections/{connection}/test": connection("/test"),
 		"PATCH /api/v1/connections/{connection}/descriptors": edit, "POST /connections/{connection}/descriptors": page(ofConnection("/descriptors"), "version=1"),
+		"GET /connections/{connection}/settings": page(ofConnection("/settings"), ""), "POST /connections/{connection}/settings": page(ofConnection("/settings"), "version=1&part=schedule"),
 		"GET /alerts": at("/alerts"), "POST /alerts/test": at("/alerts/test"), "POST /alerts/mutes/{id}/end": page(func(o objects) string { return fmt.Sprintf("/alerts/mutes/%d/end", o.mute) }, "why=matrix"),
 		"POST /alerts/mutes":  {path: func(objects) string { return "/alerts/mutes" }, body: func(o objects) string { return "lasts=1h&why=matrix&connection=" + o.connection }},
 		"GET /api/v1/secrets": at("/api/v1/secrets"), "PUT /api/v1/secrets/{secret}": setSecret, "DELETE /api/v1/secrets/{secret}": secret,
@@ -157,6 +158,11 @@ func may(t *testing.T, pattern string) (least httpd.Role, auditor bool) {
 		return httpd.Admin, false
 	case strings.HasPrefix(path, "/audit"):
 		return httpd.Admin, true
+	case strings.HasPrefix(path, "/connections/") && strings.HasSuffix(path, "/settings"):
+		if method == http.MethodGet {
+			return httpd.Viewer, true
+		}
+		return httpd.Admin, false
 	case path == "/support-bundle", path == "/settings":
 		return httpd.Admin, false
 	case method == http.MethodGet, showsData(pattern):
@@ -230,7 +236,7 @@ func TestAuthorizationMatrix(t *testing.T) {
 				got := s.status(method, e.path(o), c.key, body)
 				cases++
 				allowed := least == 0 || c.role != 0 && (c.role == httpd.Auditor && auditor || c.role != httpd.Auditor && c.role >= least)
-				everyTenant := strings.HasSuffix(route.Pattern, "/audit/verify") || strings.HasSuffix(route.Pattern, "/support-bundle") || strings.HasSuffix(route.Pattern, "/settings") || route.Pattern == "GET /metrics" ||
+				everyTenant := strings.HasSuffix(route.Pattern, "/audit/verify") || strings.HasSuffix(route.Pattern, "/support-bundle") || strings.HasSuffix(route.Pattern, "GET /settings") || strings.HasSuffix(route.Pattern, "/v1/settings") || route.Pattern == "GET /metrics" ||
 					strings.HasSuffix(route.Pattern, "/alerts/test")
 				if everyTenant && c.tenant != "" || showsData(route.Pattern) && !c.data {
 					allowed = false

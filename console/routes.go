@@ -94,6 +94,7 @@ func (s *Console) routes() {
 	s.descriptorRoutes(reads)
 	s.holdRoutes(reads)
 	s.runLogRoutes(reads)
+	s.connectionSettingsRoutes(reads, admins)
 	s.alertRoutes(reads, steers)
 	s.descriptorEditRoutes(admins)
 	s.pageOf("POST /connections/{connection}/test", steers, s.testForm)

@@ -14,7 +14,7 @@ func pathsOfPages(b *browser, base string) map[string]string {
 	paths := map[string]string{
 		"overview": "/", "connection": "/connections/demo", "issues": "/connections/demo/issues", "holds": "/connections/demo/holds", "refused": "/runs/99",
 		"issue": "/issues/1", "issue-data": "/issues/1/data", "badge": "/connections/demo/badge",
-		"receipts": "/connections/demo/receipts", "receipt": "/runs/2/receipt", "audit": "/audit", "audit-verify": "/audit/verify", "keys": "/keys", "settings": "/settings", "alerts": "/alerts?connection=demo", "descriptors": "/connections/demo/descriptors", "hold": "/holds/1", "hold-changes": "/holds/1/changes", "hold-data": "/holds/1/data",
+		"receipts": "/connections/demo/receipts", "receipt": "/runs/2/receipt", "audit": "/audit", "audit-verify": "/audit/verify", "keys": "/keys", "settings": "/settings", "alerts": "/alerts?connection=demo", "connection-settings": "/connections/demo/settings", "descriptors": "/connections/demo/descriptors", "hold": "/holds/1", "hold-changes": "/holds/1/changes", "hold-data": "/holds/1/data",
 	}
 	b.do(chromedp.Navigate(base+"/issues/1"), chromedp.WaitVisible(chromedp.CSS("tbody th a")))
 	record := eval[string](b, "document.querySelector('tbody th a').pathname")

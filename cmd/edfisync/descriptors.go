@@ -10,6 +10,7 @@ import (
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
 	"github.com/edfisync/edfisync/console"
+	"github.com/edfisync/edfisync/source"
 )
 
 type descriptorsCmd struct {
@@ -118,4 +119,28 @@ func packName(pack string) string {
 		return pack
 	}
 	return pack[strings.LastIndexAny(pack, `/\`)+1:]
+}
+
+// mapped are the resources that the mapping pack of a connection maps, whether they are on or not.
+func (s *service) mapped(ctx context.Context, c console.Connection) ([]string, error) {
+	cfg := s.config(ctx)
+	for i := range cfg.Connections {
+		if conn := &cfg.Connections[i]; conn.Tenant == c.Tenant && conn.Name == c.Name {
+			files, err := packFiles(conn.Pack)
+			if err != nil {
+				return nil, err
+			}
+			pack, err := source.LoadPack(files, conn.Source.Driver)
+			if err != nil {
+				return nil, fmt.Errorf("mapping pack %s: %w", packName(conn.Pack), err)
+			}
+			var out []string
+			for _, q := range pack.Queries {
+				out = append(out, q.Resource)
+			}
+			slices.Sort(out)
+			return slices.Compact(out), nil
+		}
+	}
+	return nil, nil
 }
