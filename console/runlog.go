@@ -91,6 +91,7 @@ func (l logLineJSON) Resource() string {
 func (l logLineJSON) Details() (out []detail) {
 	for _, d := range detailsOf(l.Detail) {
 		if d.Name != "resource" {
+			d.Name = strings.ReplaceAll(d.Name, "_", " ")
 			out = append(out, d)
 		}
 	}

@@ -59,7 +59,9 @@ func (p *progress) scanned(resource string, done, total int64) {
 	p.set(Event{Phase: "scan", Resource: resource, Done: done, Total: total})
 }
 
+// sender begins to send so many calls, and reports them.
 func (p *progress) sender(total int64) func(string, int64) {
+	p.set(Event{Phase: "send", Total: total})
 	return func(resource string, done int64) {
 		p.set(Event{Phase: "send", Resource: resource, Done: done, Total: total})
 	}

@@ -160,7 +160,6 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	x, release := newExecutor(ctx, e, o, sc, found, plan, k, dir)
 	defer release()
 	x.report = p.sender(max(0, plan.Writes()-s.Pending))
-	p.phase("send", "")
 	err = x.run(sc.steps())
 	s.count(found, err != nil)
 	if errors.Is(err, ErrTargetReset) {

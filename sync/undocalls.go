@@ -124,7 +124,6 @@ func (u *undoing) send(ctx context.Context, k *keeper, p *progress, s *Summary) 
 	x, release := newExecutor(ctx, u.e, u.o, u.scope, u.found, plan, k, u.dir)
 	defer release()
 	x.report = p.sender(u.out.Writes())
-	p.phase("send", "")
 	err := x.run(u.scope.steps())
 	s.count(u.found, err != nil)
 	if errors.Is(err, ErrTargetReset) {
