@@ -68,7 +68,7 @@ func (p *pager) told() (out []string) {
 	return out
 }
 
-// A scripted outage of a real service: two processes that share a PostgreSQL ledger, an API that goes down, comes back and flaps, a SIS that is not there, deletes
+// A scripted outage of a real service: serve and a worker that share a PostgreSQL ledger, an API that goes down, comes back and flaps, a SIS that is not there, deletes
 // that are held. Receivers hear of each change once, though one of them hangs all the time.
 func TestAScriptedOutageIsToldOnceForEachChange(t *testing.T) {
 	t.Parallel()
@@ -136,7 +136,7 @@ connections:
 		t.Fatal(made.String())
 	}
 	s := serveHere(t, "serve", "-c", file, "--listen", "127.0.0.1:0")
-	other := serveHere(t, "serve", "-c", file, "--listen", "127.0.0.1:0")
+	other := serveHere(t, "worker", "-c", file)
 	if err := json.Unmarshal(made.Bytes(), s); err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ connections:
 	s.sync()
 	expect("firing north source-unreachable")
 	other.stop() // one of the processes ends in the middle of it, and another begins
-	serveHere(t, "serve", "-c", file, "--listen", "127.0.0.1:0")
+	serveHere(t, "worker", "-c", file)
 	silence()
 	if err := os.Rename(moved, filepath.Join(dir, "sis.sqlite")); err != nil {
 		t.Fatal(err)
@@ -211,14 +211,21 @@ connections:
 		}
 	}
 	expect("recovered north hold-waiting")
-	silence()
-	if d := cmp.Diff(want, p.told()); d != "" {
-		t.Errorf("told (-want +got):\n%s", d)
-	}
 	_, figures := s.call("GET", s.URL+"/metrics", s.Key, "")
 	for _, line := range []string{`edfisync_alerts_firing{condition="target-unreachable",connection="north",tenant="default"} 0`, `edfisync_alerts_firing{condition="hold-waiting",connection="north",tenant="default"} 0`} {
 		if !bytes.Contains(figures, []byte(line)) {
 			t.Errorf("the metrics do not say %s", line)
 		}
+	}
+	s.stop() // now there is only the worker
+	down.Store(true)
+	var asked bytes.Buffer
+	if code := run(t.Context(), []string{"run", "--ask", "-c", file}, streams{out: &asked, err: &asked}, os.LookupEnv); code != 0 {
+		t.Fatal(asked.String())
+	}
+	expect("firing north target-unreachable")
+	silence()
+	if d := cmp.Diff(want, p.told()); d != "" {
+		t.Errorf("told (-want +got):\n%s", d)
 	}
 }

@@ -72,7 +72,7 @@ type workerCmd struct {
 
 // Help is the long help of the command.
 func (workerCmd) Help() string {
-	return `Does runs that schedules, people and programs ask for, as serve does, and nothing else. The ledger must be on PostgreSQL for
+	return `Does runs that schedules, people and programs ask for, as serve does, and tells the receivers of service.alerts. The ledger must be on PostgreSQL for
 processes of several machines to share it.
 
 Examples:
@@ -182,7 +182,7 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err e
 	}
 	watched := s.watchKey(ctx)
 	defer watched()
-	if how.schedules {
+	if how.schedules || cfg.Service.Alerts.Told() {
 		watch, err := s.newAlerts()
 		if err != nil {
 			return err
@@ -221,10 +221,10 @@ type clients struct {
 }
 
 type knownClient struct {
-	config  edfi.Config // without DialContext, which cannot be compared
-	guarded bool
-	client  *edfi.Client
-	of      metrics.Connection
+	config edfi.Config   // without DialContext, which cannot be compared
+	guard  *httpd.Egress // what that is made of
+	client *edfi.Client
+	of     metrics.Connection
 }
 
 // limits are how many requests may be in flight now.
@@ -247,9 +247,9 @@ func (c *clients) client(ctx context.Context, conn *config.Connection) (*edfi.Cl
 	c.mu.Lock()
 	have := c.known[connection]
 	c.mu.Unlock()
-	bare, guarded := config, config.DialContext != nil
+	bare := config
 	bare.DialContext = nil
-	if have != nil && have.guarded == guarded && reflect.DeepEqual(have.config, bare) {
+	if have != nil && reflect.DeepEqual(have.guard, conn.Guard) && reflect.DeepEqual(have.config, bare) {
 		return have.client, nil
 	}
 	client, err := edfi.Connect(ctx, config)
@@ -261,7 +261,7 @@ func (c *clients) client(ctx context.Context, conn *config.Connection) (*edfi.Cl
 	if old := c.known[connection]; old != nil {
 		old.client.Close()
 	}
-	c.known[connection] = &knownClient{bare, guarded, client, metrics.Connection{Tenant: conn.Tenant, Name: conn.Name}}
+	c.known[connection] = &knownClient{bare, conn.Guard, client, metrics.Connection{Tenant: conn.Tenant, Name: conn.Name}}
 	return client, nil
 }
 

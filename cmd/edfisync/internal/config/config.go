@@ -63,6 +63,9 @@ func (e Egress) Guard() (*httpd.Egress, error) {
 	return &guard, nil
 }
 
+// Told reports whether there is anybody who is told. A worker that knows nobody leaves alerts to the others: what it noticed first would be told to nobody.
+func (a Alerts) Told() bool { return len(a.Webhooks) > 0 || a.SMTP.Address != "" }
+
 // Alerts says when somebody is told that something is wrong, and who.
 type Alerts struct {
 	Every       Duration  `yaml:"every" validate:"min=10000000,max=3600000000000"` // how often the ledger is looked at
