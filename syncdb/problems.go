@@ -338,8 +338,10 @@ func (f ProblemFilter) query(connID int64) (from string, args []any) {
 	narrow := func(condition string, arg any) {
 		where, args = append(where, condition), append(args, arg)
 	}
-	if f.Resource != "" {
-		narrow(`r.path = ?`, f.Resource)
+	order := `r.path, p.source_hash`
+	if f.Resource != "" { // rows come in the order of an index then, and the first are there at once
+		narrow(`p.resource_id = (SELECT id FROM resource WHERE path = ?)`, f.Resource)
+		order = `p.source_hash`
 	}
 	if f.Outcome != "" {
 		narrow(`p.outcome = ?`, f.Outcome)
@@ -351,7 +353,7 @@ func (f ProblemFilter) query(connID int64) (from string, args []any) {
 		narrow(`p.source_hash > ?`, f.After[:])
 	}
 	from = `FROM problem p JOIN resource r ON r.id = p.resource_id JOIN issue i ON i.id = p.issue_id
-		LEFT JOIN resource b ON b.id = p.blocked_resource_id WHERE ` + strings.Join(where, " AND ") + ` ORDER BY r.path, p.source_hash`
+		LEFT JOIN resource b ON b.id = p.blocked_resource_id WHERE ` + strings.Join(where, " AND ") + ` ORDER BY ` + order
 	if f.Limit > 0 {
 		from, args = from+` LIMIT ?`, append(args, f.Limit)
 	}
