@@ -2,6 +2,7 @@ package alerts
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/edfisync/edfisync/sync"
@@ -17,6 +18,7 @@ const (
 	TargetUnreachable  Condition = "target-unreachable"  // … because the target did not answer
 	SourceUnreachable  Condition = "source-unreachable"  // … because there was no connection to the SIS database
 	CredentialsRefused Condition = "credentials-refused" // … because the target did not take the key
+	LedgerRestored     Condition = "ledger-restored"     // … because the ledger is not the one of the last run, or an older state of it
 	NotFresh           Condition = "not-fresh"           // the last good run is longer ago than it may be
 	HoldWaiting        Condition = "hold-waiting"        // a safeguard holds something until somebody decides
 	TargetReset        Condition = "target-reset"        // the target was wiped or restored: everything is held
@@ -28,7 +30,7 @@ const AuditBroken Condition = "audit-broken"
 
 // Conditions lists all of them, those of the ledger last.
 func Conditions() []Condition {
-	return []Condition{RunFailed, TargetUnreachable, SourceUnreachable, CredentialsRefused, NotFresh, HoldWaiting, TargetReset, Quarantined, AuditBroken}
+	return []Condition{RunFailed, TargetUnreachable, SourceUnreachable, CredentialsRefused, LedgerRestored, NotFresh, HoldWaiting, TargetReset, Quarantined, AuditBroken}
 }
 
 // Title says what a condition means, for a subject line.
@@ -42,6 +44,8 @@ func (c Condition) Title() string {
 		return "the source cannot be reached"
 	case CredentialsRefused:
 		return "the target refuses the credentials"
+	case LedgerRestored:
+		return "the ledger was lost or restored"
 	case NotFresh:
 		return "no good run for too long"
 	case HoldWaiting:
@@ -67,6 +71,8 @@ func (c Condition) Remedy() string {
 		return "edfisync check says what is wrong; runs go on by themselves when the database answers"
 	case CredentialsRefused:
 		return "check the connection's key and secret, or ask the target's host whether they were revoked"
+	case LedgerRestored:
+		return "look whether ledger.dsn or work_dir is wrong; when the ledger was lost or restored: edfisync adopt. Nothing is synced before"
 	case NotFresh:
 		return "look why no run is done: edfisync runs, the schedule, a pause, the service itself"
 	case HoldWaiting:
@@ -104,10 +110,11 @@ func Of(f syncdb.AlertFacts, l Limits, now time.Time) []Claim {
 	}
 	run := fmt.Sprintf("run %d", f.Ended.ID)
 	claims := []Claim{
-		{RunFailed, failed && !lost && why != sync.FailureTarget && why != sync.FailureSource && why != sync.FailureCredentials, run},
+		{RunFailed, failed && !lost && !slices.Contains(ownConditions(), why), run},
 		{TargetUnreachable, why == sync.FailureTarget, run},
 		{SourceUnreachable, why == sync.FailureSource, run},
 		{CredentialsRefused, why == sync.FailureCredentials, run},
+		{LedgerRestored, why == sync.FailureLedger, run},
 		{NotFresh, stale(f, l.FreshWithin, now), "want one every " + l.FreshWithin.String()},
 		{HoldWaiting, f.Holds > 0, counted(f.Holds, "hold")},
 		{TargetReset, f.Alarm != "", ""},
@@ -119,6 +126,11 @@ func Of(f syncdb.AlertFacts, l Limits, now time.Time) []Claim {
 		}
 	}
 	return claims
+}
+
+// ownConditions are the reasons of failed runs that have a condition of their own.
+func ownConditions() []string {
+	return []string{sync.FailureTarget, sync.FailureSource, sync.FailureCredentials, sync.FailureLedger}
 }
 
 // stale reports whether the last good run is too long ago. A paused connection is not: somebody wants it so.

@@ -25,7 +25,7 @@ type runJSON struct {
 	Totals     json.RawMessage `json:"totals,omitempty" doc:"Counts by outcome."`
 	Error      string          `json:"error,omitempty" doc:"Why it failed. Folders of the server are left out; the log has them."`
 	Wait       *waitJSON       `json:"wait,omitempty" doc:"Why it waits; left out when it does not, or when no worker has looked yet."`
-	Failure    string          `json:"failure,omitempty" doc:"Of a failed run: target-unreachable, source-unreachable, credentials-refused; left out: anything else."`
+	Failure    string          `json:"failure,omitempty" doc:"Of a failed run: target-unreachable, source-unreachable, credentials-refused, ledger-restored; left out: anything else."`
 	Progress   json.RawMessage `json:"progress,omitempty" doc:"How far it is: phase, resource, done, total, since when, rate (records a second over the last half minute), and secondsLeft of the phase at that rate; left out: nobody knows."`
 	ProgressAt time.Time       `json:"progressAt,omitzero"`
 }

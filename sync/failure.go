@@ -12,6 +12,7 @@ const (
 	FailureTarget      = "target-unreachable"  // the API does not answer, or something else answers in its place
 	FailureSource      = "source-unreachable"  // no connection to the SIS database
 	FailureCredentials = "credentials-refused" // the target does not take the key
+	FailureLedger      = "ledger-restored"     // the ledger is not the one of the last run, or an older state of it
 )
 
 // PassingFailures are those of the reasons that pass by themselves: a run that failed for one may be tried again without anybody. A key that is refused, and

@@ -148,6 +148,24 @@ func (d *DB) Identity(ctx context.Context) (ledger string, generation int64, err
 	return hex.EncodeToString(d.ledger), generation, nil
 }
 
+// Mark returns what a generation of the ledger is known by, in hexadecimal: a copy of the ledger that was restored from a backup gets to the same
+// numbers, and to other marks. 0 stands for the generation of now. It is "" for generations before the first one with a mark, and for those a million or
+// more behind.
+func (d *DB) Mark(ctx context.Context, generation int64) (mark string, err error) {
+	var raw []byte
+	query, args := `SELECT mark FROM generation_mark WHERE generation = ?`, []any{generation}
+	if generation == 0 {
+		query, args = `SELECT g.mark FROM meta m JOIN generation_mark g ON g.generation = m.generation`, nil
+	}
+	switch err := d.store.reads().GetContext(ctx, &raw, d.bind(query), args...); {
+	case errors.Is(err, sql.ErrNoRows):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("read a mark of the ledger: %w", err)
+	}
+	return hex.EncodeToString(raw), nil
+}
+
 // Connection returns the connection of that tenant and name, and its keys. It is made, with a new data key, when there is none yet.
 func (d *DB) Connection(ctx context.Context, tenant, name string) (Connection, *keys.Ring, error) {
 	var id int64

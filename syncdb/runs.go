@@ -2,6 +2,7 @@ package syncdb
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -280,9 +281,21 @@ func (d *DB) release(ctx context.Context, tx *sqlx.Tx, connID int64) error {
 	return err
 }
 
-// advance makes the ledger's generation a later one than any copy of the ledger has.
+// keptMarks is how many generations back the ledger knows its marks: a year of a run a minute.
+const keptMarks = 1_000_000
+
+// advance makes the ledger's generation a later one than any copy of the ledger has, with a mark no copy gets.
 func (d *DB) advance(ctx context.Context, tx *sqlx.Tx) error {
-	_, err := d.exec(ctx, tx, `UPDATE meta SET generation = generation + 1`)
+	var generation int64
+	if err := tx.GetContext(ctx, &generation, `UPDATE meta SET generation = generation + 1 RETURNING generation`); err != nil {
+		return err
+	}
+	var mark [16]byte
+	_, _ = rand.Read(mark[:]) // it never fails
+	if _, err := d.exec(ctx, tx, `INSERT INTO generation_mark (generation, mark) VALUES (?, ?)`, generation, mark[:]); err != nil {
+		return err
+	}
+	_, err := d.exec(ctx, tx, `DELETE FROM generation_mark WHERE generation <= ?`, generation-keptMarks)
 	return err
 }
 

@@ -62,9 +62,8 @@ func (c *adoptCmd) Run(ctx context.Context, a *app) error {
 			adopted, err = o.engine.Adopt(ctx, options)
 			return err
 		})
-		// The ledger now knows what is at the target, so the next run may go on with it even when it is a new one (F54).
 		if err == nil {
-			a.witnessed(ctx, cfg, o)
+			err = a.adoptedLedger(ctx, cfg, o)
 		}
 	}
 	finish()

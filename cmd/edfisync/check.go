@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -206,7 +207,7 @@ func checkLedger(ctx context.Context, r *report, cfg *config.Config, w witnesses
 		return
 	}
 	if missing(cfg) {
-		if err := w.contradicts(witness{}); err != nil {
+		if err := w.missed(); err != nil {
 			r.fail(ctx, "ledger", fmt.Errorf("%s is not there, and there was a ledger before: %w", ledgerFile(cfg), err), strangeRemedy)
 			return
 		}
@@ -232,17 +233,44 @@ func checkLedger(ctx context.Context, r *report, cfg *config.Config, w witnesses
 	if err == nil {
 		alarms, err = standingAlarms(ctx, ledger, connections)
 	}
+	strange := map[string]error{}
+	for i := range connections {
+		var why error
+		if err == nil {
+			why, err = w.refusedFor(ctx, ledger, state, connections[i].Tenant+"/"+connections[i].Name)
+		}
+		if why != nil {
+			strange[connections[i].FullName()] = why
+		}
+	}
 	if err = errors.Join(err, ledger.Close()); err != nil {
 		r.fail(ctx, "ledger", err, "")
 		return
 	}
-	if err := w.contradicts(state); err != nil {
-		r.fail(ctx, "ledger", fmt.Errorf("%w (it is %s)", err, ledgerPlace(cfg)), strangeRemedy)
+	for _, why := range strangeReasons(strange, len(connections)) {
+		r.fail(ctx, "ledger", fmt.Errorf("%w (it is %s)", why, ledgerPlace(cfg)), strangeRemedy)
+	}
+	if len(strange) > 0 {
 		return
 	}
 	checkWitness(r, w, state.Generation)
 	r.findings = append(r.findings, alarms...)
 	r.ok("ledger", "opens with its key, id %s, %s finished", state.Ledger, counted(state.Generation, "run"))
+}
+
+// strangeReasons says why connections may not go on with the ledger: once when it is the same for all of them.
+func strangeReasons(strange map[string]error, all int) (out []error) {
+	for _, name := range slices.Sorted(maps.Keys(strange)) {
+		out = append(out, fmt.Errorf("connection %s: %w", name, strange[name]))
+	}
+	texts := map[string]error{}
+	for _, why := range strange {
+		texts[why.Error()] = why
+	}
+	if len(strange) == all && len(texts) == 1 {
+		return slices.Collect(maps.Values(texts))
+	}
+	return out
 }
 
 // standingAlarms finds the connections whose target was wiped or restored, and nobody has dealt with it: a run writes nothing.

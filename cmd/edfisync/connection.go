@@ -355,6 +355,10 @@ func failureOf(err error) string {
 	if errors.As(err, &missing) {
 		return sync.FailureSource
 	}
+	var strange *strangeLedgerError
+	if errors.As(err, &strange) {
+		return sync.FailureLedger
+	}
 	return sync.FailureOf(err)
 }
 

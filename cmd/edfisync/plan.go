@@ -77,7 +77,7 @@ func (c *planCmd) open(ctx context.Context, a *app, cfg *config.Config, conn *co
 	if c.Out != "" || !unmade(cfg) {
 		return a.openKnown(ctx, cfg, conn, false)
 	}
-	if err := a.witnessesOf(cfg).contradicts(witness{}); err != nil {
+	if err := a.witnessesOf(cfg).missed(); err != nil {
 		return nil, strangeLedger(cfg, fmt.Errorf("there is no ledger, and there was one before: %w", err))
 	}
 	return a.openWithoutLedger(ctx, cfg, conn)

@@ -182,7 +182,9 @@ func (g *gatherer) health(ctx context.Context) error {
 	}
 	if w := g.witnessesOf(g.cfg); w.there() != "" {
 		h.Witness = support.Constant("agrees")
-		if state, err := observe(ctx, g.ledger); err != nil || w.contradicts(state) != nil {
+		state, err := observe(ctx, g.ledger)
+		last, _, unread := w.read()
+		if err != nil || unread != nil || len(last.Refused) > 0 || last.contradicts(ctx, g.ledger, state) != nil {
 			h.Witness = support.Constant("contradicts")
 		}
 	}
