@@ -178,7 +178,8 @@ select id as "_key", number as "n", first as "firstName", last as "lastSurname",
 	if err != nil || len(bound) != 1 {
 		t.Fatalf("got %d queries, %v; keys that differ in case only are different", len(bound), err)
 	}
-	exec(`insert into student values (null, 'S3', 'Ana', 'B', '2010-02-03'), ('a', 'S1', 'Eva', 'B', '2010-02-03'), ('a', 'S4', 'Eva', 'B', '2010-02-03')`)
+	exec(`insert into student values (null, 'S3', 'Ana', 'B', '2010-02-03'), ('a', 'S1', 'Eva', 'B', '2010-02-03'), ('a', 'S4', 'Eva', 'B', '2010-02-03')`,
+		`insert into student values ('n', null, 'Ana', 'B', '2010-02-03'), ('m', null, 'Eva', 'B', '2010-02-03')`) // without a key they are nobody's duplicates
 	bound, err = d.Check(t.Context(), p, model(t), schema.Rules{Version: 1}, nil)
 	var got []string
 	for _, p := range Problems(err) {
@@ -186,8 +187,8 @@ select id as "_key", number as "n", first as "firstName", last as "lastSurname",
 	}
 	want := []string{
 		`students.sql:1: column "n": 1 natural keys (n) come from more than one row; only one can be sent`,
-		`students.sql:2: column "_key": is NULL in 1 of 5 rows`,
-		`students.sql:2: column "_key": is not unique: 2 of 5 rows repeat a source key`,
+		`students.sql:2: column "_key": is NULL in 1 of 7 rows`,
+		`students.sql:2: column "_key": is not unique: 2 of 7 rows repeat a source key`,
 	}
 	if diff := cmp.Diff(got, want); diff != "" || len(bound) != 1 {
 		t.Errorf("%d queries, problems (-got +want):\n%s\n%v", len(bound), diff, err)

@@ -65,8 +65,13 @@ func (s *Snapshot) checkRows(ctx context.Context, b *Bound) ([]*PackError, error
 	for i, a := range aliases {
 		group[i] = s.db.dialect.exact(quoteName(a))
 	}
+	there := make([]string, len(aliases)) // a key with a part missing is no key, however many rows lack it
+	for i, a := range aliases {
+		there[i] = quoteName(a) + " is not null"
+	}
 	counts, err = s.counts(ctx, b.Query, 1, func(from string) string {
-		return fmt.Sprintf("select count(*) from (select 1 as one from %s group by %s having count(*) > 1) as edfisync_d", from, strings.Join(group, ", "))
+		return fmt.Sprintf("select count(*) from (select 1 as one from %s where %s group by %s having count(*) > 1) as edfisync_d",
+			from, strings.Join(there, " and "), strings.Join(group, ", "))
 	})
 	if err != nil {
 		found, err := s.rowProblem(b.Query, err)

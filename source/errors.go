@@ -137,6 +137,8 @@ func explain(err error) (text, hint string) {
 		return dnsErr.Error(), "the host name of the connection string is not known here"
 	case errors.As(err, &opErr) && opErr.Op == "dial":
 		return opErr.Error(), "nothing answers there: check host and port, and that the database accepts connections from here"
+	case errors.Is(err, pq.ErrSSLNotSupported):
+		return err.Error(), "a connection string without sslmode asks for TLS, which this server does not speak: add sslmode=disable if the way there is safe (the same machine, a private network), else turn TLS on at the server"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "the database closed the connection", ""
 	}

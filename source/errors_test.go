@@ -54,6 +54,7 @@ func TestOpenSaysWhatIsWrongAndKeepsThePassword(t *testing.T) {
 		"PostgreSQL port closed":             {Postgres, is("postgres://u:" + url.QueryEscape(password) + "@127.0.0.1:1/d?sslmode=disable"), []string{"connect", "nothing answers there"}},
 		"PostgreSQL DSN that is none":        {Postgres, is("postgres://u:" + password + "@host:port/d"), []string{"read the connection string"}},
 		"PostgreSQL DSN with a wrong option": {Postgres, is("host=x password='" + password + "' sslmode=maybe"), []string{"read the connection string"}},
+		"PostgreSQL server without TLS":      {Postgres, pg(func(u *url.URL) { u.RawQuery = "" }), []string{"SSL is not enabled on the server", "add sslmode=disable"}},
 		"PostgreSQL database unknown":        {Postgres, pg(func(u *url.URL) { u.Path = "/nowhere" }), []string{"SQLSTATE 3D000", "no database of that name"}},
 		"PostgreSQL user unknown":            {Postgres, pg(func(u *url.URL) { u.User = url.UserPassword("nobody_here", password) }), []string{"SQLSTATE 28000", "user or password"}},
 		"MySQL DSN that is none":             {MySQL, is("user:" + password + "@tcp(host:3306"), []string{"read the connection string"}},

@@ -230,6 +230,10 @@ func checkLedger(ctx context.Context, r *report, cfg *config.Config, w witnesses
 	}
 	state, err := observe(ctx, ledger)
 	var alarms []finding
+	var shape syncdb.Shape
+	if err == nil {
+		shape, err = ledger.Shape(ctx)
+	}
 	if err == nil {
 		alarms, err = standingAlarms(ctx, ledger, connections)
 	}
@@ -255,7 +259,7 @@ func checkLedger(ctx context.Context, r *report, cfg *config.Config, w witnesses
 	}
 	checkWitness(r, w, state.Generation)
 	r.findings = append(r.findings, alarms...)
-	r.ok("ledger", "opens with its key, id %s, %s finished", state.Ledger, counted(state.Generation, "run"))
+	r.ok("ledger", "opens with its key, id %s, schema %d, %s", state.Ledger, shape.Schema, counted(shape.Ended, "finished run"))
 }
 
 // strangeReasons says why connections may not go on with the ledger: once when it is the same for all of them.

@@ -221,7 +221,11 @@ func missing(rule Rule, p Principal) string {
 	case rule.StudentData && !p.StudentData && Rule{Least: rule.Least, Auditor: rule.Auditor}.Allows(p):
 		return "this needs the right to see student data"
 	}
-	return fmt.Sprintf("this needs the role %s; yours is %s", rule.Least, p.Role)
+	least := rule.Least.String()
+	if rule.Auditor && rule.Least > Viewer {
+		least = Auditor.String() + " or " + least
+	}
+	return fmt.Sprintf("this needs the role %s; yours is %s", least, p.Role)
 }
 
 func tooMany(wait time.Duration) *refusal {

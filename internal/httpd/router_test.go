@@ -289,6 +289,7 @@ func TestEachRoleMayWhatItsRulesSay(t *testing.T) {
 		"nobody": "y.......", "viewer": "yy......", "operator": "yyy.....", "approver": "yyyy....", "admin": "yyyyyy.y", "auditor": "yy...y..",
 		"viewer, student data": "yy....y.", "admin, student data": "yyyyyyyy", "auditor, student data": "yy...yy.", "admin of one tenant": "yyyyyy..",
 	}
+	said := map[string]string{"POST /run": "this needs the role operator", "POST /decide/1": "this needs the role approver", "GET /audit": "this needs the role auditor or admin"}
 	b := newBench(nil)
 	got := map[string]string{}
 	try := func(name string, p *Principal) {
@@ -303,6 +304,9 @@ func TestEachRoleMayWhatItsRulesSay(t *testing.T) {
 				got[name] += "y"
 			case 401, 403:
 				got[name] += "."
+				if want := said[route]; w.Code == 403 && p != nil && want != "" && !strings.Contains(w.Body.String(), want+"; yours is "+p.Role.String()) {
+					t.Errorf("%s, %s: got %s, want it to say %q", name, route, w.Body, want)
+				}
 			default:
 				t.Errorf("%s, %s: %d %s", name, route, w.Code, w.Body)
 			}
