@@ -846,7 +846,7 @@ func TestTheDocumentDescribesEveryRoute(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "docs", "api.md"))
 	s.ok(err)
 	documented := map[string]bool{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `(GET|POST|PUT|DELETE) ([^`]+)` \\| ([^|]+) \\|").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `(GET|POST|PUT|PATCH|DELETE) ([^`]+)` \\| ([^|]+) \\|").FindAllStringSubmatch(string(text), -1) {
 		op, ok := doc.Paths["/api/v1"+m[2]][strings.ToLower(m[1])]
 		if !ok && !strings.HasSuffix(m[2], "z") && m[2] != "/openapi.json" && m[2] != "/metrics" {
 			t.Errorf("docs/api.md has %s %s, which there is not", m[1], m[2])
