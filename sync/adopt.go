@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 
 	"github.com/edfisync/edfisync/schema"
@@ -12,7 +13,7 @@ import (
 
 // AdoptOptions say what Adopt may take over.
 type AdoptOptions struct {
-	// Extra takes over records no source row has, too. The next run deletes them, under its safeguards.
+	// Extra takes over records no source row has, too, but for those of other connections of the ledger. The next run deletes them, under its safeguards.
 	Extra bool
 	// Plan only counts: nothing is written.
 	Plan bool
@@ -37,6 +38,7 @@ type ResourceAdoption struct {
 	Corrected int64  `json:"corrected"` // entries that were ours and said something else than the target
 	Gone      int64  `json:"gone"`      // entries without a record at the target, dropped
 	Extra     int64  `json:"extra"`     // records no source row has, left alone
+	Others    int64  `json:"others"`    // of these: another connection of the ledger made or adopted them, so they are left alone in any case
 	Duplicate int64  `json:"duplicate"` // second and further records with one natural key, left alone
 	Hidden    int64  `json:"hidden"`    // entries whose record the target does not show to these credentials: they stay as they are
 	Unread    int64  `json:"unread"`    // records that are no payload of the resource, left alone
@@ -184,7 +186,9 @@ type adopter struct {
 	reading *reading
 	rows    *rows
 	held    *holdings
-	extra   bool // records no row has are taken over
+	extra   bool                // records no row has are taken over
+	others  map[uint64]struct{} // ids of records of the ledger's other connections, hashed
+	seed    maphash.Seed
 
 	hasher *schema.Hasher
 	issues adoptIssues
@@ -211,6 +215,9 @@ func (a *adopter) run(ctx context.Context, st *standingRows) error {
 	if a.extra && a.rows.nameless > 0 {
 		a.extra = false // I5f: invalid is not absent, and an extra record may be what such a row stands for
 		a.out.Unclear = fmt.Sprintf("%d invalid rows have no natural key: a record may be theirs", a.rows.nameless)
+	}
+	if err := a.findOthers(ctx); err != nil {
+		return fmt.Errorf("read what other connections have: %w", err)
 	}
 	c := &corrector{
 		e: a.e, r: a.r.Resource, held: a.held, keeper: a.keeper, write: a.keeper != nil, decide: a.decide,
@@ -270,16 +277,16 @@ func (a *adopter) decide(s *sighting, had *syncdb.Entry, taken bool) correction 
 	if claimed && row.valid && row.record != cut8(s.Record) {
 		a.out.ToUpdate++
 	}
-	if !claimed && had == nil && !a.extra {
-		a.out.Extra++
-		a.note("extra", s.ID)
+	extra := a.extra && !a.anothers(s.ID)
+	if !claimed && had == nil && !extra {
+		a.leave(s.ID)
 		return correction{}
 	}
 	now := s.seen(a.r.Path, had)
 	ours := had != nil && had.Origin == syncdb.Created && !replaced(s, had)
 	switch {
 	case ours:
-	case claimed, a.extra:
+	case claimed, extra:
 		now.Origin = syncdb.Adopted
 	case replaced(s, had) || now.Origin == 0:
 		now.Origin = syncdb.Met // I9: ours is gone, and no row asks for this one
@@ -290,8 +297,7 @@ func (a *adopter) decide(s *sighting, had *syncdb.Entry, taken bool) correction 
 	switch {
 	case claimed:
 	case now.Origin == syncdb.Met:
-		a.out.Extra++
-		a.note("extra", s.ID)
+		a.leave(s.ID)
 	default:
 		a.out.ToDelete++
 	}
@@ -305,6 +311,30 @@ func (a *adopter) decide(s *sighting, had *syncdb.Entry, taken bool) correction 
 		a.out.Corrected++
 	}
 	return correction{put: &now, drop: s.vacated(had)}
+}
+
+// findOthers reads which records are of other connections of the ledger (I9).
+func (a *adopter) findOthers(ctx context.Context) error {
+	a.others, a.seed = map[uint64]struct{}{}, maphash.MakeSeed()
+	return a.e.Ledger.OwnedElsewhere(ctx, a.e.Connection.ID, a.r.Path, func(id string) error {
+		a.others[maphash.String(a.seed, id)] = struct{}{}
+		return nil
+	})
+}
+
+// anothers reports whether a record is of another connection of the ledger; one in 2^64 that is not is left alone with them.
+func (a *adopter) anothers(id string) bool {
+	_, is := a.others[maphash.String(a.seed, id)]
+	return is
+}
+
+// leave counts a record that no row has and that stays as it is.
+func (a *adopter) leave(id string) {
+	a.out.Extra++
+	if a.anothers(id) {
+		a.out.Others++
+	}
+	a.note("extra", id)
 }
 
 func (a *adopter) note(kind, id string) {

@@ -82,6 +82,8 @@ type Entries interface {
 	Count(ctx context.Context, connection int64, resource string) (int64, error)
 	Hashes(ctx context.Context, connection int64, resource string, fn func(key, record, source syncdb.Hash, state syncdb.State) error) error
 	Each(ctx context.Context, connection int64, resource string, fn func(*syncdb.Entry) error) error
+	// OwnedElsewhere gives the ids of records that other connections of the ledger made or adopted.
+	OwnedElsewhere(ctx context.Context, connection int64, resource string, fn func(edfiID string) error) error
 	Lookup(ctx context.Context, connection int64, resource string, keys []syncdb.Hash) (map[syncdb.Hash]syncdb.Entry, error)
 	Resources(ctx context.Context, connection int64) ([]string, error)
 	Scope(ctx context.Context, connection int64, resource string) (syncdb.Scope, error)

@@ -2,6 +2,7 @@ package sync_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -60,6 +61,34 @@ func TestTwoConnectionsWithOneRecord(t *testing.T) {
 	if _, calls := b.mustRun(); cmp.Diff(calls, []string{"DELETE " + periods}) != "" {
 		t.Errorf("got calls %v, want the new owner's delete", calls)
 	}
+}
+
+// What another connection of the ledger made is no record that nobody has: adopt leaves it alone whatever it is asked for (I9).
+func TestAdoptLeavesTheRecordsOfOtherConnectionsAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(6)
+	w.options.Safeguards = lenient()
+	w.exec(`insert into period values (3, 'P3', 10)`)
+	w.mustRun()
+	b := w.beside(6)
+	b.exec(`insert into period values (4, 'P4', 10)`)
+	b.mustRun()
+	theirs := w.neighbour("POST", "classPeriods", `{"classPeriodName":"Nobody knows","schoolReference":{"schoolId":10}}`, 201)
+	for _, o := range []sync.AdoptOptions{{Plan: true, Extra: true}, {}, {Extra: true, IDs: 5}} {
+		got := w.adopt(o)["classPeriods"]
+		extra, adopted := int64(1), int64(1)
+		if !o.Extra {
+			extra, adopted = 2, 0
+		}
+		if got.Others != 1 || got.Extra != extra || got.Adopted != adopted || slices.Contains(got.IDs["extra"], theirs) {
+			t.Errorf("%+v: got %+v, want %d extra, 1 of another connection, %d adopted", o, got, extra, adopted)
+		}
+	}
+	if _, calls := w.mustRun(); cmp.Diff(calls, []string{"DELETE " + periods}) != "" {
+		t.Errorf("got calls %v, want the one delete of what nobody knows", calls)
+	}
+	b.converged()
 }
 
 // TestRecordsWithoutARowTellNothingOfTheTarget: rows are gone, and so are the records that were at the target before us, because their owner deleted

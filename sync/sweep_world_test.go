@@ -581,6 +581,10 @@ func (f faultyLedger) Each(ctx context.Context, conn int64, resource string, fn 
 	return f.read("Each", func() error { return f.sweepLedger.Each(ctx, conn, resource, fn) })
 }
 
+func (f faultyLedger) OwnedElsewhere(ctx context.Context, conn int64, resource string, fn func(string) error) error {
+	return f.read("OwnedElsewhere", func() error { return f.sweepLedger.OwnedElsewhere(ctx, conn, resource, fn) })
+}
+
 func (f faultyLedger) Lookup(ctx context.Context, conn int64, resource string, keys []syncdb.Hash) (found map[syncdb.Hash]syncdb.Entry, err error) {
 	err = f.read("Lookup", func() (err error) { found, err = f.sweepLedger.Lookup(ctx, conn, resource, keys); return err })
 	return found, err

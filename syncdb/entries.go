@@ -74,6 +74,34 @@ func (d *DB) Each(ctx context.Context, connID int64, resource string, fn func(*E
 	return nil
 }
 
+// OwnedElsewhere calls fn with the target's id of every record of the resource that another connection of the ledger made or adopted. An error of fn
+// ends it and is returned.
+func (d *DB) OwnedElsewhere(ctx context.Context, connID int64, resource string, fn func(edfiID string) error) error {
+	id, err := d.resourceID(ctx, resource)
+	if err != nil || id == 0 {
+		return err
+	}
+	rows, err := d.store.reads().QueryContext(ctx, d.bind(`SELECT edfi_id FROM entry WHERE connection_id <> ? AND resource_id = ? AND edfi_id IS NOT NULL
+		AND origin IN (?, ?)`), connID, id, Created, Adopted)
+	if err != nil {
+		return fmt.Errorf("read entries of %s: %w", resource, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var edfiID string
+		if err := rows.Scan(&edfiID); err != nil {
+			return fmt.Errorf("read entries of %s: %w", resource, err)
+		}
+		if err := fn(edfiID); err != nil {
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("read entries of %s: %w", resource, err)
+	}
+	return nil
+}
+
 // Lookup returns the entries of these keys that exist.
 func (d *DB) Lookup(ctx context.Context, connID int64, resource string, hashes []Hash) (map[Hash]Entry, error) {
 	found := make(map[Hash]Entry, len(hashes))

@@ -24,7 +24,8 @@ func (adoptCmd) Help() string {
 tool's records are taken over, and after the target was wiped or restored. Nothing is sent to the target.
 
 Records a source row has the key of are ours from then on: kept up to date, and deleted when their row goes. Records no row has are counted and left
-alone, unless you ask for them with --extra. Entries whose record is gone are dropped, so that the next run creates the record again.
+alone, unless you ask for them with --extra; those of another connection of the same ledger stay even then. Look first who else writes to the target:
+what another ledger or another program has there passes for nobody's. Entries whose record is gone are dropped, so that the next run creates the record again.
 
 Examples:
 
@@ -93,6 +94,7 @@ func (a *app) printAdoption(ad *sync.Adoption) {
 		row(r.Resource, r)
 		all.Rows, all.Read, all.Known, all.Adopted = all.Rows+r.Rows, all.Read+r.Read, all.Known+r.Known, all.Adopted+r.Adopted
 		all.Corrected, all.Gone, all.Extra = all.Corrected+r.Corrected, all.Gone+r.Gone, all.Extra+r.Extra
+		all.Others += r.Others
 		all.Duplicate, all.Unread = all.Duplicate+r.Duplicate, all.Unread+r.Unread
 		all.ToCreate, all.ToUpdate, all.ToDelete = all.ToCreate+r.ToCreate, all.ToUpdate+r.ToUpdate, all.ToDelete+r.ToDelete
 	}
@@ -104,8 +106,11 @@ func (a *app) printAdoption(ad *sync.Adoption) {
 		fmt.Fprintf(a.out, "\nrun %d: %s adopted\n", ad.RunID, counted(all.Adopted, "record"))
 	}
 	fmt.Fprintf(a.out, "the next run would create %s, update %s and delete %s\n", grouped(all.ToCreate), grouped(all.ToUpdate), grouped(all.ToDelete))
-	if all.Extra > 0 {
-		fmt.Fprintf(a.out, "%s in no source row: left alone; --extra takes them over, and then the next run deletes them\n", counted(all.Extra, "record")+are(all.Extra))
+	if n := all.Extra - all.Others; n > 0 {
+		fmt.Fprintf(a.out, "%s in no source row: left alone; --extra takes them over, and then the next run deletes them\n", counted(n, "record")+are(n))
+	}
+	if all.Others > 0 {
+		fmt.Fprintf(a.out, "%s of other connections of this ledger: left alone in any case\n", counted(all.Others, "record")+are(all.Others))
 	}
 	for _, r := range ad.Resources {
 		if r.Failed != "" {

@@ -62,6 +62,7 @@ func (w *world) changes() int {
 type expectation struct {
 	must  map[string]*rec
 	loose map[string]bool // keys of rows that cannot be sent: what they produced before stays
+	waits []*rec          // valid rows whose parents cannot be sent
 	all   []*held
 }
 
@@ -155,6 +156,7 @@ func (w *world) expect(c *connection, expect []*expectation) {
 				for _, y := range s.keys[k][key] {
 					loosen(y)
 				}
+				e.waits = append(e.waits, s.keys[k][key]...)
 				again = true
 			}
 		}
@@ -274,7 +276,7 @@ func (w *world) judgeExtra(ctx context.Context, expect []*expectation) {
 	}
 	for k, e := range expect {
 		for _, h := range e.all {
-			if at := (place{k, h.key}); e.loose[h.key] || e.must[h.key] == nil && excused(k, h.id) || w.tainted[w.u.kinds[k].path+" "+h.key] != nil {
+			if at := (place{k, h.key}); e.loose[h.key] || w.mayBecome(w.u.kinds[k], h, e.waits) || e.must[h.key] == nil && excused(k, h.id) || w.tainted[w.u.kinds[k].path+" "+h.key] != nil {
 				may[at] = true
 				stay(k, h)
 			}
@@ -326,6 +328,24 @@ func (w *world) judgeExtra(ctx context.Context, expect []*expectation) {
 			}
 		}
 	}
+}
+
+// mayBecome reports whether a record would get the natural key of a row that waits for its parents, with one of them: until they are sent, it may be the
+// row's.
+func (w *world) mayBecome(k *compiledKind, h *held, waits []*rec) bool {
+	return slices.ContainsFunc(waits, func(x *rec) bool {
+		now, own := k.payload(x, w.fold), 0
+		for i, col := range k.columns {
+			if !k.keyPart[i] || col.sort >= inherited {
+				continue
+			}
+			own++
+			if path := strings.TrimSuffix(col.path, "[]"); h.flat[path] != now[path] {
+				return false
+			}
+		}
+		return own > 0
+	})
 }
 
 // unnoticed reports whether a ledger has an entry of a record that is not there any more, and does not know what became of it.

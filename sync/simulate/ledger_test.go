@@ -190,6 +190,10 @@ func (l *ledger) Each(ctx context.Context, conn int64, resource string, fn func(
 	return l.do(ctx, "Each", resource, func() error { return l.Ledger.Each(ctx, conn, resource, fn) })
 }
 
+func (l *ledger) OwnedElsewhere(ctx context.Context, conn int64, resource string, fn func(string) error) error {
+	return l.do(ctx, "OwnedElsewhere", resource, func() error { return l.Ledger.OwnedElsewhere(ctx, conn, resource, fn) })
+}
+
 func (l *ledger) Lookup(ctx context.Context, conn int64, resource string, keys []syncdb.Hash) (found map[syncdb.Hash]syncdb.Entry, err error) {
 	err = l.do(ctx, "Lookup", resource, func() (err error) { found, err = l.Ledger.Lookup(ctx, conn, resource, keys); return })
 	return

@@ -20,6 +20,28 @@ func (d *DB) Each(ctx context.Context, connID int64, resource string, fn func(*s
 	return d.each(ctx, connID, resource, func(e *syncdb.Entry) error { return fn(clone(e)) })
 }
 
+// OwnedElsewhere is syncdb.DB.OwnedElsewhere.
+func (d *DB) OwnedElsewhere(_ context.Context, connID int64, resource string, fn func(edfiID string) error) error {
+	d.mu.Lock()
+	var ids []string
+	for i, c := range d.connections {
+		if s := c.scopes[resource]; int64(i)+1 != connID && s != nil {
+			for _, e := range s.entries {
+				if e.EdfiID != "" && e.Origin != syncdb.Met {
+					ids = append(ids, e.EdfiID)
+				}
+			}
+		}
+	}
+	d.mu.Unlock()
+	for _, id := range ids {
+		if err := fn(id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // each calls fn with the stored entries, in the order of their keys.
 func (d *DB) each(ctx context.Context, connID int64, resource string, fn func(*syncdb.Entry) error) error {
 	d.mu.Lock()

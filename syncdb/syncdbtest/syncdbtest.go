@@ -50,6 +50,7 @@ type Ledger interface {
 	Hashes(ctx context.Context, connID int64, resource string, fn func(key, record, source syncdb.Hash, state syncdb.State) error) error
 	Count(ctx context.Context, connID int64, resource string) (int64, error)
 	Each(ctx context.Context, connID int64, resource string, fn func(*syncdb.Entry) error) error
+	OwnedElsewhere(ctx context.Context, connID int64, resource string, fn func(edfiID string) error) error
 	Lookup(ctx context.Context, connID int64, resource string, hashes []syncdb.Hash) (map[syncdb.Hash]syncdb.Entry, error)
 	Claim(ctx context.Context, l syncdb.Lease, resource string, updates []syncdb.Entry) error
 	Resources(ctx context.Context, connID int64) ([]string, error)

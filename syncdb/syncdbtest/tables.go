@@ -2,6 +2,7 @@ package syncdbtest
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"slices"
 	"testing"
@@ -54,6 +55,24 @@ func entries(t *testing.T, w *world) {
 		a.KeyHash: with(a, func(e *syncdb.Entry) { e.SourceHash, e.PersonHash = hash("new row"), hash("new person") }),
 		b.KeyHash: with(b, func(e *syncdb.Entry) { e.SourceHash, e.PersonHash = syncdb.Hash{}, syncdb.Hash{} }),
 	}, cmpopts.IgnoreFields(syncdb.Entry{}, "RunID"))
+
+	other, _, err := w.Connection(ctx, "default", "another one")
+	must(t, err)
+	// A ledger may have connections of other tests, with the same ids: only one of our own tells.
+	alone := with(live("alone"), func(e *syncdb.Entry) { e.EdfiID = rand.Text() })
+	w.do(l, 1, create(n+2, alone))
+	for _, c := range []struct {
+		conn     int64
+		resource string
+		sees     bool
+	}{{other.ID, students, true}, {other.ID, "ed-fi/schools", false}, {other.ID, "no/such", false}, {w.conn, students, false}} {
+		sees := false
+		must(t, w.OwnedElsewhere(ctx, c.conn, c.resource, func(id string) error { sees = sees || id == alone.EdfiID; return nil }))
+		if sees != c.sees {
+			t.Errorf("connection %d sees an id of %s of another connection: %v, want %v", c.conn, c.resource, sees, c.sees)
+		}
+	}
+	wantErr(t, "ids of others, when fn fails", w.OwnedElsewhere(ctx, other.ID, students, func(string) error { return errors.ErrUnsupported }), errors.ErrUnsupported)
 
 	stop, calls := errors.New("enough"), 0
 	err = w.Each(ctx, w.conn, students, func(e *syncdb.Entry) error {
