@@ -266,7 +266,7 @@ func TestSystemdUnits(t *testing.T) {
 	unit := read("edfisync.service")
 	for _, want := range []string{
 		"Type=notify", "User=edfisync", "NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet=\n", "SystemCallFilter=@system-service", "LimitCORE=0", "UMask=0077",
-		"StateDirectoryMode=0700", "PrivateTmp=yes", "ExecStart=/usr/local/bin/edfisync serve ",
+		"StateDirectoryMode=0700", "PrivateTmp=yes", "StartLimitIntervalSec=0\n", "ExecStart=/usr/local/bin/edfisync serve ",
 	} {
 		if !strings.Contains(unit, want) {
 			t.Errorf("the unit lacks %q", want)

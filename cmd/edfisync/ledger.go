@@ -99,7 +99,15 @@ func openLedgerWith(ctx context.Context, cfg *config.Config, master *keys.Master
 	if errors.Is(err, keys.ErrWrongMaster) {
 		return nil, usageError(err)
 	}
-	return ledger, err
+	return ledger, remedied(err)
+}
+
+// remedied adds what to do to an error of opening the ledger that waiting does not mend; it is one of the configuration then.
+func remedied(err error) error {
+	if remedy := syncdb.Remedy(err); remedy != "" {
+		return usageError(fmt.Errorf("%w (%s)", err, remedy))
+	}
+	return err
 }
 
 // keyFile is where the ledger's key is when it is not in the configuration.

@@ -133,7 +133,10 @@ func (a *app) serve(ctx context.Context, cfg *config.Config, how serving) (err e
 	s.clients = &clients{log: s.log, known: map[string]*knownClient{}}
 	s.shown, s.readiness = &shownConnections{service: s}, newReadiness(s, cfg)
 	defer s.clients.close()
-	if s.ledger, err = openLedger(ctx, cfg); err != nil {
+	if s.ledger, err = s.awaitLedger(ctx, cfg); err != nil {
+		if ctx.Err() != nil {
+			return nil // it was asked to end while it waited
+		}
 		return err
 	}
 	defer func() { err = errors.Join(err, s.ledger.Close()) }()

@@ -50,6 +50,11 @@ func (s *service) listen(ctx context.Context, cfg config.Service, api bool) (*ht
 	if err != nil {
 		return nil, err
 	}
+	return s.listenWith(ctx, cfg, handler)
+}
+
+// listenWith opens the address of the configuration for a handler.
+func (s *service) listenWith(ctx context.Context, cfg config.Service, handler http.Handler) (*httpd.Server, error) {
 	options := httpd.Options{Logger: s.log}
 	if cfg.TLS.Certificate != "" {
 		certificate, err := httpd.LoadCertificate(cfg.TLS.Certificate, cfg.TLS.Key, s.log)
