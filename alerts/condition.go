@@ -28,9 +28,12 @@ const (
 // AuditBroken is the condition of the ledger as a whole: the audit trail is not as it was written.
 const AuditBroken Condition = "audit-broken"
 
+// ConfigurationWrong is a condition of the fleet: a process found its configuration wrong while it served, and goes on with the last good one.
+const ConfigurationWrong Condition = "configuration-wrong"
+
 // Conditions lists all of them, those of the ledger last.
 func Conditions() []Condition {
-	return []Condition{RunFailed, TargetUnreachable, SourceUnreachable, CredentialsRefused, LedgerRestored, NotFresh, HoldWaiting, TargetReset, Quarantined, AuditBroken}
+	return []Condition{RunFailed, TargetUnreachable, SourceUnreachable, CredentialsRefused, LedgerRestored, NotFresh, HoldWaiting, TargetReset, Quarantined, AuditBroken, ConfigurationWrong}
 }
 
 // Title says what a condition means, for a subject line.
@@ -56,6 +59,8 @@ func (c Condition) Title() string {
 		return "the connection is in quarantine"
 	case AuditBroken:
 		return "the audit trail was changed"
+	case ConfigurationWrong:
+		return "the configuration has become wrong"
 	}
 	return string(c)
 }
@@ -83,6 +88,8 @@ func (c Condition) Remedy() string {
 		return "look why its runs fail: edfisync runs; a run that somebody asks for goes through, and one that is done ends it"
 	case AuditBroken:
 		return "edfisync audit verify says where; find out who can write to the ledger's database"
+	case ConfigurationWrong:
+		return "edfisync check, on the machine of the process, names file, line and remedy; until then the last good configuration stays in force"
 	}
 	return ""
 }

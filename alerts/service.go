@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	gosync "sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -77,6 +78,8 @@ type Config struct {
 	FirstWait   time.Duration // before the first repeat; 0 means 5 s
 	GiveUp      time.Duration // how long a notice is tried to be delivered; 0 means 24 h
 	Logger      *slog.Logger
+	// Misconfigured reports whether the configuration of this process is wrong now. nil: it never is.
+	Misconfigured func() bool
 	// Delivered is told what came of an attempt: sent, failed (it is tried again) or given-up. nil: nobody is.
 	Delivered func(receiver, outcome string)
 }
@@ -94,6 +97,7 @@ type Service struct {
 	cancel context.CancelFunc
 	wg     gosync.WaitGroup
 	wake   map[string]chan struct{} // by receiver
+	right  atomic.Bool              // the configuration of this process is right, and the alert was seen to be over since
 }
 
 // New returns a Service that does nothing yet.
@@ -211,7 +215,22 @@ func (s *Service) Look(ctx context.Context) error {
 		claim := Claim{Condition: AuditBroken, Holds: firstBad != 0}
 		failures = append(failures, s.judge(ctx, Connection{}, known[alertKey{0, AuditBroken}], claim, now, mutes))
 	}
+	failures = append(failures, s.judgeConfiguration(ctx, known[alertKey{0, ConfigurationWrong}], now, mutes))
 	return errors.Join(failures...)
+}
+
+// judgeConfiguration raises the alert that this process's configuration is wrong. Others may have a file of their own, so a right one says so only when the
+// process begins and when its own has become right, until the alert is over.
+func (s *Service) judgeConfiguration(ctx context.Context, a syncdb.Alert, now time.Time, mutes []syncdb.AlertMute) error {
+	wrong := s.c.Misconfigured != nil && s.c.Misconfigured()
+	if !wrong && s.right.Load() {
+		return nil
+	}
+	if err := s.judge(ctx, Connection{}, a, Claim{Condition: ConfigurationWrong, Holds: wrong}, now, mutes); err != nil {
+		return err
+	}
+	s.right.Store(!wrong && !a.Firing && a.Turning.IsZero())
+	return nil
 }
 
 // judge brings one alert up to the facts.

@@ -21,10 +21,15 @@ type Setting struct {
 type settingsJSON struct {
 	Version  string    `json:"version"`
 	Settings []Setting `json:"settings" nullable:"false"`
+	Wrong    string    `json:"configurationWrong,omitempty" doc:"Why the configuration cannot be used as it is now: the last good one is in force. Left out: it is right."`
 }
 
 func (s *Console) showSettings(context.Context, *struct{}) (*one[settingsJSON], error) {
-	return &one[settingsJSON]{settingsJSON{s.c.Version, append([]Setting{}, s.c.Settings...)}}, nil
+	out := settingsJSON{Version: s.c.Version, Settings: append([]Setting{}, s.c.Settings...)}
+	if wrong := s.misconfigured(); wrong != nil {
+		out.Wrong = wrong.Error()
+	}
+	return &one[settingsJSON]{out}, nil
 }
 
 func (s *Console) settingsPage(w http.ResponseWriter, r *http.Request) error {

@@ -30,7 +30,7 @@ type Tried struct {
 // alertJSON is an alert as the API shows it.
 type alertJSON struct {
 	Connection string    `json:"connection,omitempty" doc:"Left out: the ledger as a whole."`
-	Condition  string    `json:"condition" doc:"run-failed, target-unreachable, source-unreachable, credentials-refused, ledger-restored, not-fresh, hold-waiting, target-reset, quarantined, audit-broken"`
+	Condition  string    `json:"condition" doc:"run-failed, target-unreachable, source-unreachable, credentials-refused, ledger-restored, not-fresh, hold-waiting, target-reset, quarantined, audit-broken, configuration-wrong"`
 	Firing     bool      `json:"firing"`
 	Since      time.Time `json:"since" doc:"It fires, or has recovered, since then."`
 	Title      string    `json:"title"`

@@ -66,6 +66,9 @@ type Config struct {
 	Secrets     Secrets
 	// Scope is the scope of what somebody asks a run of a connection to send; what cannot be asked for is a *sync.AskError. nil = only everything can.
 	Scope func(ctx context.Context, c Connection, ask sync.Ask) (syncdb.RunScope, error)
+	// Misconfigured says why the configuration cannot be used as it is now, so that an older one is in force; nil = it can. Only admins of every tenant are
+	// told why.
+	Misconfigured func() error
 	// Ready says what else than the ledger keeps this process from being ready, in words that anybody may see; nil = nothing.
 	Ready func(ctx context.Context) error
 	// Support writes a support bundle, with what the goroutines of this process do when that is asked for; nil = there is none to be had.
@@ -196,5 +199,28 @@ func (s *Console) readyz(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write([]byte(`{"status":"ready"}` + "\n"))
+	TellReady(w, s.misconfigured())
+}
+
+// misconfiguredText is what anybody may know of a configuration that has become wrong.
+const misconfiguredText = "the configuration has become wrong; the last good one stays in force"
+
+// misconfigured is Config.Misconfigured.
+func (s *Console) misconfigured() error {
+	if s.c.Misconfigured == nil {
+		return nil
+	}
+	return s.c.Misconfigured()
+}
+
+// TellReady answers that a process is ready, and names what is wrong all the same, without saying why.
+func TellReady(w io.Writer, misconfigured error) {
+	out := struct {
+		Status  string   `json:"status"`
+		Reasons []string `json:"reasons,omitempty"`
+	}{Status: "ready"}
+	if misconfigured != nil {
+		out.Reasons = []string{misconfiguredText}
+	}
+	_ = json.NewEncoder(w).Encode(out) // who asked has gone when this fails
 }

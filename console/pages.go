@@ -105,9 +105,11 @@ type frame struct {
 	Admins     bool // may make and end keys
 	Configures bool // may see how the service is configured
 	Events     string
-	Version    string
-	Now        time.Time
-	Page       any
+
+	Misconfigured bool // an older configuration is in force
+	Version       string
+	Now           time.Time
+	Page          any
 }
 
 // crumb is a page above the one that is shown.
@@ -121,7 +123,7 @@ func (s *Console) show(w http.ResponseWriter, r *http.Request, status int, name 
 // showAs answers with a page in a frame of its own.
 func (s *Console) showAs(w http.ResponseWriter, r *http.Request, status int, name, root string, f frame) {
 	p := httpd.PrincipalOf(r.Context())
-	f.Me, f.Version, f.Now = p, s.c.Version, time.Now()
+	f.Me, f.Version, f.Now, f.Misconfigured = p, s.c.Version, time.Now(), s.misconfigured() != nil
 	f.Asks, f.Steers, f.Decides = s.offers.asks.Allows(p), s.offers.steers.Allows(p), s.offers.decides.Allows(p)
 	f.Audits, f.Verifies, f.Admins, f.Configures = s.offers.audits.Allows(p), s.offers.verifies.Allows(p), s.offers.admins.Allows(p), s.offers.settings.Allows(p)
 	var b bytes.Buffer // so that a page that cannot be drawn is not sent in half

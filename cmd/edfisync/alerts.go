@@ -24,7 +24,7 @@ type alertsCmd struct {
 // Help is the long help of the command.
 func (alertsCmd) Help() string {
 	return `The service tells webhooks and mailboxes (service.alerts of the configuration) when something is wrong with a connection, and when it is right again: once for
-each change. Conditions: run-failed, target-unreachable, source-unreachable, credentials-refused, ledger-restored, not-fresh, hold-waiting, target-reset, quarantined, audit-broken.
+each change. Conditions: run-failed, target-unreachable, source-unreachable, credentials-refused, ledger-restored, not-fresh, hold-waiting, target-reset, quarantined, audit-broken, configuration-wrong.
 
 Examples:
 

@@ -108,11 +108,12 @@ type service struct {
 	shown     *shownConnections
 	readiness *readiness
 
-	mu   gosync.Mutex
-	file *config.Config   // as it was read last without an error
-	cfg  *config.Config   // that, with the connections of the ledger
-	lost []unusable       // connections of the ledger that cannot be used here
-	ids  map[string]int64 // of the connections, by full name
+	mu    gosync.Mutex
+	file  *config.Config   // as it was read last without an error
+	cfg   *config.Config   // that, with the connections of the ledger
+	wrong error            // why the configuration cannot be used as it is now; nil = it is in force
+	lost  []unusable       // connections of the ledger that cannot be used here
+	ids   map[string]int64 // of the connections, by full name
 
 	limits map[int64]syncdb.Limits // of connections, as they were noted in the ledger
 

@@ -65,6 +65,7 @@ func (s *service) newAlerts() (*alerts.Service, error) {
 	return alerts.New(alerts.Config{
 		Ledger: s.ledger, Connections: s.watched, Receivers: receivers, Every: time.Duration(c.Every), AuditEvery: audit,
 		Damping: alerts.Damping{For: time.Duration(c.For), Quiet: time.Duration(c.Quiet)}, Logger: s.log, Delivered: s.metrics.Delivered,
+		Misconfigured: func() bool { return s.misconfigured() != nil },
 	}), nil
 }
 

@@ -36,7 +36,7 @@ func (s *service) handler(api bool) (http.Handler, error) {
 		Records: &askedRecords{service: s, busy: map[int64]chan struct{}{}}, Scope: s.scope, Embed: cfg.Embed, Quarantine: quarantineOf(s.cfg),
 		Settings: s.settings(), Descriptors: s.descriptors, Mapped: s.mapped,
 		Definitions: &definitions{s}, Secrets: &sealedSecrets{s}, Ready: s.readiness.check,
-		TryReceivers: s.tryReceivers, Identity: identity,
+		TryReceivers: s.tryReceivers, Identity: identity, Misconfigured: s.misconfigured,
 	})
 	if err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func (s *service) health() http.Handler {
 			httpd.Refuse(w, r, http.StatusServiceUnavailable, "unavailable", err.Error())
 			return
 		}
-		fmt.Fprintln(w, `{"status":"ready"}`)
+		console.TellReady(w, s.misconfigured())
 	}))
 	return router
 }

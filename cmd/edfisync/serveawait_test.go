@@ -131,3 +131,51 @@ func TestAServiceDoesNotWaitForAWrongLedger(t *testing.T) {
 		}
 	}
 }
+
+// A configuration that becomes wrong while a service runs is told wherever somebody looks, until it is right again.
+func TestAServiceTellsThatItsConfigurationBecameWrong(t *testing.T) {
+	t.Parallel()
+	address, figures, dir := unusedAddress(t), unusedAddress(t), t.TempDir()
+	right := fmt.Sprintf("work_dir: work\nservice: {metrics: {listen: %q}, alerts: {every: 50ms, quiet: 1ms}}\nconnections: []\n", figures)
+	write := func(text string) {
+		t.Helper()
+		next := filepath.Join(dir, "next")
+		if err := errors.Join(os.WriteFile(next, []byte(text), 0o600), os.Rename(next, filepath.Join(dir, "edfisync.yaml"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(right)
+	cmd := exec.Command(program(), "serve", "--listen", address)
+	cmd.Dir = dir
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	says := func(url, want, not string) {
+		t.Helper()
+		got := ""
+		for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			if r, err := http.Get("http://" + url); err == nil {
+				body, _ := io.ReadAll(r.Body)
+				r.Body.Close()
+				if got = string(body); r.StatusCode == 200 && strings.Contains(got, want) && (not == "" || !strings.Contains(got, not)) {
+					return
+				}
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: got %s, want %q and not %q", url, got, want, not)
+			}
+		}
+	}
+	firing := `edfisync_alerts_firing{condition="configuration-wrong",connection="",tenant=""} `
+	says(address+"/readyz", "ready", "wrong")
+	says(figures+"/metrics", "edfisync_configuration_wrong 0", firing)
+	write(right + "conections: []\n")
+	says(address+"/readyz", "the configuration has become wrong; the last good one stays in force", "conections")
+	says(figures+"/metrics", "edfisync_configuration_wrong 1", "")
+	says(figures+"/metrics", firing+"1", "")
+	write(right)
+	says(address+"/readyz", "ready", "wrong")
+	says(figures+"/metrics", "edfisync_configuration_wrong 0", "")
+	says(figures+"/metrics", firing+"0", "")
+}

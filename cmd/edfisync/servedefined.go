@@ -17,8 +17,11 @@ func (s *service) config(ctx context.Context) *config.Config {
 	s.mu.Lock()
 	file, last := s.file, s.cfg
 	s.mu.Unlock()
+	var wrong error
+	defer func() { s.noteWrong(wrong) }()
 	if !s.fixed {
 		read, err := s.load()
+		wrong = err
 		if err != nil {
 			s.log.ErrorContext(ctx, "the configuration has become wrong; the last good one stays in force", slog.Any("error", err))
 		} else {
@@ -33,9 +36,27 @@ func (s *service) config(ctx context.Context) *config.Config {
 	cfg, err := s.merge(ctx, file)
 	if err != nil {
 		s.log.ErrorContext(ctx, "the configuration cannot be used; the last good one stays in force", slog.Any("error", err))
+		var exit *exitError
+		if errors.As(err, &exit) { // not a ledger that does not answer
+			wrong = err
+		}
 		return last
 	}
 	return cfg
+}
+
+// noteWrong keeps why the configuration cannot be used as it is, for those who ask.
+func (s *service) noteWrong(wrong error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wrong = wrong
+}
+
+// misconfigured says why the configuration cannot be used as it is now; nil when it is in force.
+func (s *service) misconfigured() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wrong
 }
 
 // merge puts a configuration file in force, with the connections of the ledger as they are now.

@@ -21,6 +21,7 @@ func (s *service) newMetrics() *metrics.Metrics {
 	b := buildInfo()
 	m := metrics.New(metrics.Build{Version: b.Version, Commit: b.Commit}, s.cfg.Service.Workers)
 	m.CountAuditFailures(s.ledger.AuditFailures)
+	m.ShowMisconfigured(func() bool { return s.misconfigured() != nil })
 	m.Collect(metrics.Limits(s.clients.limits))
 	m.Collect(metrics.NewFleet(s.ledger, s.measured, s.log))
 	return m

@@ -55,6 +55,7 @@ func Families() []Family {
 		{"edfisync_http_requests_total", "counter", []string{route, code}, OfProcess, "Requests to this process by route and status; route other is for paths that are not there."},
 		{"edfisync_http_request_duration_seconds", "histogram", []string{route}, OfProcess, "How long answers took. Streams of events are not among them."},
 		{"edfisync_audit_failures_total", "counter", nil, OfProcess, "Acts that did not happen because their row in the audit trail could not be written."},
+		{"edfisync_configuration_wrong", "gauge", nil, OfProcess, "1 while the configuration of this process is wrong and the last good one is in force."},
 		{"edfisync_alert_deliveries_total", "counter", []string{receiver, outcome}, OfProcess, "Attempts to deliver a notice to a webhook or by mail: sent, failed (it is tried again), given-up."},
 		{"edfisync_ledger_up", "gauge", nil, OfProcess, "1 when the ledger answered this scrape in time. When it is 0 the metrics of the fleet are missing."},
 		{"edfisync_ledger_read_seconds", "gauge", nil, OfProcess, "How long the ledger took to tell the metrics of the fleet; they are kept for some seconds."},

@@ -86,6 +86,12 @@ func (m *Metrics) CountAuditFailures(count func() int64) {
 	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: f.Name, Help: f.Help}, func() float64 { return float64(count()) }))
 }
 
+// ShowMisconfigured shows whether the process goes on with an older configuration than the file has. It is called once.
+func (m *Metrics) ShowMisconfigured(wrong func() bool) {
+	f := m.families["edfisync_configuration_wrong"]
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: f.Name, Help: f.Help}, func() float64 { return flag(wrong()) }))
+}
+
 // Collect adds figures that are read when somebody asks. It is called once for each collector.
 func (m *Metrics) Collect(c prometheus.Collector) { m.registry.MustRegister(c) }
 
