@@ -75,3 +75,10 @@ func (s *Console) openCauses(ctx context.Context, connection int64) ([]engine.Ca
 	e.at, e.generation, e.causes = time.Now(), generation, causes
 	return causes, nil
 }
+
+// forget lets the next who asks for a connection's causes read them anew.
+func (r *rankings) forget(connection int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.of, connection)
+}

@@ -85,7 +85,8 @@ type connectionJSON struct {
 	Quarantine *quarantine    `json:"quarantine,omitempty" doc:"Its runs failed time after time, and its schedule leaves it alone for a while. Asking for a run goes through."`
 	Schedule   *scheduleJSON  `json:"schedule,omitempty"`
 	OpenHolds  int64          `json:"openHolds" doc:"What safeguards hold until somebody decides."`
-	OpenIssues int64          `json:"openIssues" doc:"Causes that keep records out of the target."`
+	OpenIssues int64          `json:"openIssues" doc:"Causes that keep records out of the target, but for archived ones."`
+	Archived   int64          `json:"archivedIssues" doc:"Causes that somebody has archived. Their records are not at the target either."`
 	Alarm      string         `json:"alarm,omitempty" doc:"Why everything is held."`
 	Origin     string         `json:"origin" enum:"file,ledger" doc:"Where it is defined."`
 	Version    int64          `json:"version,omitempty" doc:"Of its definition in the ledger."`
@@ -172,7 +173,7 @@ func (a around) show(c Connection, now time.Time) connectionJSON {
 			out.Planned = append(out.Planned, p)
 		}
 	}
-	out.OpenHolds, out.OpenIssues = a.open[c.ID].Holds, a.open[c.ID].Issues
+	out.OpenHolds, out.OpenIssues, out.Archived = a.open[c.ID].Holds, a.open[c.ID].Issues, a.open[c.ID].Archived
 	if r, ok := a.running[c.ID]; ok { // another may wait already
 		shown := progressOf(r, out.Name)
 		out.LastRun, out.State = &shown, string(syncdb.RunRunning)
@@ -351,7 +352,7 @@ type issueJSON struct {
 type issuesInput struct {
 	ConnectionPath
 	Paging
-	State string `query:"state" enum:"open,cleared" default:"open" doc:"open: by rank, the one first whose solution lets most records through. cleared: the last first."`
+	State string `query:"state" enum:"open,archived,cleared" default:"open" doc:"open: by rank, the one first whose solution lets most records through, without archived ones. archived: open ones that somebody has archived. cleared: settled ones, the last first."`
 }
 
 func (s *Console) listIssues(ctx context.Context, in *issuesInput) (*list[issueJSON], error) {
@@ -363,7 +364,7 @@ func (s *Console) listIssues(ctx context.Context, in *issuesInput) (*list[issueJ
 	if err != nil {
 		return nil, err
 	}
-	causes, err := s.causes(ctx, c.ID, in.State == "cleared")
+	causes, err := s.causes(ctx, c.ID, in.State)
 	if err != nil {
 		return nil, err
 	}
@@ -375,10 +376,18 @@ func (s *Console) listIssues(ctx context.Context, in *issuesInput) (*list[issueJ
 	return window(shown, skip, in.Limit), nil
 }
 
-// causes reads the open issues of a connection by rank, or those that are settled, the last first.
-func (s *Console) causes(ctx context.Context, connection int64, cleared bool) ([]sync.Cause, error) {
-	if !cleared {
-		return s.openCauses(ctx, connection)
+// causes reads the open issues of a connection by rank, those in sight or those that are archived, or those that are settled, the last first.
+func (s *Console) causes(ctx context.Context, connection int64, state string) ([]sync.Cause, error) {
+	if state != stateCleared {
+		open, err := s.openCauses(ctx, connection)
+		if err != nil {
+			return nil, err
+		}
+		inSight, archived := sync.PartArchived(open)
+		if state == stateArchived {
+			return archived, nil
+		}
+		return inSight, nil
 	}
 	issues, err := s.c.Ledger.ClearedIssues(ctx, connection)
 	if err != nil {
@@ -407,13 +416,14 @@ func (s *Console) showIssue(ctx context.Context, in *IDPath) (*one[issueJSON], e
 	}
 	out := issueJSON{sync.Cause{Issue: issue}, nameOf(c.Tenant, c.Name)}
 	if issue.ClearedRun == 0 {
-		causes, err := s.causes(ctx, connection, false)
+		causes, err := s.openCauses(ctx, connection)
 		if err != nil {
 			return nil, err
 		}
 		for i := range causes {
 			if causes[i].ID == issue.ID {
 				out.Cause = causes[i]
+				out.Archived = issue.Archived // as it is now: the ranking may be older
 			}
 		}
 	} else if advice, ok := sync.AdviceOn(issue.Code); ok {

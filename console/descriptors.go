@@ -9,6 +9,7 @@ import (
 
 	"github.com/edfisync/edfisync/internal/httpd"
 	"github.com/edfisync/edfisync/schema"
+	"github.com/edfisync/edfisync/sync"
 )
 
 // DescriptorMaps are the descriptor maps of a connection, and where people edit them.
@@ -57,6 +58,7 @@ func (s *Console) showDescriptors(ctx context.Context, in *ConnectionPath) (*des
 		return nil, err
 	}
 	out := &descriptorsOutput{etag(c.Version), descriptorsJSON{Connection: nameOf(c.Tenant, c.Name), Version: c.Version, Unmapped: []unmappedJSON{}, DescriptorMaps: DescriptorMaps{Entries: []DescriptorEntry{}}}}
+	causes, _ = sync.PartArchived(causes)
 	for i := range causes {
 		if causes[i].Code == schema.CodeUnmapped {
 			m, _ := unmapped(causes[i].Cause)

@@ -75,6 +75,8 @@ type issueLedger interface {
 	ClearedIssues(ctx context.Context, connection int64) ([]syncdb.Issue, error)
 	RetryProblemsAs(ctx context.Context, connection int64, f syncdb.ProblemFilter, act syncdb.AuditRow) (int, error)
 	FindIssue(ctx context.Context, id int64) (issue syncdb.Issue, connection int64, err error)
+	ArchiveIssue(ctx context.Context, connection, id int64, a syncdb.Archived, act syncdb.AuditRow) error
+	UnarchiveIssue(ctx context.Context, connection, id int64, act syncdb.AuditRow) (was bool, err error)
 }
 
 type auditLedger interface {

@@ -30,6 +30,10 @@ func (s *Console) recordRoutes(reads, steers httpd.Rule) {
 	register(s, sees, get(record+"/data", "showRecordData", "records", "Show a record with what was sent and answered; the look is audited"), s.recordData)
 	register(s, sees, post("/connections/{connection}/records/find", "findRecord", "records", "Find a record by its keys", http.StatusOK), s.findRecord)
 
+	register(s, steers, post("/issues/{id}/archive", "archiveIssue", "issues", "Put an issue out of sight until its cause comes up for other rows", http.StatusOK), s.archiveIssue)
+	register(s, steers, post("/issues/{id}/unarchive", "unarchiveIssue", "issues", "Bring an archived issue back into sight", http.StatusOK), s.unarchiveIssue)
+	s.pageOf("POST /issues/{id}/archive", steers, s.archiveForm)
+	s.pageOf("POST /issues/{id}/unarchive", steers, s.unarchiveForm)
 	s.pageOf("GET /issues/{id}", reads, s.issuePage(false))
 	s.pageOf("GET /issues/{id}/data", sees, s.issuePage(true))
 	s.pageOf("POST /issues/{id}/retry", steers, s.retryForm)

@@ -92,9 +92,13 @@ func recordExamples() map[string]example {
 	add("GET /issues/{id}", "", issue("", ""))
 	add("GET /issues/{id}/data", "", issue("", "/data"))
 	add("POST /issues/{id}/retry", "", issue("", "/retry"))
+	add("POST /issues/{id}/archive", "why=matrix", issue("", "/archive"))
+	add("POST /issues/{id}/unarchive", "", issue("", "/unarchive"))
 	add("GET /api/v1/issues/{id}/rows", "", issue("/api/v1", "/rows"))
 	add("GET /api/v1/issues/{id}/data", "", issue("/api/v1", "/data"))
 	add("POST /api/v1/issues/{id}/retry", "", issue("/api/v1", "/retry"))
+	add("POST /api/v1/issues/{id}/archive", `{"why": "matrix"}`, issue("/api/v1", "/archive"))
+	add("POST /api/v1/issues/{id}/unarchive", "", issue("/api/v1", "/unarchive"))
 	find := func(base string) func(o objects) string {
 		return func(o objects) string { return base + "/connections/" + o.connection + "/records/find" }
 	}

@@ -370,10 +370,17 @@ func addTotals(to *sync.Totals, t sync.Totals) {
 // issuesView is the page of a connection's issues.
 type issuesView struct {
 	Connection string
-	Cleared    bool // those that are settled
+	State      string // open, archived or cleared
+	Archived   int64  // how many are
 	Issues     []sync.Cause
 	More       int // are not shown
 }
+
+// Cleared reports whether the page is of issues that are settled.
+func (v issuesView) Cleared() bool { return v.State == stateCleared }
+
+// Hidden reports whether the page is of issues that are archived.
+func (v issuesView) Hidden() bool { return v.State == stateArchived }
 
 // issuesMost is how many issues a page shows.
 const issuesMost = 200
@@ -384,10 +391,18 @@ func (s *Console) issuesPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page := issuesView{Connection: nameOf(c.Tenant, c.Name), Cleared: r.FormValue("state") == "cleared"}
-	if page.Issues, err = s.causes(ctx, c.ID, page.Cleared); err != nil {
+	page := issuesView{Connection: nameOf(c.Tenant, c.Name), State: "open"}
+	if state := r.FormValue("state"); state == stateCleared || state == stateArchived {
+		page.State = state
+	}
+	if page.Issues, err = s.causes(ctx, c.ID, page.State); err != nil {
 		return err
 	}
+	counts, err := s.c.Ledger.OpenCounts(ctx)
+	if err != nil {
+		return err
+	}
+	page.Archived = counts[c.ID].Archived
 	if len(page.Issues) > issuesMost {
 		page.More, page.Issues = len(page.Issues)-issuesMost, page.Issues[:issuesMost]
 	}

@@ -102,6 +102,18 @@ func OpenCauses(ctx context.Context, l RankingLedger, connection int64, limit in
 	return out, nil
 }
 
+// PartArchived parts the causes that are in sight from those that somebody has archived. Both keep their order.
+func PartArchived(causes []Cause) (inSight, archived []Cause) {
+	for i := range causes {
+		if causes[i].Archived.IsZero() {
+			inSight = append(inSight, causes[i])
+		} else {
+			archived = append(archived, causes[i])
+		}
+	}
+	return inSight, archived
+}
+
 // causeOfIssue is an issue that stands in nothing's way yet.
 func causeOfIssue(issue syncdb.Issue) Cause {
 	c := Cause{Issue: issue, Informs: informs(issue.Code)}

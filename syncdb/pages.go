@@ -81,30 +81,32 @@ func (d *DB) LastRuns(ctx context.Context) (last, done map[int64]Run, err error)
 
 // OpenCount is how much of a connection waits for a person.
 type OpenCount struct {
-	Holds  int64 // open ones
-	Issues int64 // causes that are not settled
+	Holds    int64 // open ones
+	Issues   int64 // causes that are neither settled nor archived
+	Archived int64 // causes that are archived
 }
 
 // OpenCounts returns what waits for a person, by connection; those of which nothing does are left out.
 func (d *DB) OpenCounts(ctx context.Context) (map[int64]OpenCount, error) {
 	var rows []struct {
-		ID     int64 `db:"connection_id"`
-		Holds  int64 `db:"holds"`
-		Issues int64 `db:"issues"`
+		ID       int64 `db:"connection_id"`
+		Holds    int64 `db:"holds"`
+		Issues   int64 `db:"issues"`
+		Archived int64 `db:"archived"`
 	}
-	if err := d.store.reads().SelectContext(ctx, &rows, `SELECT connection_id, count(*) AS holds, 0 AS issues FROM plan WHERE kind = 'hold' AND state = 'open' GROUP BY connection_id
-		UNION ALL SELECT connection_id, 0, count(*) FROM issue WHERE cleared_run = 0 GROUP BY connection_id`); err != nil {
+	if err := d.store.reads().SelectContext(ctx, &rows, `SELECT connection_id, count(*) AS holds, 0 AS issues, 0 AS archived FROM plan WHERE kind = 'hold' AND state = 'open' GROUP BY connection_id
+		UNION ALL SELECT connection_id, 0, sum(CASE WHEN archived = '' THEN 1 ELSE 0 END), sum(CASE WHEN archived = '' THEN 0 ELSE 1 END) FROM issue WHERE cleared_run = 0 GROUP BY connection_id`); err != nil {
 		return nil, fmt.Errorf("count what is open: %w", err)
 	}
 	out := map[int64]OpenCount{}
 	for _, r := range rows {
 		c := out[r.ID]
-		out[r.ID] = OpenCount{c.Holds + r.Holds, c.Issues + r.Issues}
+		out[r.ID] = OpenCount{c.Holds + r.Holds, c.Issues + r.Issues, c.Archived + r.Archived}
 	}
 	return out, nil
 }
 
-// CountIssues returns how many open issues each connection has whose code is one of these; connections without any are left out.
+// CountIssues returns how many open issues in sight each connection has whose code is one of these; connections without any are left out.
 func (d *DB) CountIssues(ctx context.Context, codes []string) (map[int64]int64, error) {
 	out := map[int64]int64{}
 	if len(codes) == 0 {
@@ -118,7 +120,7 @@ func (d *DB) CountIssues(ctx context.Context, codes []string) (map[int64]int64, 
 		ID int64 `db:"connection_id"`
 		N  int64 `db:"n"`
 	}
-	if err := d.store.reads().SelectContext(ctx, &rows, d.bind(`SELECT connection_id, count(*) AS n FROM issue WHERE cleared_run = 0 AND code IN (`+list("?", len(codes))+`)
+	if err := d.store.reads().SelectContext(ctx, &rows, d.bind(`SELECT connection_id, count(*) AS n FROM issue WHERE cleared_run = 0 AND archived = '' AND code IN (`+list("?", len(codes))+`)
 		GROUP BY connection_id`), args...); err != nil {
 		return nil, fmt.Errorf("count issues: %w", err)
 	}
@@ -266,7 +268,7 @@ func (d *DB) FindIssue(ctx context.Context, id int64) (Issue, int64, error) {
 		ConnectionID int64 `db:"connection_id"`
 	}
 	err := d.store.reads().GetContext(ctx, &row, d.bind(`SELECT i.id, i.connection_id, i.code, r.path AS resource, i.cause, i.owner, i.outcome, i.first_run AS firstrun,
-		i.last_run AS lastrun, i.cleared_run AS clearedrun, 0 AS rows FROM issue i JOIN resource r ON r.id = i.resource_id WHERE i.id = ?`), id)
+		i.last_run AS lastrun, i.cleared_run AS clearedrun, i.archived, 0 AS rows FROM issue i JOIN resource r ON r.id = i.resource_id WHERE i.id = ?`), id)
 	if err == nil && row.ClearedRun == 0 { // the connection is named, so that PostgreSQL looks into one partition
 		err = d.store.reads().GetContext(ctx, &row.Rows, d.bind(`SELECT count(*) FROM problem WHERE connection_id = ? AND issue_id = ?`), row.ConnectionID, id)
 	}

@@ -23,6 +23,7 @@ type problemRow struct {
 	*Problem
 	resource int64
 	issue    int64
+	archived bool   // the issue is out of sight
 	blocker  int64  // resource of what is missing; 0 = not known
 	content  []byte // in clear
 	hash     []byte
@@ -114,7 +115,7 @@ func (d *DB) saveIssues(ctx context.Context, tx *sqlx.Tx, l Lease, rows []proble
 		resource    int64
 		code, cause string
 	}
-	ids, groups := map[group]int64{}, []*problemRow{}
+	ids, archived, groups := map[group]int64{}, map[int64]bool{}, []*problemRow{}
 	for i := range rows {
 		r := &rows[i]
 		if g := (group{r.resource, r.Code, r.Cause}); ids[g] == 0 {
@@ -126,35 +127,43 @@ func (d *DB) saveIssues(ctx context.Context, tx *sqlx.Tx, l Lease, rows []proble
 		return cmp.Or(cmp.Compare(a.resource, b.resource), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Cause, b.Cause))
 	})
 	for _, r := range groups {
-		var id int64
+		var issue struct {
+			ID       int64 `db:"id"`
+			Archived bool  `db:"hidden"`
+		}
 		cause := sha256.Sum256([]byte(r.Cause))
-		if err := tx.GetContext(ctx, &id, d.bind(`INSERT INTO issue
+		if err := tx.GetContext(ctx, &issue, d.bind(`INSERT INTO issue
 			(connection_id, resource_id, code, cause_hash, cause, owner, outcome, first_run, last_run) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (connection_id, resource_id, code, cause_hash) DO UPDATE
-			SET owner = excluded.owner, outcome = excluded.outcome, last_run = excluded.last_run, cleared_run = 0 RETURNING id`),
+			SET owner = excluded.owner, outcome = excluded.outcome, last_run = excluded.last_run, cleared_run = 0 RETURNING id, archived <> '' AS hidden`),
 			l.ConnectionID, r.resource, r.Code, cause[:], r.Cause, r.Owner, r.Outcome, l.RunID, l.RunID); err != nil {
 			return fmt.Errorf("save issue: %w", err)
 		}
-		ids[group{r.resource, r.Code, r.Cause}] = id
+		ids[group{r.resource, r.Code, r.Cause}] = issue.ID
+		archived[issue.ID] = issue.Archived
 	}
 	for i := range rows {
 		rows[i].issue = ids[group{rows[i].resource, rows[i].Code, rows[i].Cause}]
+		rows[i].archived = archived[rows[i].issue]
 	}
 	return nil
 }
 
 // saveProblemsOf saves rows of one resource.
 func (d *DB) saveProblemsOf(ctx context.Context, tx *sqlx.Tx, c connection, l Lease, rows []problemRow) error {
-	had, err := d.contentHashes(ctx, tx, l.ConnectionID, rows)
+	had, err := d.savedProblems(ctx, tx, l.ConnectionID, rows)
 	if err != nil {
 		return err
 	}
-	same, changed := []any{l.RunID, l.ConnectionID, rows[0].resource}, []any{}
+	same, changed, back := []any{l.RunID, l.ConnectionID, rows[0].resource}, []any{}, []any{}
 	for i := range rows {
 		r := &rows[i]
-		if bytes.Equal(had[r.SourceHash], r.hash) {
+		if bytes.Equal(had[r.SourceHash].hash, r.hash) {
 			same = append(same, r.SourceHash[:])
 			continue
+		}
+		if r.archived && had[r.SourceHash].issue != r.issue && !slices.Contains(back, any(r.issue)) {
+			back = append(back, r.issue)
 		}
 		sealed := c.ring.Seal(nil, r.content, c.problemAAD(r.resource, &r.SourceHash))
 		changed = append(changed, l.ConnectionID, r.resource, r.SourceHash[:], r.issue, r.Outcome, nullHash(&r.KeyHash),
@@ -176,29 +185,39 @@ func (d *DB) saveProblemsOf(ctx context.Context, tx *sqlx.Tx, c connection, l Le
 			blocked_resource_id = excluded.blocked_resource_id, blocked_key_hash = excluded.blocked_key_hash`, changed...); err != nil {
 			return err
 		}
+		if err := d.returnIssues(ctx, tx, l.ConnectionID, back); err != nil {
+			return err
+		}
 		return d.outrank(ctx, tx, l.ConnectionID)
 	}
 	return nil
 }
 
-func (d *DB) contentHashes(ctx context.Context, tx *sqlx.Tx, connID int64, rows []problemRow) (map[Hash][]byte, error) {
+// savedProblem is what the ledger has of a source row already.
+type savedProblem struct {
+	issue int64
+	hash  []byte
+}
+
+func (d *DB) savedProblems(ctx context.Context, tx *sqlx.Tx, connID int64, rows []problemRow) (map[Hash]savedProblem, error) {
 	args := []any{connID, rows[0].resource}
 	for i := range rows {
 		args = append(args, rows[i].SourceHash[:])
 	}
 	var had []struct {
 		Source []byte `db:"source_hash"`
+		Issue  int64  `db:"issue_id"`
 		Hash   []byte `db:"content_hash"`
 	}
-	if err := tx.SelectContext(ctx, &had, d.bind(`SELECT source_hash, content_hash FROM problem
+	if err := tx.SelectContext(ctx, &had, d.bind(`SELECT source_hash, issue_id, content_hash FROM problem
 		WHERE connection_id = ? AND resource_id = ? AND source_hash IN (`+list("?", len(rows))+`)`), args...); err != nil {
 		return nil, err
 	}
-	hashes := make(map[Hash][]byte, len(had))
+	saved := make(map[Hash]savedProblem, len(had))
 	for _, h := range had {
-		hashes[hashOf(h.Source)] = h.Hash
+		saved[hashOf(h.Source)] = savedProblem{h.Issue, h.Hash}
 	}
-	return hashes, nil
+	return saved, nil
 }
 
 // KeepProblems marks the problems of these source rows as seen by the lease's run, as they are: rows that were not sent again. Rows
@@ -310,7 +329,7 @@ func (d *DB) CloseProblemsOf(ctx context.Context, l Lease, resource string, sour
 // Issues returns the connection's issues, oldest first, with the number of rows each has now.
 func (d *DB) Issues(ctx context.Context, connID int64, openOnly bool) ([]Issue, error) {
 	query := `SELECT i.id, i.code, r.path AS resource, i.cause, i.owner, i.outcome, i.first_run AS firstrun, i.last_run AS lastrun,
-		i.cleared_run AS clearedrun, (SELECT count(*) FROM problem p WHERE p.issue_id = i.id AND p.connection_id = ?) AS rows
+		i.cleared_run AS clearedrun, i.archived, (SELECT count(*) FROM problem p WHERE p.issue_id = i.id AND p.connection_id = ?) AS rows
 		FROM issue i JOIN resource r ON r.id = i.resource_id WHERE i.connection_id = ?` // named, so that PostgreSQL looks into one partition
 	if openOnly {
 		query += ` AND i.cleared_run = 0`
@@ -326,7 +345,7 @@ func (d *DB) Issues(ctx context.Context, connID int64, openOnly bool) ([]Issue, 
 func (d *DB) ClearedIssues(ctx context.Context, connID int64) ([]Issue, error) {
 	var issues []Issue
 	if err := d.store.reads().SelectContext(ctx, &issues, d.bind(`SELECT i.id, i.code, r.path AS resource, i.cause, i.owner, i.outcome, i.first_run AS firstrun, i.last_run AS lastrun,
-		i.cleared_run AS clearedrun, 0 AS rows FROM issue i JOIN resource r ON r.id = i.resource_id WHERE i.connection_id = ? AND i.cleared_run <> 0 ORDER BY i.id DESC`), connID); err != nil {
+		i.cleared_run AS clearedrun, i.archived, 0 AS rows FROM issue i JOIN resource r ON r.id = i.resource_id WHERE i.connection_id = ? AND i.cleared_run <> 0 ORDER BY i.id DESC`), connID); err != nil {
 		return nil, fmt.Errorf("read settled issues: %w", err)
 	}
 	return issues, nil

@@ -49,7 +49,7 @@ func (d *DB) RankingOf(ctx context.Context, connID int64) (Ranking, error) {
 func (d *DB) RankedIssues(ctx context.Context, connID int64) ([]RankedIssue, error) {
 	var issues []RankedIssue
 	if err := d.store.reads().SelectContext(ctx, &issues, d.bind(`SELECT i.id, i.code, r.path AS resource, i.cause, i.owner, i.outcome, i.first_run AS firstrun, i.last_run AS lastrun,
-		i.cleared_run AS clearedrun, i.own + i.waits AS rows, i.own, i.frees, i.waits, coalesce(i.ranked_run = k.run_id, 1 = 0) AS ranked
+		i.cleared_run AS clearedrun, i.archived, i.own + i.waits AS rows, i.own, i.frees, i.waits, coalesce(i.ranked_run = k.run_id, 1 = 0) AS ranked
 		FROM issue i JOIN resource r ON r.id = i.resource_id LEFT JOIN ranking k ON k.connection_id = i.connection_id
 		WHERE i.connection_id = ? AND i.cleared_run = 0 ORDER BY i.id`), connID); err != nil {
 		return nil, fmt.Errorf("read ranked issues: %w", err)

@@ -213,6 +213,8 @@ type Issue struct {
 	LastRun    int64  `json:"lastRun"`
 	ClearedRun int64  `json:"clearedRun,omitempty"` // run after which no row had it any more; 0 = open
 	Rows       int64  `json:"rows"`
+	// Archived says who has put the issue out of sight and why; left out when nobody has.
+	Archived Archived `json:"archived,omitzero"`
 }
 
 // Scope says what the entries of one resource were made with. All of them share one hash key and one set of rules (engine.md §7).

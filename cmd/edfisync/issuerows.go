@@ -27,6 +27,9 @@ func (d *issueDetail) print(out io.Writer) {
 		fmt.Fprintf(out, ", settled by run %d", d.ClearedRun)
 	}
 	fmt.Fprintf(out, "; %s\n", counted(d.Issue.Rows, "row"))
+	if !d.Archived.IsZero() && d.ClearedRun == 0 {
+		fmt.Fprintf(out, "  archived by %s, %s: %s\n", d.Archived.Who, when(d.Archived.At), d.Archived.Why)
+	}
 	for i := range d.Details {
 		printRow(out, &d.Details[i])
 	}

@@ -12,8 +12,10 @@ import (
 )
 
 type issuesCmd struct {
-	Show   issuesShowCmd   `cmd:"" default:"withargs" help:"List issues by cause, or show the rows of one (this is what edfisync issues does)."`
-	Export issuesExportCmd `cmd:"" help:"Write the rows of all issues as CSV, for people without a command line."`
+	Show      issuesShowCmd      `cmd:"" default:"withargs" help:"List issues by cause, or show the rows of one (this is what edfisync issues does)."`
+	Export    issuesExportCmd    `cmd:"" help:"Write the rows of all issues as CSV, for people without a command line."`
+	Archive   issuesArchiveCmd   `cmd:"" help:"Put an issue out of sight, with the reason, until its cause comes up for other rows."`
+	Unarchive issuesUnarchiveCmd `cmd:"" help:"Bring an archived issue back into sight."`
 }
 
 // Help is the long help of the command.
@@ -28,16 +30,19 @@ Examples:
 
     edfisync issues
     edfisync issues --cleared
+    edfisync issues --archived
     edfisync issues 7
     edfisync issues 7 --rows 500 --json
     edfisync issues 7 --answer
-    edfisync issues export --out issues.csv`
+    edfisync issues export --out issues.csv
+    edfisync issues archive 7 --why "exchange students, no birth date on file"`
 }
 
 type issuesShowCmd struct {
 	ID         int64  `arg:"" optional:"" help:"Issue to show with its rows. They hold student data. Default: list all."`
 	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
-	All        bool   `xor:"which" help:"List issues that are settled too."`
+	All        bool   `xor:"which" help:"List issues that are archived or settled too."`
+	Archived   bool   `xor:"which" help:"List archived issues only, with who archived each and why."`
 	Cleared    bool   `xor:"which" help:"List settled issues only, with the run that settled each."`
 	Rows       int    `default:"20" placeholder:"N" help:"Of one issue, show N rows (default: 20)."`
 	Answer     bool   `help:"Of one issue, show what the target answered, word for word. It may quote student data."`
@@ -52,7 +57,7 @@ func (c *issuesShowCmd) Run(ctx context.Context, a *app) error {
 		if c.ID != 0 {
 			return c.show(ctx, a, ledger, conn)
 		}
-		causes, err := c.list(ctx, ledger, conn.ID)
+		causes, hidden, err := c.list(ctx, ledger, conn.ID)
 		if err != nil {
 			return err
 		}
@@ -60,25 +65,33 @@ func (c *issuesShowCmd) Run(ctx context.Context, a *app) error {
 			a.printJSON(causes)
 			return nil
 		}
-		printCauses(a.out, causes)
+		printCauses(a.out, causes, hidden)
 		return nil
 	})
 }
 
-// list reads the issues the flags ask for: open ones by rank, then settled ones, the latest first.
-func (c *issuesShowCmd) list(ctx context.Context, ledger *syncdb.DB, conn int64) ([]sync.Cause, error) {
-	causes := []sync.Cause{}
+// list reads the issues the flags ask for: open ones by rank, then settled ones, the latest first. hidden is how many it leaves out because they are archived.
+func (c *issuesShowCmd) list(ctx context.Context, ledger *syncdb.DB, conn int64) (causes []sync.Cause, hidden int, err error) {
+	causes = []sync.Cause{}
 	if !c.Cleared {
 		ranked, err := sync.OpenCauses(ctx, ledger, conn, 0)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		causes = append(causes, ranked...)
+		inSight, archived := sync.PartArchived(ranked)
+		switch {
+		case c.Archived:
+			causes = append(causes, archived...)
+		case c.All:
+			causes = append(causes, ranked...)
+		default:
+			causes, hidden = append(causes, inSight...), len(archived)
+		}
 	}
 	if c.All || c.Cleared {
 		issues, err := ledger.Issues(ctx, conn, false)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		slices.SortStableFunc(issues, func(a, b syncdb.Issue) int { return int(b.ClearedRun - a.ClearedRun) })
 		for _, i := range issues {
@@ -87,7 +100,7 @@ func (c *issuesShowCmd) list(ctx context.Context, ledger *syncdb.DB, conn int64)
 			}
 		}
 	}
-	return causes, nil
+	return causes, hidden, nil
 }
 
 // show prints one issue with its rows, once that is in the audit trail (I16).
@@ -145,10 +158,16 @@ func causeOf(ctx context.Context, ledger *syncdb.DB, conn int64, issue syncdb.Is
 // hintsShown is for how many causes the list says at once what to do.
 const hintsShown = 5
 
-// printCauses is the list of issues as a person reads it.
-func printCauses(out io.Writer, causes []sync.Cause) {
+// printCauses is the list of issues as a person reads it; hidden are archived.
+func printCauses(out io.Writer, causes []sync.Cause, hidden int) {
+	archived := func() {
+		if hidden > 0 {
+			fmt.Fprintf(out, "%s not shown: archived; edfisync issues --archived\n", counted(int64(hidden), "issue"))
+		}
+	}
 	if len(causes) == 0 {
 		fmt.Fprintln(out, "no issues")
+		archived()
 		return
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -170,9 +189,18 @@ func printCauses(out io.Writer, causes []sync.Cause) {
 	fmt.Fprintln(out)
 	for i := range causes[:min(len(causes), hintsShown)] {
 		c := &causes[i]
+		if !c.Archived.IsZero() {
+			continue
+		}
 		if c.ClearedRun == 0 && !c.Waiting() && !c.Informs && c.Hint != "" {
 			fmt.Fprintf(out, "issue %d (%s) → frees %s: %s\n", c.ID, c.Owner, grouped(c.Own+c.Frees), c.Hint)
 		}
 	}
+	for i := range causes {
+		if c := &causes[i]; c.ClearedRun == 0 && !c.Archived.IsZero() {
+			fmt.Fprintf(out, "issue %d is archived by %s, %s: %s\n", c.ID, c.Archived.Who, when(c.Archived.At), c.Archived.Why)
+		}
+	}
+	archived()
 	fmt.Fprintln(out, "the rows of one, with their keys in the SIS: edfisync issues ISSUE")
 }

@@ -18,6 +18,7 @@ type issuesExportCmd struct {
 	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
 	Out        string `short:"o" type:"path" placeholder:"FILE" help:"Write to this file, which only you can read (default: standard output)."`
 	Owner      string `enum:"all,mapping,source-data,source data,target-host,target host,us" default:"all" help:"Only what this owner can act on: mapping, source-data, target-host or us."`
+	Archived   bool   `help:"The rows of archived issues, too."`
 	Summary    bool   `help:"One line for each issue, without rows: no student data."`
 }
 
@@ -77,6 +78,10 @@ func (c *issuesExportCmd) write(ctx context.Context, a *app, ledger *syncdb.DB, 
 	causes, err := sync.OpenCauses(ctx, ledger, conn.ID, 0)
 	if err != nil {
 		return 0, err
+	}
+	if inSight, archived := sync.PartArchived(causes); !c.Archived && len(archived) > 0 {
+		causes = inSight
+		fmt.Fprintf(a.err, "%s left out: archived; --archived writes their rows, too\n", counted(int64(len(archived)), "issue"))
 	}
 	w := &safeCSV{w: csv.NewWriter(out)}
 	columns := []string{"issue", "owner", "outcome", "code", "resource", "cause", "what to do", "since run", "last run"}

@@ -24,7 +24,7 @@ is deleted, and no other row is sent.
 Examples:
 
     edfisync sync-one students studentUniqueId=604822
-    edfisync sync-one students --source-key 1017 --show-data`
+    edfisync sync-one students --source-row 1017 --show-data`
 }
 
 // Run sends the record.

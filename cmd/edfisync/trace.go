@@ -17,7 +17,7 @@ import (
 type recordArgs struct {
 	Resource   string `arg:"" help:"Resource, such as ed-fi/students."`
 	Key        string `arg:"" optional:"" help:"Natural key: name=value,name=value (edfisync catalog RESOURCE lists the names)."`
-	SourceKey  string `placeholder:"KEY" help:"Instead of the natural key, the key of the row in the SIS (_key of its query)."`
+	SourceKey  string `name:"source-row" aliases:"source-key" placeholder:"KEY" help:"Instead of the natural key, the key of the row in the SIS (_key of its query)."`
 	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
 }
 
@@ -25,7 +25,7 @@ type recordArgs struct {
 func (r *recordArgs) name() (sync.RecordName, error) {
 	out := sync.RecordName{Resource: r.Resource, SourceKey: r.SourceKey}
 	if (r.Key == "") == (r.SourceKey == "") {
-		return out, usageError(errors.New("give the natural key as name=value,name=value, or --source-key"))
+		return out, usageError(errors.New("give the natural key as name=value,name=value, or --source-row"))
 	}
 	if r.Key == "" {
 		return out, nil
@@ -63,7 +63,7 @@ trail first.
 Examples:
 
     edfisync trace students studentUniqueId=604822
-    edfisync trace students --source-key 1017 --show-data
+    edfisync trace students --source-row 1017 --show-data
     edfisync trace studentSchoolAssociations entryDate=2026-08-17,schoolId=255901001,studentUniqueId=604822 --json`
 }
 

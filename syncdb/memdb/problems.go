@@ -36,8 +36,12 @@ func (d *DB) SaveProblems(ctx context.Context, l syncdb.Lease, problems []syncdb
 			rows = map[syncdb.Hash]*problem{}
 			c.problems[p.Resource] = rows
 		}
-		if had := rows[p.SourceHash]; had == nil || had.issue != issue || !same(&had.Problem, &p) {
+		had := rows[p.SourceHash]
+		if had == nil || had.issue != issue || !same(&had.Problem, &p) {
 			c.ranking.Current = false
+		}
+		if had == nil || had.issue != issue {
+			issue.Archived = syncdb.Archived{}
 		}
 		rows[p.SourceHash] = &problem{Problem: p, issue: issue, lastRun: l.RunID}
 	}

@@ -71,6 +71,8 @@ type Ledger interface {
 	RankedIssues(ctx context.Context, connID int64) ([]syncdb.RankedIssue, error)
 	MoreProblems(ctx context.Context, connID int64, n int) (bool, error)
 	SaveRanking(ctx context.Context, l syncdb.Lease, ranks map[int64]syncdb.Rank) error
+	ArchiveIssue(ctx context.Context, connID, id int64, a syncdb.Archived, act syncdb.AuditRow) error
+	UnarchiveIssue(ctx context.Context, connID, id int64, act syncdb.AuditRow) (was bool, err error)
 
 	PutEntries(ctx context.Context, l syncdb.Lease, resource string, entries []syncdb.Entry) error
 	DropEntries(ctx context.Context, l syncdb.Lease, resource string, keys []syncdb.Hash) error
@@ -133,6 +135,7 @@ func Exercise(t *testing.T, fresh func(t *testing.T) Opener) {
 		"connections do not see one another": isolation,
 		"retried problems and links":         retries,
 		"ranking of causes":                  rankings,
+		"archived issues":                    archived,
 		"entries put past the journal":       putting,
 		"plans":                              plans,
 		"ops of plans":                       planOps,
