@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -166,7 +167,13 @@ func (c *runCmd) ask(ctx context.Context, a *app, cfg *config.Config, conn *conf
 		return err
 	}
 	defer func() { err = errors.Join(err, bell.Close()) }()
-	run, joined, err := bell.AskFor(ctx, id.ID, "cli", scope)
+	act := syncdb.AuditRow{Who: operator(), Action: "run.ask", Connection: nameOf(id)}
+	if !scope.All() {
+		if act.Detail, err = json.Marshal(map[string]any{"scope": scope}); err != nil {
+			return err
+		}
+	}
+	run, joined, err := bell.AskAs(ctx, id.ID, "cli", scope, act)
 	if err != nil {
 		return err
 	}
