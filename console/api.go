@@ -156,6 +156,8 @@ func (s *Console) problems(ctx huma.Context, _ string, v any) (any, error) {
 			if ctx.Context().Err() != nil {
 				p.Status, p.Detail, p.Type = http.StatusServiceUnavailable, "this took too long; try again", httpd.TypeOf("unavailable")
 			}
+		case e.Status == http.StatusUnsupportedMediaType:
+			p.Type, p.Detail = httpd.TypeOf("invalid"), "send the body as JSON, with the header Content-Type: application/json"
 		case e.Status == http.StatusRequestEntityTooLarge:
 			p.Type = httpd.TypeOf("too-large")
 		default:

@@ -158,6 +158,10 @@ func (s *Console) findRecord(ctx context.Context, in *findInput) (*findOutput, e
 	asking, cancel := context.WithTimeout(ctx, traceTime)
 	defer cancel()
 	id, err := s.c.Records.Find(asking, c, sync.RecordName{Resource: in.Body.Resource, Key: in.Body.NaturalKey, SourceKey: in.Body.SourceKey})
+	var absent *sync.AbsentRecordError
+	if errors.As(err, &absent) {
+		return nil, refuse(http.StatusNotFound, "not-found", "%s", absent.Reason)
+	}
 	var unknown *sync.UnknownRecordError
 	if errors.As(err, &unknown) {
 		return nil, refuse(http.StatusUnprocessableEntity, "invalid", "%s", unknown.Reason)
@@ -165,6 +169,11 @@ func (s *Console) findRecord(ctx context.Context, in *findInput) (*findOutput, e
 	if err != nil {
 		s.log.WarnContext(ctx, "find a record", slog.String("request", httpd.RequestID(ctx)), slog.String("connection", nameOf(c.Tenant, c.Name)), slog.Any("error", err))
 		return nil, refuse(http.StatusBadGateway, "unreachable", "the SIS or the target could not be asked; the log says why under this correlationId")
+	}
+	if _, _, err := sync.Recall(ctx, s.c.Ledger, c.ID, id, sync.TraceOptions{}); errors.As(err, &unknown) {
+		return nil, refuse(http.StatusNotFound, "not-found", "no record has this key: none was sent, and no run has found a row of it wrong")
+	} else if err != nil {
+		return nil, err
 	}
 	path := recordPath(nameOf(c.Tenant, c.Name), id.Resource, id.String())
 	return &findOutput{Location: base + path, Body: foundJSON{Resource: id.Resource, Record: id.String(), Path: base + path}}, nil

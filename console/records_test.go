@@ -55,10 +55,15 @@ func (r *records) Find(_ context.Context, _ console.Connection, name sync.Record
 	if r.away != nil {
 		return sync.RecordID{}, r.away
 	}
-	if name.Key["studentUniqueId"] != "604822" {
-		return sync.RecordID{}, &sync.UnknownRecordError{Reason: "no such record"}
+	switch name.Key["studentUniqueId"] {
+	case "604822":
+		return sync.RecordID{Resource: "ed-fi/students", Key: syncdb.Hash{11}}, nil
+	case "604821": // the row of service.hold
+		return sync.RecordID{Resource: "ed-fi/students", Row: syncdb.Hash{2}}, nil
+	case "604823": // of which the ledger has nothing
+		return sync.RecordID{Resource: "ed-fi/students", Key: syncdb.Hash{9}}, nil
 	}
-	return sync.RecordID{Resource: "ed-fi/students", Key: syncdb.Hash{9}}, nil
+	return sync.RecordID{}, &sync.UnknownRecordError{Reason: "no such record"}
 }
 
 // recordExamples is how the matrix calls the routes of rows and records.
@@ -102,8 +107,8 @@ func recordExamples() map[string]example {
 	find := func(base string) func(o objects) string {
 		return func(o objects) string { return base + "/connections/" + o.connection + "/records/find" }
 	}
-	add("POST /connections/{connection}/records/find", "resource=ed-fi/students&key=studentUniqueId%3D604822", find(""))
-	add("POST /api/v1/connections/{connection}/records/find", `{"resource": "ed-fi/students", "naturalKey": {"studentUniqueId": "604822"}}`, find("/api/v1"))
+	add("POST /connections/{connection}/records/find", "resource=ed-fi/students&key=studentUniqueId%3D604821", find(""))
+	add("POST /api/v1/connections/{connection}/records/find", `{"resource": "ed-fi/students", "naturalKey": {"studentUniqueId": "604821"}}`, find("/api/v1"))
 	add("POST /api/v1/connections/{connection}/retry", `{"resource": "ed-fi/students"}`, func(o objects) string { return "/api/v1/connections/" + o.connection + "/retry" })
 	for _, path := range []string{"/status", "/badge.svg", "/resources", "/descriptors"} {
 		add("GET /api/v1/connections/{connection}"+path, "", func(o objects) string { return "/api/v1/connections/" + o.connection + path })
@@ -319,11 +324,15 @@ func TestARecordIsFoundByItsKeysWhichAreInNoAddress(t *testing.T) {
 	s := newService(t, nil)
 	s.troubled("lincoln")
 	sees := s.key(console.NewKey{Role: "viewer", StudentData: true})
+	if a := s.do("GET", "/api/v1/connections/lincoln/records/ed-fi/students/k0b"+strings.Repeat("0", 30), sees, ""); a.status != 200 || strings.Contains(a.body, "inScope") {
+		t.Errorf("a record whose source was not asked: %d %s", a.status, a.body)
+	}
 	a := s.do("POST", "/api/v1/connections/lincoln/records/find", sees, `{"resource": "ed-fi/students", "naturalKey": {"studentUniqueId": "604822"}}`)
-	want := "/connections/lincoln/records/ed-fi/students/k09" + strings.Repeat("0", 30)
+	want := "/connections/lincoln/records/ed-fi/students/k0b" + strings.Repeat("0", 30)
 	if a.status != 200 || a.header.Get("Location") != "/api/v1"+want {
 		t.Errorf("got %d to %s: %s", a.status, a.header.Get("Location"), a.body)
 	}
+	s.refused(s.do("POST", "/api/v1/connections/lincoln/records/find", sees, `{"resource": "ed-fi/students", "naturalKey": {"studentUniqueId": "604823"}}`), 404, "not-found", "no record has this key")
 	cookie := s.logIn(sees)
 	a = s.do("POST", "/connections/lincoln/records/find", "", url.Values{"resource": {"ed-fi/students"}, "key": {"studentUniqueId=604822"}}.Encode(), "Cookie", cookie)
 	if a.status != 303 || a.header.Get("Location") != want {

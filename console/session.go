@@ -72,7 +72,7 @@ func (s *Console) openSession(w http.ResponseWriter, r *http.Request, session sy
 // readKey reads {"key": "efs_…"}.
 func readKey(r *http.Request) (string, error) {
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		return "", refuse(http.StatusUnsupportedMediaType, "invalid", "send the key as JSON")
+		return "", refuse(http.StatusUnsupportedMediaType, "invalid", "send the key as JSON, with the header Content-Type: application/json")
 	}
 	var in struct {
 		Key string `json:"key"`

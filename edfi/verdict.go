@@ -158,7 +158,8 @@ func tooManyRequests() verdict {
 // tooManyTokens: the token endpoint keeps few tokens of a key alive (15 by default, for 30 minutes) and refuses more (F19).
 func tooManyTokens() verdict {
 	return verdict{"too-many-tokens", Transient, OwnerMapping, "the target gives these credentials no more tokens for now",
-		"Each start of a program takes a token, and the host keeps only so many alive, for up to 30 minutes: wait, start fewer programs with this key, " +
+		"Each start of a program takes a token, and the host keeps only so many alive, for up to 30 minutes: one is free again half an hour " +
+			"after the oldest was taken. Wait, start fewer programs with this key, " +
 			"or let one process do the runs.", true}
 }
 

@@ -52,8 +52,8 @@ func (t *tokens) all() []*caller {
 	return slices.SortedFunc(maps.Values(t.clients), func(a, b *caller) int { return strings.Compare(a.ID, b.ID) })
 }
 
-// issue makes a token; false when the client has as many live ones as it may.
-func (t *tokens) issue(client string, scope int64) (string, bool) {
+// issue makes a token; when the client has as many live ones as it may there is none, and free is when the first of them expires.
+func (t *tokens) issue(client string, scope int64) (text string, free time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
@@ -64,16 +64,19 @@ func (t *tokens) issue(client string, scope int64) (string, bool) {
 			delete(t.live, text)
 		case k.client == client:
 			count++
+			if free.IsZero() || k.expires.Before(free) {
+				free = k.expires
+			}
 		}
 	}
 	if count >= t.limit {
-		return "", false
+		return "", free
 	}
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails, says its documentation
-	text := hex.EncodeToString(b[:])
+	text = hex.EncodeToString(b[:])
 	t.live[text] = token{client, scope, now.Add(t.lifetime)}
-	return text, true
+	return text, time.Time{}
 }
 
 // forget makes the token of an Authorization header unknown (F19).
@@ -146,9 +149,9 @@ func (s *Server) serveToken(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, e.status, e)
 		return
 	}
-	token, ok := s.tokens.issue(by.ID, scope)
-	if !ok {
-		s.refuse(w, r, tooManyTokens(s.tokens.limit))
+	token, free := s.tokens.issue(by.ID, scope)
+	if token == "" {
+		s.refuse(w, r, tooManyTokens(s.tokens.limit, free))
 		return
 	}
 	s.store.tally.now.Load().tokens.Add(1)

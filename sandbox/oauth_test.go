@@ -85,7 +85,8 @@ func TestTokensExpireAndAreLimited(t *testing.T) {
 	c.login(testID, testSecret)
 	a := c.raw(http.MethodPost, "/oauth/token", `{"grant_type":"client_credentials","client_id":"key","client_secret":"secret"}`, "Authorization: ")
 	want := "Too many access tokens have been requested (limit is 2). Access tokens should be reused until they expire."
-	if a.Status != http.StatusTooManyRequests || a.Problem.Type != "urn:ed-fi:api:security:authentication:too-many-tokens" || a.Problem.Errors[0] != want {
+	if a.Status != http.StatusTooManyRequests || a.Problem.Type != "urn:ed-fi:api:security:authentication:too-many-tokens" || a.Problem.Errors[0] != want ||
+		!strings.Contains(a.Problem.Errors[1], "expires at 2026-01-01T00:30:00Z") {
 		t.Errorf("got %d %s", a.Status, a.Body)
 	}
 	now <- (<-now).Add(30 * time.Minute)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/edfisync/edfisync/internal/httpd"
+	"time"
 )
 
 // The problem details of an ODS/API 7.3: types, titles and texts as its exception classes have them.
@@ -43,10 +44,12 @@ func unauthenticated(err string) *httpd.Problem {
 		"The caller could not be authenticated.", err)
 }
 
-func tooManyTokens(limit int) *httpd.Problem {
+// tooManyTokens is what an ODS says, and in a sentence of the sandbox's own when the next token is to be had.
+func tooManyTokens(limit int, free time.Time) *httpd.Problem {
 	return problem(http.StatusTooManyRequests, "security:authentication:too-many-tokens", "Too Many Tokens",
 		"The caller could not be authenticated.",
-		fmt.Sprintf("Too many access tokens have been requested (limit is %d). Access tokens should be reused until they expire.", limit))
+		fmt.Sprintf("Too many access tokens have been requested (limit is %d). Access tokens should be reused until they expire.", limit),
+		fmt.Sprintf("The first of them expires at %s; edfisync sandbox --tokens N keeps more.", free.UTC().Format(time.RFC3339)))
 }
 
 func notFound(detail string) *httpd.Problem {

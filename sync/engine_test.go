@@ -157,6 +157,16 @@ func TestDuplicateNaturalKeysAreNamedAndNotSent(t *testing.T) {
 	if s.Totals.Invalid != 2 || s.Totals.Blocked != 2 {
 		t.Errorf("got totals %+v, want both rows invalid and the two children blocked", s.Totals)
 	}
+	problems, err := w.ledger.Problems(t.Context(), w.conn.ID, syncdb.ProblemFilter{Resource: "ed-fi/students", Limit: 10})
+	if err != nil || len(problems) != 2 {
+		t.Fatalf("got %d problems, %v", len(problems), err)
+	}
+	for i := range problems { // the first row and the second one say why
+		row, err := sync.ReadRow(&problems[i], sync.ShowRules)
+		if err != nil || len(row.Problems) != 1 || row.Problems[0].Code != "duplicate-natural-key" || row.Problems[0].Message == "" {
+			t.Errorf("row %d of the duplicate: got %+v, %v, want its rule", i, row, err)
+		}
+	}
 	w.exec(`delete from student where id = 50`)
 	w.mustRun()
 	w.converged()

@@ -332,7 +332,11 @@ func (x *executor) ambiguous(ref *reference) bool {
 
 // hold files an op that is not sent, with the reason.
 func (s *stepRun) hold(o *op, outcome Outcome, code, text, who string, d map[string]any) {
-	p := s.problem(o, outcome.String(), code, text, who, nil)
+	var rules map[string]any
+	if outcome == Invalid { // its row says why as those do that break a rule of the model
+		rules = map[string]any{"problems": ruleOf(code, text)}
+	}
+	p := s.problem(o, outcome.String(), code, text, who, rules)
 	if d != nil {
 		p.BlockedBy = detail(d)
 	}

@@ -250,8 +250,13 @@ func (m *mapper) duplicate(i int, rec *record) error {
 	return m.add(rec.Key, syncdb.Problem{
 		Resource: m.res.Path, SourceHash: rec.SourceHash, Outcome: Invalid.String(), Code: "duplicate-natural-key", Cause: text, Owner: "mapping",
 		KeyHash: rec.KeyHash, RecordHash: rec.RecordHash, SourceKey: string(rec.SourceKey),
-		Detail: detail(map[string]any{"query": m.q.Query.File, "naturalKey": json.RawMessage(rec.Key), "message": text}),
+		Detail: detail(map[string]any{"query": m.q.Query.File, "naturalKey": json.RawMessage(rec.Key), "problems": ruleOf("duplicate-natural-key", text)}),
 	})
+}
+
+// ruleOf is a rule that a row breaks as a whole, as rules of the model are told.
+func ruleOf(code, text string) []schema.Problem {
+	return []schema.Problem{{Code: code, Path: "$", Message: text}}
 }
 
 func (m *mapper) invalid(i int, sourceKey string, problems []schema.Problem) error {

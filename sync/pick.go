@@ -49,6 +49,12 @@ type UnknownRecordError struct{ Reason string }
 
 func (e *UnknownRecordError) Error() string { return e.Reason }
 
+// AbsentRecordError is an UnknownRecordError of a name that can be one, and nothing has it.
+type AbsentRecordError struct{ UnknownRecordError }
+
+// Unwrap makes it an *UnknownRecordError for those who do not tell them apart.
+func (e *AbsentRecordError) Unwrap() error { return &e.UnknownRecordError }
+
 // pickedRow is one source row as a run would see it.
 type pickedRow struct {
 	query     string

@@ -151,7 +151,7 @@ func (e *Engine) Find(ctx context.Context, name RecordName) (RecordID, error) {
 		return RecordID{}, err
 	}
 	if len(rows) == 0 {
-		return RecordID{}, &UnknownRecordError{"no source row has this key; when it is gone, give the natural key of its record"}
+		return RecordID{}, &AbsentRecordError{UnknownRecordError{"no source row has this key; when it is gone, give the natural key of its record"}}
 	}
 	if rows[0].key != nil {
 		return RecordID{Resource: r.Path, Key: rows[0].keyHash}, nil

@@ -30,7 +30,8 @@ type Trace struct {
 	Resource   string          `json:"resource"`
 	KeyHash    string          `json:"keyHash,omitempty"`
 	NaturalKey json.RawMessage `json:"naturalKey,omitempty"` // data
-	Synced     bool            `json:"inScope"`              // the connection syncs the resource
+	Synced     bool            `json:"-"`                    // the connection syncs the resource; false when the source was not asked, too
+	InScope    *bool           `json:"inScope,omitempty"`    // the same; nil = the source was not asked
 	Rows       []TraceRow      `json:"rows"`
 	Entries    []TraceEntry    `json:"entries"` // of the key, and of the row under a key it had before
 	OpenCalls  int             `json:"openCalls"`
@@ -153,6 +154,7 @@ func (e *Engine) Trace(ctx context.Context, l TraceLedger, name RecordName, o Tr
 	t.resource, t.queries, t.sourceKey = r, queries, name.SourceKey
 	t.out = newTrace(r.Path)
 	t.out.Synced = len(queries) > 0
+	t.out.InScope = &t.out.Synced
 	if t.rows, err = e.pick(ctx, queries, name.SourceKey, t.key); err != nil {
 		return nil, err
 	}

@@ -103,7 +103,7 @@ func (f *forecastOf) print(out io.Writer) {
 	}
 	told := map[string]bool{}
 	for _, r := range f.Reasons {
-		if !told[r.Code] && len(told) < hintsShown {
+		if !told[r.Code] {
 			fmt.Fprintf(out, "%s (%s): %s\n", r.Code, r.Owner, r.Hint)
 		}
 		told[r.Code] = true

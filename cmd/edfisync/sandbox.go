@@ -23,7 +23,7 @@ const (
 )
 
 type sandboxCmd struct {
-	Addr         string        `default:"127.0.0.1:8765" placeholder:"HOST:PORT" help:"Where to listen (default: 127.0.0.1:8765)."`
+	Listen       string        `aliases:"addr" default:"127.0.0.1:8765" placeholder:"HOST:PORT" help:"Where to listen (default: 127.0.0.1:8765)."`
 	Personality  string        `default:"ods-7.3" enum:"ods-5.3,ods-6.1,ods-7.3,dms" placeholder:"NAME" help:"Version of the API to pass for: ods-5.3, ods-6.1, ods-7.3 or dms (default: ods-7.3)."`
 	Standard     string        `placeholder:"VERSION" help:"Data standard (default: 5.2; 4.0 of ods-5.3 and ods-6.1)."`
 	Tenant       string        `placeholder:"NAME" help:"Tenant in the addresses (ods-7.3 and dms)."`
@@ -37,6 +37,7 @@ type sandboxCmd struct {
 	Clients      string        `placeholder:"FILE" help:"YAML or JSON file with further keys and what they may do."`
 	SchoolYears  []int         `name:"school-year" placeholder:"YEAR" help:"School year that exists at start, the year it ends in; may be repeated. Default: last, this and next year."`
 	FoldKeys     bool          `help:"Compare natural keys without case and trailing spaces, as an ODS on SQL Server does."`
+	Tokens       int           `default:"15" placeholder:"N" help:"Access tokens of a key that are alive at once, for 30 minutes each (default: 15, as an ODS has it)."`
 	Latency      time.Duration `placeholder:"DURATION" help:"Wait this long before each answer, to imitate a distant host."`
 	Faults       string        `placeholder:"SPEC|FILE" help:"Break calls: seed=7,rate=5%[,kinds=NAME+NAME][,attempts=N], or a YAML or JSON file with a script."`
 }
@@ -74,7 +75,7 @@ func (c *sandboxCmd) Run(ctx context.Context, a *app) (err error) {
 		return usageError(err)
 	}
 	server, err := sandbox.New(sandbox.Options{
-		Model: model, Personality: like, Route: sandbox.Route{Tenant: c.Tenant, SchoolYear: c.RouteYear}, Clients: clients, Store: c.DB, SchoolYears: years, CaseInsensitiveKeys: c.FoldKeys, Latency: c.Latency,
+		Model: model, Personality: like, Route: sandbox.Route{Tenant: c.Tenant, SchoolYear: c.RouteYear}, Clients: clients, Store: c.DB, SchoolYears: years, CaseInsensitiveKeys: c.FoldKeys, Latency: c.Latency, MaxTokens: c.Tokens,
 		Logger: logger(a.err, config.Log{Level: slog.LevelWarn, Format: "text"}),
 	})
 	if err != nil {
@@ -88,8 +89,8 @@ func (c *sandboxCmd) Run(ctx context.Context, a *app) (err error) {
 	if err := server.SetFaults(faults); err != nil {
 		return usageError(err)
 	}
-	if err := server.Start(ctx, c.Addr); err != nil {
-		return err
+	if err := server.Start(ctx, c.Listen); err != nil {
+		return taken(err, "--listen")
 	}
 	if a.JSON {
 		a.printJSON(map[string]string{"url": server.URL(), "clientId": c.ClientID, "standard": model.Standard, "personality": c.Personality})

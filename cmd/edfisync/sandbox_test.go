@@ -19,7 +19,7 @@ func serveSandbox(t *testing.T, c sandboxCmd) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Addr, c.Personality, c.ClientID, c.ClientSecret = listener.Addr().String(), "ods-7.3", sandboxClientID, sandboxSecret
+	c.Listen, c.Personality, c.ClientID, c.ClientSecret = listener.Addr().String(), "ods-7.3", sandboxClientID, sandboxSecret
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func serveSandbox(t *testing.T, c sandboxCmd) string {
 			t.Error(err)
 		}
 	})
-	base := "http://" + c.Addr
+	base := "http://" + c.Listen
 	for {
 		select {
 		case err := <-done:

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	gosync "sync"
+	"syscall"
 	"time"
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
@@ -65,9 +67,17 @@ func (s *service) listenWith(ctx context.Context, cfg config.Service, handler ht
 	}
 	server, err := httpd.Listen(context.WithoutCancel(ctx), cfg.Listen, handler, options)
 	if err != nil {
-		return nil, usageError(err)
+		return nil, usageError(taken(err, "service.listen or --listen"))
 	}
 	return server, nil
+}
+
+// taken says of an address that another program has how to choose another one.
+func taken(err error, where string) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w (another program listens there, perhaps another edfisync: end it, or choose another address with %s)", err, where)
+	}
+	return err
 }
 
 // health answers what orchestrators and load balancers ask.

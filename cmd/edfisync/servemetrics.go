@@ -86,7 +86,7 @@ func (s *service) listenForMetrics(ctx context.Context, address string) (*httpd.
 	router.Handle("GET /metrics", rule, s.metrics.Handler())
 	server, err := httpd.Listen(context.WithoutCancel(ctx), address, router, httpd.Options{Logger: s.log})
 	if err != nil {
-		return nil, usageError(err)
+		return nil, usageError(taken(err, "service.metrics.listen"))
 	}
 	return server, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,7 +65,8 @@ func (c *cancelCmd) Run(ctx context.Context, a *app) error {
 }
 
 type pauseCmd struct {
-	Connection string        `placeholder:"NAME" help:"Connection; not needed when there is only one."`
+	Name       string        `arg:"" optional:"" help:"Connection; not needed when there is only one."`
+	Connection string        `placeholder:"NAME" help:"The same as NAME."`
 	Why        string        `required:"" placeholder:"TEXT" help:"For those who will ask. No student data, please."`
 	For        time.Duration `placeholder:"DURATION" xor:"end" help:"How long, such as 8h (default: until somebody resumes it)."`
 	Until      time.Time     `placeholder:"TIME" xor:"end" help:"Until when, such as 2027-07-01T06:00:00Z."`
@@ -77,7 +79,7 @@ One under way goes on; edfisync cancel ends it.
 
 Examples:
 
-    edfisync pause --connection lincoln-2027 --why "rollover" --for 48h
+    edfisync pause lincoln-2027 --why "rollover" --for 48h
     edfisync pause --why "the target is being moved"`
 }
 
@@ -86,6 +88,10 @@ func (c *pauseCmd) Run(ctx context.Context, a *app) error {
 	if strings.TrimSpace(c.Why) == "" {
 		return usageError(errors.New("--why: say why"))
 	}
+	name, err := nameGiven(c.Name, c.Connection)
+	if err != nil {
+		return err
+	}
 	p := syncdb.Pause{At: time.Now().UTC(), Who: operator(), Why: c.Why, Until: c.Until}
 	if c.For != 0 {
 		p.Until = p.At.Add(c.For)
@@ -93,7 +99,7 @@ func (c *pauseCmd) Run(ctx context.Context, a *app) error {
 	if !p.Until.IsZero() && !p.Until.After(p.At) {
 		return usageError(errors.New("the pause would be over already"))
 	}
-	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, conn syncdb.Connection) error {
+	return a.look(ctx, name, func(ledger *syncdb.DB, conn syncdb.Connection) error {
 		act, err := actOf(conn, "connection.pause", "", c.Why)
 		if err != nil {
 			return err
@@ -111,7 +117,8 @@ func (c *pauseCmd) Run(ctx context.Context, a *app) error {
 }
 
 type resumeCmd struct {
-	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
+	Name       string `arg:"" optional:"" help:"Connection; not needed when there is only one."`
+	Connection string `placeholder:"NAME" help:"The same as NAME."`
 }
 
 // Help is the long help of the command.
@@ -120,12 +127,16 @@ func (resumeCmd) Help() string {
 
 Examples:
 
-    edfisync resume --connection lincoln-2027`
+    edfisync resume lincoln-2027`
 }
 
 // Run resumes the connection.
 func (c *resumeCmd) Run(ctx context.Context, a *app) error {
-	return a.look(ctx, c.Connection, func(ledger *syncdb.DB, conn syncdb.Connection) error {
+	name, err := nameGiven(c.Name, c.Connection)
+	if err != nil {
+		return err
+	}
+	return a.look(ctx, name, func(ledger *syncdb.DB, conn syncdb.Connection) error {
 		_, paused, err := ledger.PauseOf(ctx, conn.ID)
 		if err != nil {
 			return err
@@ -149,6 +160,14 @@ func (c *resumeCmd) Run(ctx context.Context, a *app) error {
 		}
 		return nil
 	})
+}
+
+// nameGiven is a connection that may be named by an argument or by --connection.
+func nameGiven(argument, flag string) (string, error) {
+	if argument != "" && flag != "" && argument != flag {
+		return "", usageError(errors.New("two connections are named: give one, as NAME or with --connection"))
+	}
+	return cmp.Or(argument, flag), nil
 }
 
 // connectionOf is the connection of that number.
