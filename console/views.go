@@ -398,11 +398,12 @@ func (s *Console) issuesPage(w http.ResponseWriter, r *http.Request) error {
 	if page.Issues, err = s.causes(ctx, c.ID, page.State); err != nil {
 		return err
 	}
-	counts, err := s.c.Ledger.OpenCounts(ctx)
+	open, err := s.openCauses(ctx, c.ID)
 	if err != nil {
 		return err
 	}
-	page.Archived = counts[c.ID].Archived
+	_, archived := sync.PartArchived(open)
+	page.Archived = int64(len(archived))
 	if len(page.Issues) > issuesMost {
 		page.More, page.Issues = len(page.Issues)-issuesMost, page.Issues[:issuesMost]
 	}
