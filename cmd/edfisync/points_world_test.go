@@ -56,7 +56,7 @@ connections:
       client_id: id
       client_secret: secret
       standard: "5.2"
-      timeout: 1s
+      timeout: 30s # a busy machine must not make the client send a write again: only kills do
       concurrency: { min: 4, max: 4 }
 `
 
