@@ -44,7 +44,7 @@ func TestTerminalsAreShownControlCharactersAndDoNotObeyThem(t *testing.T) {
 			}
 			var out, errs bytes.Buffer
 			if !strings.Contains(c.evil, "\x00") { // which no argument can hold
-				run(t.Context(), []string{"runs", c.evil}, streams{in: strings.NewReader(""), out: &out, err: &errs}, func(string) (string, bool) { return "", false })
+				run(t.Context(), []string{"version", c.evil}, streams{in: strings.NewReader(""), out: &out, err: &errs}, func(string) (string, bool) { return "", false })
 				if got := out.String() + errs.String(); strings.Contains(got, c.evil) || !strings.Contains(got, c.shown) {
 					t.Errorf("the program writes %q, want %s in it", got, c.shown)
 				}

@@ -93,6 +93,7 @@ func TestALedgerThatDoesNotAnswerCostsAScrapeItsOwnFiguresOnly(t *testing.T) {
 func TestEveryFamilyIsRegistered(t *testing.T) {
 	t.Parallel()
 	m := New(Build{}, 1)
+	m.ShowMisconfigured(func() bool { return false })
 	m.CountAuditFailures(func() int64 { return 0 })
 	m.Collect(Limits(func() map[Connection]int { return nil }))
 	m.Collect(NewFleet(newLedger(t), nil, nil))
