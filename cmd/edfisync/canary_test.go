@@ -362,6 +362,7 @@ func (w *canaryWorld) command(args ...string) []byte {
 	var out bytes.Buffer
 	cmd := exec.CommandContext(w.t.Context(), w.program(), args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = w.dir, &out, &out
+	cmd.Stdin = strings.NewReader("817350001\n") // for a key that is not to stand among the arguments
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
 		w.t.Fatalf("%v: %v", args, err)
 	}
@@ -790,6 +791,6 @@ func (w *canaryWorld) commands() [][]string {
 	return [][]string{
 		on("plan"), on("plan", "--json"), on("runs"), on("runs", "--json"), on("issues"), on("issues", "--json"), on("holds"), on("holds", "--json"), on("receipts"), on("receipts", "--json"),
 		on("issues", "export", "--summary"), {"audit", "--limit", "1000"}, {"audit", "--json", "--limit", "1000"}, {"audit", "verify"}, on("verify"), on("check"), {"check", "--json", "--connection", "broken"},
-		{"plan", "--connection", "broken"}, on("trace", "students", "--source-key", "817350001"), on("run"), {"keys"}, {"version"},
+		{"plan", "--connection", "broken"}, on("trace", "students", "--source-row", "-"), on("run"), {"keys"}, {"version"},
 	}
 }

@@ -29,7 +29,7 @@ Examples:
 
 // Run sends the record.
 func (c *syncOneCmd) Run(ctx context.Context, a *app) error {
-	name, err := c.name()
+	name, err := c.name(a.in)
 	if err != nil {
 		return err
 	}

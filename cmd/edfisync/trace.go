@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,13 +17,24 @@ import (
 // recordArgs name one record.
 type recordArgs struct {
 	Resource   string `arg:"" help:"Resource, such as ed-fi/students."`
-	Key        string `arg:"" optional:"" help:"Natural key: name=value,name=value (edfisync catalog RESOURCE lists the names)."`
-	SourceKey  string `name:"source-row" aliases:"source-key" placeholder:"KEY" help:"Instead of the natural key, the key of the row in the SIS (_key of its query)."`
+	Key        string `arg:"" optional:"" help:"Natural key: name=value,name=value (edfisync catalog RESOURCE lists the names); - reads it from standard input."`
+	SourceKey  string `name:"source-row" aliases:"source-key" placeholder:"KEY" help:"Instead of the natural key, the key of the row in the SIS (_key of its query); - reads it from standard input."`
 	Connection string `placeholder:"NAME" help:"Connection; not needed when there is only one."`
 }
 
-// name reads what the arguments name.
-func (r *recordArgs) name() (sync.RecordName, error) {
+// name reads what the arguments name. A key that is "-" is the first line of in: one that is typed as an argument stands in the list of processes and in
+// the history of the shell (I14).
+func (r *recordArgs) name(in io.Reader) (sync.RecordName, error) {
+	for _, key := range []*string{&r.Key, &r.SourceKey} {
+		if *key != "-" {
+			continue
+		}
+		line, err := bufio.NewReader(in).ReadString('\n')
+		if *key = strings.TrimRight(line, "\r\n"); *key == "" {
+			return sync.RecordName{}, usageError(errors.Join(errors.New("standard input has no key in its first line"), err))
+		}
+		break
+	}
 	out := sync.RecordName{Resource: r.Resource, SourceKey: r.SourceKey}
 	if (r.Key == "") == (r.SourceKey == "") {
 		return out, usageError(errors.New("give the natural key as name=value,name=value, or --source-row"))
@@ -64,6 +76,7 @@ Examples:
 
     edfisync trace students studentUniqueId=604822
     edfisync trace students --source-row 1017 --show-data
+    edfisync trace students - < key.txt
     edfisync trace studentSchoolAssociations entryDate=2026-08-17,schoolId=255901001,studentUniqueId=604822 --json`
 }
 
@@ -72,7 +85,7 @@ func (c *traceCmd) Run(ctx context.Context, a *app) error {
 	if c.Attempts < 1 {
 		return usageError(errors.New("--attempts: want 1 or more"))
 	}
-	name, err := c.name()
+	name, err := c.name(a.in)
 	if err != nil {
 		return err
 	}
