@@ -612,6 +612,16 @@ func (f faultyLedger) SaveProblems(ctx context.Context, l syncdb.Lease, problems
 	return f.write("SaveProblems", func() error { return f.sweepLedger.SaveProblems(ctx, l, problems) })
 }
 
+func (f faultyLedger) Issues(ctx context.Context, conn int64, openOnly bool) (out []syncdb.Issue, err error) {
+	err = f.read("Issues", func() (err error) { out, err = f.sweepLedger.Issues(ctx, conn, openOnly); return err })
+	return out, err
+}
+
+func (f faultyLedger) RankingOf(ctx context.Context, conn int64) (out syncdb.Ranking, err error) {
+	err = f.read("RankingOf", func() (err error) { out, err = f.sweepLedger.RankingOf(ctx, conn); return err })
+	return out, err
+}
+
 func (f faultyLedger) SaveRanking(ctx context.Context, l syncdb.Lease, ranks map[int64]syncdb.Rank) error {
 	return f.write("SaveRanking", func() error { return f.sweepLedger.SaveRanking(ctx, l, ranks) })
 }
