@@ -162,8 +162,8 @@ func dropLinks(v any) {
 	switch v := v.(type) {
 	case map[string]any:
 		for name, inner := range v {
-			if _, object := inner.(map[string]any); object && strings.HasSuffix(name, "Reference") {
-				delete(inner.(map[string]any), "link")
+			if reference, object := inner.(map[string]any); object && strings.HasSuffix(name, "Reference") {
+				delete(reference, "link")
 			}
 			dropLinks(inner)
 		}

@@ -60,11 +60,7 @@ func (c *alertsListCmd) Run(ctx context.Context, a *app) error {
 		if err != nil {
 			return err
 		}
-		mutes, err := ledger.Mutes(ctx)
-		if err != nil {
-			return err
-		}
-		connections, err := ledger.Connections(ctx)
+		mutes, connections, err := mutesOf(ctx, ledger)
 		if err != nil {
 			return err
 		}
@@ -149,16 +145,22 @@ func (m muteShown) covers() string {
 	return what
 }
 
+// mutesOf reads the mutes there are, and the connections they may be of.
+func mutesOf(ctx context.Context, ledger *syncdb.DB) ([]syncdb.AlertMute, []syncdb.Connection, error) {
+	mutes, err := ledger.Mutes(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	connections, err := ledger.Connections(ctx)
+	return mutes, connections, err
+}
+
 type alertsMutesCmd struct{}
 
 // Run lists mutes.
 func (c *alertsMutesCmd) Run(ctx context.Context, a *app) error {
 	return a.lookAtLedger(ctx, func(ledger *syncdb.DB) error {
-		mutes, err := ledger.Mutes(ctx)
-		if err != nil {
-			return err
-		}
-		connections, err := ledger.Connections(ctx)
+		mutes, connections, err := mutesOf(ctx, ledger)
 		if err != nil {
 			return err
 		}

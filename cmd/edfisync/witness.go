@@ -145,7 +145,7 @@ func (last witness) contradicts(ctx context.Context, ledger *syncdb.DB, now witn
 	return nil
 }
 
-// accepting are the acts in the audit trail by which a person says that a connection goes on with a ledger that its witness contradicts.
+// Acts in the audit trail by which a person says that a connection goes on with a ledger that its witness contradicts.
 const (
 	actAcceptLedger  = "run.accept-ledger"
 	actAdoptedLedger = "adopt.ledger"
