@@ -44,7 +44,7 @@ func TestDoorbellsOfARunThatWaitsDoNotPileUp(t *testing.T) {
 		for i := range 3 {
 			f.start(fmt.Sprint("process ", i+1), 1, nil)
 		}
-		if _, _, err := s.Ask(t.Context(), c, "api"); err != nil {
+		if _, _, err := ask(t.Context(), s, c, "api"); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Second) // ten sweeps of each

@@ -55,7 +55,7 @@ func TestATargetsLimitHoldsAcrossProcessesAndNobodyIsForgotten(t *testing.T) {
 		for i := range 20 {
 			c := f.limited(fmt.Sprint("district-", i), limit)
 			wg.Go(func() {
-				if _, _, err := services[i%3].Ask(t.Context(), c, "cron"); err != nil {
+				if _, _, err := ask(t.Context(), services[i%3], c, "cron"); err != nil {
 					t.Error(err)
 				}
 			})
@@ -84,7 +84,7 @@ func TestWhoAskedGoesBeforeTheScheduleAndBothSayWhatTheyWaitFor(t *testing.T) {
 			}
 		})
 		ask := func(c int64, reason string) int64 {
-			run, _, err := s.Ask(t.Context(), c, reason)
+			run, _, err := ask(t.Context(), s, c, reason)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -134,7 +134,7 @@ func TestAFailingConnectionIsLeftAloneByItsScheduleAndNotByAPerson(t *testing.T)
 			}
 		})
 		ask := func(reason string) syncdb.Run {
-			run, _, err := s.Ask(t.Context(), c, reason)
+			run, _, err := ask(t.Context(), s, c, reason)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -14,17 +14,16 @@ import (
 
 // Ledger is what jobs needs of the ledger. *syncdb.DB is one.
 type Ledger interface {
-	// RequestScoped asks for a run of a connection; when one waits already, that is the answer, with the union of the scopes, and joined is true.
-	RequestScoped(ctx context.Context, connection int64, reason string, scope syncdb.RunScope) (run syncdb.Run, joined bool, err error)
-	// RequestAudited is RequestScoped, and writes to the audit trail in the same transaction who it was, unless nothing changed.
+	// RequestAudited asks for a run of a connection; when one waits already, that is the answer, with the union of the scopes, and joined is true. It
+	// writes to the audit trail in the same transaction who it was, unless nothing changed.
 	RequestAudited(ctx context.Context, connection int64, reason string, scope syncdb.RunScope, act syncdb.AuditRow) (run syncdb.Run, joined bool, err error)
-	// Tick is RequestScoped for the tick of a schedule; fired is false when another process has asked for it.
+	// Tick is RequestAudited, by nobody, for the tick of a schedule; fired is false when another process has asked for it.
 	Tick(ctx context.Context, connection int64, tick time.Time, reason string) (run syncdb.Run, fired bool, err error)
-	// RequestRecovery is RequestScoped for the connection of a run that lost its process; asked is false when somebody has seen to it.
+	// RequestRecovery is the same for the connection of a run that lost its process; asked is false when somebody has seen to it.
 	RequestRecovery(ctx context.Context, lost syncdb.Run) (run syncdb.Run, asked bool, err error)
 	// FailedRuns are the connections whose last run failed, and one of their schedule with it, since the last that was done; paused ones aside.
 	FailedRuns(ctx context.Context) ([]syncdb.FailedRun, error)
-	// RequestRetry is RequestScoped for the connection of a failed run as long as that is its last; asked is false when another process has asked for it.
+	// RequestRetry is the same for the connection of a failed run as long as that is its last; asked is false when another process has asked for it.
 	RequestRetry(ctx context.Context, connection, failed int64) (run syncdb.Run, asked bool, err error)
 	// OpenRuns are the runs of all connections that wait or run, oldest first.
 	OpenRuns(ctx context.Context) ([]syncdb.OpenRun, error)
@@ -123,20 +122,10 @@ func (s *Service) Stop(ctx context.Context) error {
 // Close closes the queue.
 func (s *Service) Close() error { return s.bell.Close() }
 
-// Ask asks for a run of a connection and rings for it. Any number of callers at once get one of two runs: the one that waits, which joined says
-// is not new, or a new one (F60). The run is in the ledger when Ask returns, whatever becomes of the doorbell.
-func (s *Service) Ask(ctx context.Context, connection int64, reason string) (run syncdb.Run, joined bool, err error) {
-	return s.AskFor(ctx, connection, reason, syncdb.RunScope{})
-}
-
-// AskFor is Ask for a run that sends a part of what changed. The run that waits sends what everybody asked for.
-func (s *Service) AskFor(ctx context.Context, connection int64, reason string, scope syncdb.RunScope) (run syncdb.Run, joined bool, err error) {
-	run, joined, err = s.c.Ledger.RequestScoped(ctx, connection, reason, scope)
-	return s.asked(ctx, run, joined, reason, err)
-}
-
-// AskAs is AskFor for a person or a program that the audit trail is to name: the row is written in the transaction that asks, or nothing is asked for
-// (I16). Who only joins a run that waits changes nothing, and is not named.
+// AskAs asks for a run of a connection and rings for it, for a person or a program that the audit trail is to name: the row is written in the transaction
+// that asks, or nothing is asked for (I16). Any number of callers at once get one of two runs: the one that waits, which joined says is not new, or a new
+// one (F60), and the run that waits sends what everybody asked for. Who only joins it changes nothing, and is not named. The run is in the ledger when
+// AskAs returns, whatever becomes of the doorbell.
 func (s *Service) AskAs(ctx context.Context, connection int64, reason string, scope syncdb.RunScope, act syncdb.AuditRow) (run syncdb.Run, joined bool, err error) {
 	run, joined, err = s.c.Ledger.RequestAudited(ctx, connection, reason, scope, act)
 	return s.asked(ctx, run, joined, reason, err)

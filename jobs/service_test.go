@@ -186,7 +186,7 @@ func TestEveryRunIsDoneOnceByOneOfManyProcesses(t *testing.T) {
 		var asked gosync.WaitGroup
 		for i, c := range connections {
 			asked.Go(func() {
-				if _, _, err := services[i%len(services)].Ask(t.Context(), c, "api"); err != nil {
+				if _, _, err := ask(t.Context(), services[i%len(services)], c, "api"); err != nil {
 					t.Error(err)
 				}
 			})
@@ -226,7 +226,7 @@ func TestAThousandCallersGetOneRunAndAtMostOneWaits(t *testing.T) {
 		ids := make([]int64, 1000)
 		for i := range ids {
 			wg.Go(func() {
-				run, _, err := s.Ask(t.Context(), c, "api")
+				run, _, err := ask(t.Context(), s, c, "api")
 				if err != nil {
 					t.Error(err)
 				}
@@ -296,7 +296,7 @@ func TestAnErrandWhoseProcessDiedIsNobodyElses(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		asked, _, err := s.Ask(t.Context(), c, "api")
+		asked, _, err := ask(t.Context(), s, c, "api")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -336,7 +336,7 @@ func TestAPausedConnectionWaitsUntilItIsResumed(t *testing.T) {
 		}
 		s := f.start("process", 2, nil)
 		for _, id := range []int64{c, other} {
-			if _, _, err := s.Ask(t.Context(), id, "api"); err != nil {
+			if _, _, err := ask(t.Context(), s, id, "api"); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -362,7 +362,7 @@ func TestStopLetsARunEnd(t *testing.T) {
 				return f.run(ctx, "process", run, 300*time.Millisecond)
 			}
 		})
-		if _, _, err := s.Ask(t.Context(), c, "api"); err != nil {
+		if _, _, err := ask(t.Context(), s, c, "api"); err != nil {
 			t.Fatal(err)
 		}
 		<-begun
@@ -392,7 +392,7 @@ func TestStopAsksARunThatTakesTooLongToEnd(t *testing.T) {
 				return f.ledger.FinishRun(context.WithoutCancel(ctx), lease, syncdb.RunCanceled, nil, "the service stops")
 			}
 		})
-		if _, _, err := s.Ask(t.Context(), c, "api"); err != nil {
+		if _, _, err := ask(t.Context(), s, c, "api"); err != nil {
 			t.Fatal(err)
 		}
 		<-begun
@@ -426,4 +426,9 @@ func TestASchedulesTickIsKeptByOneProcess(t *testing.T) {
 			t.Errorf("%d runs were made for one tick", len(got))
 		}
 	})
+}
+
+// ask asks for a run of everything as somebody.
+func ask(ctx context.Context, s *jobs.Service, connection int64, reason string) (run syncdb.Run, joined bool, err error) {
+	return s.AskAs(ctx, connection, reason, syncdb.RunScope{}, syncdb.AuditRow{Who: "test", Action: "run.ask"})
 }

@@ -14,7 +14,7 @@ func TestStatesCountsTheJobsOfAQueue(t *testing.T) {
 		if got, err := jobs.States(t.Context(), f.queue); err != nil || len(got) != 0 {
 			t.Errorf("an empty queue: got %v, %v", got, err)
 		}
-		if _, _, err := s.Ask(t.Context(), f.connection("one"), "api"); err != nil {
+		if _, _, err := ask(t.Context(), s, f.connection("one"), "api"); err != nil {
 			t.Fatal(err)
 		}
 		got, err := jobs.States(t.Context(), f.queue)

@@ -236,7 +236,7 @@ func (w *fleetWorld) ask(ids ...int64) {
 		w.t.Fatal(err)
 	}
 	for _, id := range ids {
-		if _, _, err := bell.Ask(w.t.Context(), id, "api"); err != nil {
+		if _, _, err := bell.AskAs(w.t.Context(), id, "api", syncdb.RunScope{}, syncdb.AuditRow{Who: "test", Action: "run.ask"}); err != nil {
 			w.t.Error(err)
 		}
 	}
