@@ -290,6 +290,30 @@ func TestKill9LeavesNoCallThatTakesEffectAfterTheNextRun(t *testing.T) {
 	w.equal("after the late calls")
 }
 
+// A process that lives and gets no answer in time sends a write again: the tests that kill it tell that from a write that came twice because
+// of the kill.
+func TestCallsGivenUpByALivingProcessAreToldFromKills(t *testing.T) {
+	t.Parallel()
+	w := newPointWorld(t, failpointProgram(t))
+	w.finish()
+	w.edit(posts)
+	w.stall.Store(2)
+	w.finish()
+	if w.givenUp != 2 || w.sandbox.Stats().RepeatedWrites != 2 {
+		t.Errorf("%d calls were given up and sent again, %d writes came twice, want 2 and 2", w.givenUp, w.sandbox.Stats().RepeatedWrites)
+	}
+	w.settled("two calls were given up", 0)
+	w.edit(puts)
+	if e := w.start(killCase{point: failpoint.AttemptAfter, kind: puts, nth: 3, verbs: true}.order(), 0); !e.diedAt(failpoint.AttemptAfter) {
+		t.Fatalf("the kill did not take place\n%s", e.output)
+	}
+	open := w.open()
+	w.settled("killed between two answers", open)
+	if w.givenUp != 0 {
+		t.Errorf("%d calls count as given up by a living process, want none", w.givenUp)
+	}
+}
+
 // T3: kill -9 at random times, every fifth again while the run after it is under way.
 func TestKill9AtRandomTimes(t *testing.T) {
 	t.Parallel()
