@@ -24,6 +24,7 @@ type known struct {
 	made    []byte // the natural key another client made it with
 	claims  map[string]bool
 	sent    [][]byte // what it was sent as
+	bore    []string // keys it got with those of its parents
 	born    time.Time
 	foreign bool // another client changed it since our last write
 }
@@ -86,7 +87,11 @@ func (w *world) commit(p *process, c *callInfo, body []byte, f fault) answer {
 	if c.kind < 0 {
 		return a
 	}
+	renames := w.renames(c, body)
 	w.remember(p, c, body, &a, f)
+	if renames && a.status < 300 {
+		w.follow(c.kind)
+	}
 	if !c.write && c.id == "" && p.eventual && w.hides(c.kind) {
 		a.body.Reset()
 		a.body.WriteString("[]")
@@ -152,6 +157,32 @@ func (w *world) hides(kind int) bool {
 		}
 	}
 	return false
+}
+
+// renames reports whether a PUT brings a record a natural key it was not sent with last.
+func (w *world) renames(c *callInfo, body []byte) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if r := w.records[c.id]; c.method == http.MethodPut && r != nil && len(r.sent) > 0 {
+		k := w.u.kinds[c.kind]
+		before, err := k.read(r.sent[len(r.sent)-1], w.fold)
+		now, err2 := k.read(body, w.fold)
+		return err == nil && err2 == nil && before.key != now.key
+	}
+	return false
+}
+
+// follow notes the keys that records got with that of one of a kind.
+func (w *world) follow(kind int) {
+	for _, k := range w.u.kinds[kind+1:] {
+		for _, h := range w.contents(k) {
+			w.mu.Lock()
+			if r := w.records[h.id]; r != nil && !slices.Contains(r.bore, h.key) {
+				r.bore = append(r.bore, h.key)
+			}
+			w.mu.Unlock()
+		}
+	}
 }
 
 // remember notes what a write did.
@@ -231,6 +262,11 @@ func (k *known) was(kind *compiledKind, keys map[string]bool, fold bool) bool {
 		}
 	}
 	return false
+}
+
+// had reports whether the record got one of these keys with its parents.
+func (k *known) had(keys map[string]bool) bool {
+	return slices.ContainsFunc(k.bore, func(key string) bool { return keys[key] })
 }
 
 func (w *world) nameOf(id string) string {
