@@ -201,6 +201,7 @@ func (w *world) remember(p *process, c *callInfo, body []byte, a *answer, f faul
 	}
 	if c.method == http.MethodPut && a.status < 300 && w.records[c.id] != nil {
 		w.records[c.id].sent, w.records[c.id].foreign = append(w.records[c.id].sent, body), false
+		p.conn.made(w.u.kinds[c.kind], s, body, w.fold)
 	}
 	if c.method == http.MethodPut && a.status == http.StatusBadRequest && w.fold {
 		p.respelt = true

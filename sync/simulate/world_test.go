@@ -129,8 +129,8 @@ func (c *connection) had(s *scan, which func(*row) bool) {
 	}
 }
 
-// made notes that a record was made for the rows that have its key: what was made for a row is that row's, whatever row it was made again from. Called
-// with world.mu held.
+// made notes that a record was made, or updated, for the rows that have its key: what was sent for a row is that row's, whatever row it was made again
+// from. Called with world.mu held.
 func (c *connection) made(k *compiledKind, s *scan, body []byte, fold bool) {
 	h, err := k.read(body, fold)
 	if err != nil || s == nil || c.ever[k.index] == nil {
