@@ -35,9 +35,7 @@ func (d *DB) DropProblems(ctx context.Context, l Lease, resource string, sources
 				return err
 			}
 		}
-		_, err := d.exec(ctx, tx, `UPDATE issue SET cleared_run = ? WHERE connection_id = ? AND resource_id = ? AND cleared_run = 0
-			AND NOT EXISTS (SELECT 1 FROM problem p WHERE p.issue_id = issue.id)`, l.RunID, l.ConnectionID, id)
-		return err
+		return d.clearIssues(ctx, tx, l, `resource_id = ?`, id)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("drop problems of %s: %w", resource, err)

@@ -94,7 +94,7 @@ type IssueCount struct {
 func (d *DB) IssueCounts(ctx context.Context) ([]IssueCount, error) {
 	var out []IssueCount
 	if err := d.store.reads().SelectContext(ctx, &out, `SELECT i.connection_id, r.path, i.code, i.owner, i.outcome, count(*) AS issues,
-		CAST(coalesce(sum((SELECT count(*) FROM problem p WHERE p.issue_id = i.id)), 0) AS bigint) AS problems
+		CAST(coalesce(sum((SELECT count(*) FROM problem p WHERE p.connection_id = i.connection_id AND p.issue_id = i.id)), 0) AS bigint) AS problems
 		FROM issue i JOIN resource r ON r.id = i.resource_id WHERE i.cleared_run = 0
 		GROUP BY i.connection_id, r.path, i.code, i.owner, i.outcome ORDER BY i.connection_id, r.path, i.code, i.owner, i.outcome`); err != nil {
 		return nil, fmt.Errorf("count issues: %w", err)

@@ -50,12 +50,13 @@ type removal struct {
 //
 //	run      the newest that was done, and the newest with a receipt, of each connection; one that has history, from which it could be undone; one that an
 //	         open or decided plan is about; one whose calls are not settled; the one of the target's alarm
-//	issue    every one that is open
+//	issue    every one that is open, or has rows; they are counted, and not asked for with EXISTS, so that PostgreSQL looks into the partition of each
+//	         instead of reading all of them for a join
 //	plan     every one that is open, approved, discarded or keeps what was undone from coming back
 func removals() []removal {
 	return []removal{
 		{
-			ClassIssues, "issue", 500, `SELECT i.id FROM issue i WHERE i.cleared_run <> 0 AND NOT EXISTS (SELECT 1 FROM problem p WHERE p.issue_id = i.id)
+			ClassIssues, "issue", 500, `SELECT i.id FROM issue i WHERE i.cleared_run <> 0 AND (SELECT count(*) FROM problem p WHERE p.connection_id = i.connection_id AND p.issue_id = i.id) = 0
 				AND NOT EXISTS (SELECT 1 FROM run r WHERE r.id = i.cleared_run AND (r.ended_at IS NULL OR r.ended_at >= ? OR r.ended_at >= ?)) ORDER BY i.id`,
 			`DELETE FROM issue WHERE id IN (?)`, "issues",
 		},
