@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/edfisync/edfisync/internal/failpoint"
+	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -72,6 +73,7 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 		pending = pending[:0]
 		return err
 	}
+	hasher := schema.NewHasher(s.x.e.Keys.HashMAC())
 	err := sp.each(func(rec *record) error {
 		if !s.x.plan.part.writes(s.st.Resource, rec.KeyHash) {
 			return nil // it is counted already
@@ -132,6 +134,10 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 				return nil
 			}
 			s.blocked(o, blocked)
+			return s.saveProblems(500)
+		}
+		if ref := s.x.scope.adrift(s.x.found, s.r.Resource, hasher, s.x.o.Rules, rec.Refs, rec.Payload); ref != nil {
+			s.blocked(o, ref)
 			return s.saveProblems(500)
 		}
 		if s.r.twoPhase() {

@@ -17,6 +17,7 @@ type scope struct {
 	resources []*scoped
 	targets   []target
 	entity    map[string]uint16 // entity name, as references call it → index in targets
+	drift     drift             // of the rows at hand
 }
 
 // scoped is one resource of the scope.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -221,7 +222,7 @@ func (r *scanned) waiting(p ResourcePlan, g *gate) int64 {
 
 // predictBlocked counts the rows a run would not send because what they refer to is missing, or not clear, in load order: a row that is blocked blocks those that
 // refer to it. Answers of the target can block more.
-func predictBlocked(s *scope, found []*scanned, p *Plan) error {
+func predictBlocked(s *scope, found []*scanned, p *Plan, hasher *schema.Hasher, rules schema.Rules) error {
 	blocked := make([]map[syncdb.Hash]struct{}, len(found)) // those that are not at the target yet
 	p.blocked, p.stays = make([]map[syncdb.Hash]struct{}, len(found)), make([]map[syncdb.Hash]struct{}, len(found))
 	for i, r := range found {
@@ -230,7 +231,8 @@ func predictBlocked(s *scope, found []*scanned, p *Plan) error {
 		look := func(verb syncdb.Verb) func(*record) error {
 			return func(rec *record) error {
 				unclear := verb == syncdb.Create && s.ambiguousIn(found, rec.Refs) != nil
-				if _, dup := r.dups[rec.KeyHash]; dup || !unclear && !s.lacks(found, blocked, rec.Refs) {
+				if _, dup := r.dups[rec.KeyHash]; dup ||
+					!unclear && !s.lacks(found, blocked, rec.Refs) && s.adrift(found, r.Resource, hasher, rules, rec.Refs, rec.Payload) == nil {
 					return nil
 				}
 				p.blocked[i][rec.KeyHash] = struct{}{}

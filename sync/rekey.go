@@ -45,6 +45,7 @@ type renames map[syncdb.Hash][]byte
 // change of a parent is known before its children are looked at.
 func joinKeys(ctx context.Context, s *scope, found []*scanned, hasher *schema.Hasher, tied tiedParts) error {
 	moved := map[uint16]renames{} // by target: PUTs, and what the target does with them
+	s.drift = drift{}
 	for i, r := range found {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -64,8 +65,10 @@ func joinKeys(ctx context.Context, s *scope, found []*scanned, hasher *schema.Ha
 				moved[t] = renames{}
 			}
 			maps.Copy(moved[t], renamed)
+			s.drift.lose(t, r, renamed)
 		}
 	}
+	s.drift.spread(s, found)
 	return nil
 }
 

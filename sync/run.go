@@ -388,7 +388,7 @@ func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []
 		return nil, err
 	}
 	plan := decide(found, said.gates, said.open, o.Safeguards, st)
-	if err := predictBlocked(sc, found, plan); err != nil {
+	if err := predictBlocked(sc, found, plan, schema.NewHasher(e.Keys.HashMAC()), o.Rules); err != nil {
 		return nil, err
 	}
 	if plan.Open, err = e.Ledger.Open(ctx, e.Connection.ID); err != nil {
