@@ -86,3 +86,32 @@ func TestTheLogOfARunIsShownInPagesAndFollowed(t *testing.T) {
 		}
 	})
 }
+
+// TestARunSaysWhatWasNamedAndIsNotThere over the API and on its page, and its totals are counts only.
+func TestARunSaysWhatWasNamedAndIsNotThere(t *testing.T) {
+	t.Parallel()
+	onBoth(t, nil, func(t *testing.T, s *service) {
+		key := s.key(console.NewKey{Role: "viewer"})
+		l := s.running("lincoln")
+		s.ok(s.ledger.FinishRun(t.Context(), l, syncdb.RunDone, json.RawMessage(`{"created":3,"warnings":[
+			{"code":"school-not-in-source","from":"schools","school":255901999,"text":"school 255901999 is named by no row","hint":"Correct the schoolId."}]}`), ""))
+		var run struct {
+			Totals   map[string]any
+			Warnings []struct {
+				Code, From, Text, Hint string
+				School                 int64
+			}
+		}
+		path := fmt.Sprintf("/runs/%d", l.RunID)
+		s.get(path, key, &run)
+		if len(run.Warnings) != 1 || run.Warnings[0].School != 255901999 || run.Warnings[0].Code != "school-not-in-source" || len(run.Totals) != 1 || run.Totals["created"] != 3.0 {
+			t.Errorf("got %+v", run)
+		}
+		page := s.do("GET", path, key, "").body
+		for _, want := range []string{"school 255901999 is named by no row", "school-not-in-source", "Correct the schoolId."} {
+			if !strings.Contains(page, want) {
+				t.Errorf("the page does not say %q", want)
+			}
+		}
+	})
+}

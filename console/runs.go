@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/edfisync/edfisync/internal/httpd"
+	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -23,6 +24,7 @@ type runJSON struct {
 	StartedAt  time.Time       `json:"startedAt,omitzero"`
 	EndedAt    time.Time       `json:"endedAt,omitzero"`
 	Totals     json.RawMessage `json:"totals,omitempty" doc:"Counts by outcome."`
+	Warnings   []warningJSON   `json:"warnings,omitempty" doc:"What the connection's schools or the scope name and is not there: the run did less than somebody meant. They change neither state nor totals."`
 	Error      string          `json:"error,omitempty" doc:"Why it failed. Folders of the server are left out; the log has them."`
 	Wait       *waitJSON       `json:"wait,omitempty" doc:"Why it waits; left out when it does not, or when no worker has looked yet."`
 	Failure    string          `json:"failure,omitempty" doc:"Of a failed run: target-unreachable, source-unreachable, credentials-refused, ledger-restored; left out: anything else."`
@@ -44,11 +46,34 @@ func waitOf(w *syncdb.Wait) *waitJSON {
 	return &waitJSON{w.For, w.Until, w.String()}
 }
 
+// warningJSON is a warning of a run.
+type warningJSON struct {
+	Code          string `json:"code" enum:"school-not-in-source,school-not-synced,record-not-found,resource-not-synced"`
+	From          string `json:"from" enum:"schools,exceptSchools,scope" doc:"What names it: schools or exceptSchools of the connection, scope of the run."`
+	Text          string `json:"text"`
+	Hint          string `json:"hint" doc:"What to do."`
+	School        int64  `json:"school,omitempty"`
+	Resource      string `json:"resource,omitempty"`
+	KeyHash       string `json:"keyHash,omitempty" doc:"Keyed hash of the natural key of a record."`
+	SourceRowHash string `json:"sourceRowHash,omitempty" doc:"Keyed hash of the key of a row in the SIS."`
+	More          int    `json:"more,omitempty" doc:"In place of one: so many others of the same code and origin. Twenty are told one by one."`
+}
+
+func warningsOf(ws []sync.Warning) (out []warningJSON) {
+	for _, w := range ws {
+		out = append(out, warningJSON(w))
+	}
+	return out
+}
+
 func runOf(r syncdb.Run, connection string) runJSON {
+	warnings, totals := sync.WarningsOf(r.Totals)
 	return runJSON{
+		Warnings: warningsOf(warnings),
+
 		Wait: waitOf(r.Wait), Scope: scopeOf(r.Scope),
 
-		ID: r.ID, Connection: connection, State: string(r.State), Reason: r.Reason, CreatedAt: r.CreatedAt, StartedAt: r.StartedAt, EndedAt: r.EndedAt, Totals: r.Totals, Failure: r.Failure,
+		ID: r.ID, Connection: connection, State: string(r.State), Reason: r.Reason, CreatedAt: r.CreatedAt, StartedAt: r.StartedAt, EndedAt: r.EndedAt, Totals: totals, Failure: r.Failure,
 		Error: withoutPaths(r.Error),
 	}
 }

@@ -26,12 +26,13 @@ type ForecastTarget interface {
 // Forecast predicts what would become of the rows if a run took place now. Each row counts once, with the first reason that keeps it from
 // arriving, or with the reason of the record it waits for.
 type Forecast struct {
-	Rows      int64            `json:"rows"`      // read from the source
-	Unchanged int64            `json:"unchanged"` // the target holds them already, as far as the ledger knows
-	Arrive    int64            `json:"arrive"`    // would be created or updated
-	Fail      int64            `json:"fail"`      // would not arrive
-	Reasons   []ForecastReason `json:"reasons"`   // the one whose solution lets most rows through first
-	Notes     []string         `json:"notes"`     // what could not be found out, and what it means
+	Rows      int64            `json:"rows"`               // read from the source
+	Unchanged int64            `json:"unchanged"`          // the target holds them already, as far as the ledger knows
+	Arrive    int64            `json:"arrive"`             // would be created or updated
+	Fail      int64            `json:"fail"`               // would not arrive
+	Reasons   []ForecastReason `json:"reasons"`            // the one whose solution lets most rows through first
+	Notes     []string         `json:"notes"`              // what could not be found out, and what it means
+	Warnings  []Warning        `json:"warnings,omitempty"` // what the connection's schools name and is not there
 }
 
 // ForecastReason is one reason why rows would not arrive.
@@ -68,13 +69,15 @@ func (e *Engine) Forecast(ctx context.Context, t ForecastTarget) (*Forecast, err
 	for i := range f.failed {
 		f.failed[i] = map[syncdb.Hash]int{}
 	}
-	found, err := (&scanner{
-		e: e, o: o, scope: sc, dir: dir, report: p.scanned, problems: f.invalid, schools: e.schoolNames(syncdb.RunScope{}, o.Schools),
-	}).scan(ctx)
+	scan := &scanner{e: e, o: o, scope: sc, dir: dir, report: p.scanned, problems: f.invalid, schools: e.schoolNames(syncdb.RunScope{}, o.Schools)}
+	found, err := scan.scan(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer closeAll(found)
+	if f.out.Warnings, err = scan.warnings(syncdb.RunScope{}, found); err != nil {
+		return nil, err
+	}
 	if err := f.ask(ctx, found); err != nil {
 		return nil, err
 	}

@@ -70,6 +70,9 @@ func (m *mapper) batch(b *source.Batch) error {
 		row := b.Row(i)
 		m.q.Template.Encode(m.q.Values(row), &m.enc)
 		m.sources[i] = m.sourceHash(m.q.Key(row))
+		if m.s.asked != nil {
+			m.noteRow(i, m.q.Key(row))
+		}
 		if len(m.enc.Key) > 0 {
 			m.keys[i] = m.hasher.Sum(m.enc.Key)
 		}
@@ -223,7 +226,7 @@ func (m *mapper) keep(i int, row [][]byte) error {
 		}
 	}
 	if m.s.schools != nil {
-		rec.Schools = m.s.schools.of(rec.Schools, m.res.Resource, rec.Key, m.refs)
+		rec.Schools = m.s.schools.ofRow(rec.Schools, m.res.Resource, rec.Key, m.refs)
 	}
 	r := m.res
 	r.mu.Lock()
@@ -274,7 +277,7 @@ func (m *mapper) add(key []byte, p syncdb.Problem) error {
 	if m.s.schools != nil {
 		rec := record{KeyHash: p.KeyHash, RecordHash: p.RecordHash, SourceHash: p.SourceHash, Key: key, Payload: detail(p)}
 		if len(key) > 0 {
-			rec.Schools = m.s.schools.of(nil, m.res.Resource, key, nil)
+			rec.Schools = m.s.schools.ofRow(nil, m.res.Resource, key, nil)
 		}
 		m.res.mu.Lock()
 		defer m.res.mu.Unlock()

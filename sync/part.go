@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
@@ -62,24 +63,35 @@ func (p *part) has(resource int, o syncdb.PlanOp) bool {
 type schoolNames struct {
 	model *schema.Model
 	hash  func(key []byte) syncdb.Hash
-	asked map[int64]struct{}
-	known *scanned // the schools of the source, once they are scanned
+	asked map[int64]*atomic.Bool // whether a row names it
+	known *scanned               // the schools of the source, once they are scanned
 }
 
 func (e *Engine) schoolNames(asked syncdb.RunScope, lasting Schools) *schoolNames {
 	if asked.All() && lasting.All() {
 		return nil
 	}
-	n := &schoolNames{model: e.Model, asked: map[int64]struct{}{}, hash: func(key []byte) syncdb.Hash { return schema.NewHasher(e.Keys.HashMAC()).Sum(key) }}
+	n := &schoolNames{model: e.Model, asked: map[int64]*atomic.Bool{}, hash: func(key []byte) syncdb.Hash { return schema.NewHasher(e.Keys.HashMAC()).Sum(key) }}
 	for _, p := range asked.Parts {
 		if p.School != 0 {
-			n.asked[p.School] = struct{}{}
+			n.asked[p.School] = new(atomic.Bool)
 		}
 	}
 	for _, id := range slices.Concat(lasting.Only, lasting.Except) {
-		n.asked[id] = struct{}{}
+		n.asked[id] = new(atomic.Bool)
 	}
 	return n
+}
+
+// ofRow is of for a row of the source. Which of the schools that were asked for rows name is noted.
+func (n *schoolNames) ofRow(dst []int64, r *schema.Resource, key []byte, refs []schema.RefKey) []int64 {
+	dst = n.of(dst, r, key, refs)
+	for _, id := range dst {
+		if at, ok := n.asked[id]; ok && !at.Load() {
+			at.Store(true)
+		}
+	}
+	return dst
 }
 
 // of appends the schools a record names: in its natural key, or, when that names none, in what it refers to beside it.

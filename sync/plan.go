@@ -59,6 +59,8 @@ type Plan struct {
 	Unfinished int64 `json:"unfinished,omitempty"`
 	// Estimate is how long the calls would take; nil when no earlier run tells.
 	Estimate *Estimate `json:"estimate,omitempty"`
+	// Warnings are what the connection's schools name and is not there.
+	Warnings []Warning `json:"warnings,omitempty"`
 	// Changes are field-level details, at most as many as were asked for.
 	Changes []Change `json:"changes,omitempty"`
 

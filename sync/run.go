@@ -38,6 +38,7 @@ type Summary struct {
 	PlanLeft  int64             `json:"planLeft,omitempty"`  // with Options.Apply: calls of the plan that were blocked or failed; any run takes them
 	Scope     syncdb.RunScope   `json:"scope,omitzero"`      // what the run was to send; zero = all that changed
 	Pending   int64             `json:"pending,omitempty"`   // calls that are not made because they are out of the scope: a run without one makes them
+	Warnings  []Warning         `json:"warnings,omitempty"`  // what the connection's schools and the scope name and is not there
 	LeftAlone []string          `json:"leftAlone,omitempty"` // resources with entries in the ledger that the connection no longer syncs (I5g)
 }
 
@@ -119,6 +120,10 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 		return err
 	}
 	defer closeAll(found)
+	if s.Warnings, err = scan.warnings(o.Scope, found); err != nil {
+		return err
+	}
+	e.tellWarnings(ctx, s.Warnings)
 	p.phase("look", "")
 	state, err := e.look(ctx, o, &scan.sample, found)
 	if err != nil {
@@ -204,7 +209,7 @@ func (e *Engine) scanSettled(ctx context.Context, o Options, k *keeper, sc *scop
 	for {
 		again := known.done
 		scan := &scanner{
-			e: e, o: o, scope: sc, dir: dir, report: p.scanned, schools: e.schoolNames(o.Scope, o.Schools), later: !o.Scope.All(), sample: sample{salt: uint64(k.current().RunID)},
+			e: e, o: o, scope: sc, dir: dir, report: p.scanned, schools: e.schoolNames(o.Scope, o.Schools), asked: e.rowsAsked(o.Scope), later: !o.Scope.All(), sample: sample{salt: uint64(k.current().RunID)},
 			problems: func(ps []syncdb.Problem) error {
 				saving.Lock()
 				defer saving.Unlock()
@@ -280,7 +285,7 @@ func (e *Engine) close(ctx context.Context, k *keeper, s *Summary, err error) er
 	case s.Alarm != "":
 		text = "nothing was written: " + s.Alarm
 	}
-	totals, jerr := json.Marshal(s.Totals)
+	totals, jerr := json.Marshal(endedAs{s.Totals, s.Warnings})
 	if jerr != nil {
 		return errors.Join(err, fmt.Errorf("write totals: %w", jerr))
 	}
@@ -388,6 +393,9 @@ func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []
 		return nil, err
 	}
 	plan := decide(found, said.gates, said.open, o.Safeguards, st)
+	if plan.Warnings, err = scan.warnings(syncdb.RunScope{}, found); err != nil {
+		return nil, err
+	}
 	if err := predictBlocked(sc, found, plan, schema.NewHasher(e.Keys.HashMAC()), o.Rules); err != nil {
 		return nil, err
 	}

@@ -96,6 +96,7 @@ type scanner struct {
 	mappers  []*mapper
 	report   func(resource string, done, total int64)
 	schools  *schoolNames                            // nil in a run that sends all, of every school
+	asked    *rowsAsked                              // nil in a run that was not asked for rows
 	district *district                               // of a connection of some schools, once all rows are read
 	later    bool                                    // problems of rows are filed when it is known which of them are in the scope of the run
 	settle   func(context.Context, []*scanned) error // what the ledger does not know for sure; nil in plans, which write nothing

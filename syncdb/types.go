@@ -158,7 +158,7 @@ type Run struct {
 	CreatedAt    time.Time       `json:"createdAt"`
 	StartedAt    time.Time       `json:"startedAt,omitzero"`
 	EndedAt      time.Time       `json:"endedAt,omitzero"`
-	Totals       json.RawMessage `json:"totals,omitempty"`  // counts by outcome; no student values
+	Totals       json.RawMessage `json:"totals,omitempty"`  // counts by outcome, and the run's warnings; no student values
 	Error        string          `json:"error,omitempty"`   // why it failed; no student values
 	Wait         *Wait           `json:"wait,omitempty"`    // why it waits; nil when nobody has looked yet, or it does not wait
 	Failure      string          `json:"failure,omitempty"` // of a failed run: target-unreachable, source-unreachable, credentials-refused, ledger-restored, or "" for any other reason

@@ -51,6 +51,18 @@ func TestOperationsExplainsEveryIssueCode(t *testing.T) {
 	}
 }
 
+// So does one who looks a warning up.
+func TestOperationsExplainsEveryWarning(t *testing.T) {
+	t.Parallel()
+	text := document(t, "docs/operations.md")
+	for code, hint := range sync.WarningHints() {
+		row := regexp.MustCompile("(?m)^\\| `" + code + "` \\|[^|]*\\| " + regexp.QuoteMeta(hint) + " \\|$")
+		if !row.MatchString(text) {
+			t.Errorf("docs/operations.md has no row that says of %s: %s", code, hint)
+		}
+	}
+}
+
 // schemaCodes are the values of the constants Code… of package schema.
 func schemaCodes(t *testing.T) []string {
 	t.Helper()

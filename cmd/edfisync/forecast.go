@@ -108,6 +108,7 @@ func (f *forecastOf) print(out io.Writer) {
 		}
 		told[r.Code] = true
 	}
+	writeWarnings(out, f.Warnings)
 	for _, note := range f.Notes {
 		fmt.Fprintf(out, "not known: %s\n", note)
 	}

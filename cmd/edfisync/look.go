@@ -42,7 +42,12 @@ func (c *runsCmd) Run(ctx context.Context, a *app) error {
 			return err
 		}
 		if a.JSON {
-			a.printJSON(append([]syncdb.Run{}, runs...))
+			out := make([]listedRun, len(runs))
+			for i, r := range runs {
+				out[i].Warnings, r.Totals = sync.WarningsOf(r.Totals)
+				out[i].Run = r
+			}
+			a.printJSON(out)
 			return nil
 		}
 		cutOff := map[int64]sync.Totals{}
@@ -59,6 +64,12 @@ func (c *runsCmd) Run(ctx context.Context, a *app) error {
 		}
 		return a.tellStanding(ctx, ledger, conn)
 	})
+}
+
+// listedRun is a run as --json lists it.
+type listedRun struct {
+	syncdb.Run
+	Warnings []sync.Warning `json:"warnings,omitempty"` // what the connection's schools and the scope name and is not there
 }
 
 // printRuns is a table of runs with their counts, and below it what kept runs from finishing. Of a run that wrote no totals, because it lost its

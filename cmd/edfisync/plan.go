@@ -127,6 +127,7 @@ func (a *app) printPlan(p *sync.Plan) {
 	if n := p.Totals.OutOfScope; n > 0 {
 		fmt.Fprintf(a.out, "%s of schools the connection does not sync\n", counted(n, "row")+are(n))
 	}
+	writeWarnings(a.out, p.Warnings)
 	for _, r := range p.Resources {
 		if r.KeyUpdate > 0 {
 			fmt.Fprintf(a.out, "natural keys change: %s of %s by update\n", grouped(r.KeyUpdate), r.Resource)

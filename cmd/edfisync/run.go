@@ -363,6 +363,7 @@ func writeSummary(out io.Writer, s *sync.Summary) {
 	} else if n := s.Totals.Outside; n > 0 {
 		fmt.Fprintf(out, "%s of schools the connection does not sync\n", counted(n, "row")+are(n))
 	}
+	writeWarnings(out, s.Warnings)
 	if s.Recovered > 0 {
 		fmt.Fprintf(out, "settled %s an earlier run left without an answer\n", counted(int64(s.Recovered), "call"))
 	}
@@ -401,6 +402,13 @@ func writeSummary(out io.Writer, s *sync.Summary) {
 	}
 	if filed > 0 {
 		fmt.Fprintln(out, "what stands in the way: edfisync issues")
+	}
+}
+
+// writeWarnings says what the configuration or the request names and is not there.
+func writeWarnings(out io.Writer, of []sync.Warning) {
+	for _, w := range of {
+		fmt.Fprintf(out, "warning: %s (%s)\n  %s\n", w.Text, w.Code, w.Hint)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 type shownRun struct {
 	syncdb.Run
 	Connection string           `json:"connection"`
+	Warnings   []sync.Warning   `json:"warnings,omitempty"` // what the connection's schools and the scope name and is not there
 	Progress   *sync.Progress   `json:"progress,omitempty"` // of a run that is under way
 	Steps      []syncdb.Step    `json:"steps"`
 	Log        []syncdb.LogLine `json:"log"`
@@ -40,6 +41,7 @@ func (a *app) showRun(ctx context.Context, ledger *syncdb.DB, number int64) erro
 		return err
 	}
 	out := shownRun{Run: run.Run, Connection: conn.Name, Steps: []syncdb.Step{}, Log: []syncdb.LogLine{}}
+	out.Warnings, out.Run.Totals = sync.WarningsOf(out.Run.Totals)
 	if run.State == syncdb.RunRunning && run.Progress != nil {
 		out.Progress = &sync.Progress{}
 		if err := json.Unmarshal(run.Progress, out.Progress); err != nil {
@@ -74,6 +76,7 @@ func (a *app) showRun(ctx context.Context, ledger *syncdb.DB, number int64) erro
 	if out.Progress != nil {
 		fmt.Fprintf(a.out, "\n%s\n", progressLine(*out.Progress))
 	}
+	writeWarnings(a.out, out.Warnings)
 	return out.print(a.out)
 }
 
