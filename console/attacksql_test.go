@@ -42,7 +42,7 @@ func TestSQLIsOnlyText(t *testing.T) {
 	for name, postgres := range map[string]bool{"sqlite": false, "postgres": true} {
 		t.Run(name, func(t *testing.T) {
 			a := newAttacked(t, postgres, nil, httpd.Options{})
-			for _, part := range [][]string{sqlChoosesNothing(t, a), noTextIsRefused(t, a), storedSQLStaysText(t, a)} {
+			for _, part := range [][]string{sqlChoosesNothing(t, a), sqlFindsNothing(t, a), noTextIsRefused(t, a), storedSQLStaysText(t, a)} {
 				for _, attack := range part {
 					played[attack] = true
 				}
@@ -208,6 +208,45 @@ func sqlChoosesNothing(t *testing.T, a *attacked) (played []string) {
 	return played
 }
 
+// sqlFindsNothing: where any text may be looked for, SQL and wildcards are text that nothing has; what is no text is refused.
+func sqlFindsNothing(t *testing.T, a *attacked) (played []string) {
+	t.Helper()
+	key := a.key(console.NewKey{Role: "admin", StudentData: true})
+	a.accepted(a.send("POST", "/api/v1/connections/acme~north/pause", `{"why": "x"}`, bearer(key)...)) // somebody did something
+	a.accepted(a.send("POST", "/api/v1/connections/acme~north/resume", "", bearer(key)...))
+	of := a.key(console.NewKey{Role: "auditor", Tenant: "acme"})
+	before := a.stored()
+	for _, place := range []struct{ name, query string }{
+		{"an act that is looked for", "action="}, {"a kind of acts that is looked for", ""}, {"who did something", "who="},
+		{"the connection something was done to", "connection="}, {"the connection of a tenant", "connection=acme~"},
+	} {
+		for kind, evil := range injections() {
+			query := place.query + url.QueryEscape(evil)
+			if strings.HasPrefix(place.name, "a kind") {
+				query = "action=" + url.QueryEscape(evil+".")
+			}
+			played = append(played, kind+" in "+place.name)
+			t.Run(kind+" in "+place.name, func(t *testing.T) {
+				a := a.on(t)
+				for who, key := range map[string]string{"everybody's": key, "a tenant's": of} {
+					began := time.Now()
+					got := a.send("GET", "/api/v1/audit?"+query, "", bearer(key)...)
+					if noText := strings.ContainsAny(evil, "\x00\xff"); noText && got.status != 422 || !noText && (got.status != 200 || !strings.Contains(got.body, `"items":[]`)) {
+						t.Errorf("%s: got %d %s", who, got.status, got.body)
+					}
+					if took := time.Since(began); took > 4*time.Second {
+						t.Errorf("%s: it took %s: the statement ran", who, took)
+					}
+					a.tells(got)
+				}
+			})
+		}
+	}
+	a.clock.Add(int64(time.Hour))
+	a.unchanged(before)
+	return played
+}
+
 // text is a JSON string; bytes that are no UTF-8 stay as they are.
 func text(s string) string {
 	if strings.Contains(s, "\xff") {
@@ -259,6 +298,31 @@ func storedSQLStaysText(t *testing.T, a *attacked) (played []string) {
 				}
 			}
 			return "not audited"
+		}},
+		{"the reason to archive an issue", func(a *attacked, key, e string) string {
+			path := fmt.Sprintf("/issues/%d", a.own["default"].issue)
+			a.accepted(a.send("POST", "/api/v1"+path+"/archive", `{"why": `+text(e)+`}`, bearer(key)...))
+			var issue struct{ Archived struct{ Why string } }
+			a.get(path, key, &issue)
+			a.accepted(a.send("POST", "/api/v1"+path+"/unarchive", "", bearer(key)...))
+			return issue.Archived.Why
+		}},
+		{"the reason a run is asked for", func(a *attacked, key, e string) string {
+			a.accepted(a.send("POST", "/api/v1/connections/lincoln/runs", `{"why": `+text(e)+`}`, bearer(key)...))
+			var acts page[struct{ Detail struct{ Why string } }]
+			a.get("/audit?action=run.ask&limit=1", key, &acts)
+			a.finish(a.running("lincoln"), syncdb.RunDone) // so that the next one who asks does not join it
+			return acts.Items[0].Detail.Why
+		}},
+		{"the reason to end a mute", func(a *attacked, key, e string) string {
+			got := a.send("POST", "/api/v1/alerts/mutes", `{"connection": "acme~north", "until": "`+time.Now().Add(80*24*time.Hour).UTC().Format(time.RFC3339)+`", "why": "x"}`, bearer(key)...)
+			a.accepted(got)
+			var mute struct{ ID int64 }
+			a.ok(json.Unmarshal([]byte(got.body), &mute))
+			a.accepted(a.send("DELETE", fmt.Sprintf("/api/v1/alerts/mutes/%d", mute.ID), `{"why": `+text(e)+`}`, bearer(key)...))
+			var acts page[struct{ Detail struct{ Why string } }]
+			a.get("/audit?action=alert.unmute&limit=1", key, &acts)
+			return acts.Items[0].Detail.Why
 		}},
 		{"the reason of a mute", func(a *attacked, key, e string) string {
 			a.accepted(a.send("POST", "/api/v1/alerts/mutes", `{"connection": "acme~south", "until": "`+time.Now().Add(48*time.Hour).UTC().Format(time.RFC3339)+`", "why": `+text(e)+`}`, bearer(key)...))
