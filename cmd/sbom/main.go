@@ -167,6 +167,11 @@ func writeNotice(ctx context.Context, w io.Writer, dir string) error {
 	if err != nil {
 		return err
 	}
+	return writeLicences(w, all)
+}
+
+// writeLicences writes the modules that have a licence we take, and names the others in its error.
+func writeLicences(w io.Writer, all []module) error {
 	fmt.Fprintln(w, noticeBegins)
 	fmt.Fprintln(w)
 	var unknown error
