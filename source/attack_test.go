@@ -2,7 +2,11 @@ package source
 
 import (
 	"context"
+	"crypto/rand"
+	"database/sql"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -105,7 +109,12 @@ func TestAPackReadsTheSISAndNothingElse(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.driver+" "+c.name, func(t *testing.T) {
-			err := readStatement(t.Context(), databases[c.driver], c.statement)
+			ctx, cancel := context.WithTimeout(t.Context(), longest)
+			defer cancel()
+			err := readStatement(ctx, databases[c.driver], c.statement)
+			if ctx.Err() != nil {
+				t.Fatal("nothing but this test ended it")
+			}
 			if err == nil && c.name != "turns writing on" {
 				t.Error("it was done")
 			}
@@ -126,6 +135,26 @@ func TestAPackReadsTheSISAndNothingElse(t *testing.T) {
 		}
 	})
 	all := []string{"writing is still off in the next statement"}
+	for _, c := range pastTheParser() { // each database refuses what the parser would not have let through
+		name := c.driver + " past the parser " + c.name
+		all = append(all, name)
+		t.Run(name, func(t *testing.T) {
+			d, count := databases[c.driver], counts[c.driver]
+			if c.dsn != "" {
+				d, count = memory(t, c.dsn)
+			}
+			s := snapshot(t, d)
+			for _, text := range c.statements {
+				q := query(t, c.driver, `select 1 as _key`)
+				q.stmt.text = text
+				_, _, _ = readAll(t.Context(), s, q)
+			}
+			if n := count(); n != 3 {
+				t.Errorf("the SIS has %d rows, want the 3 it had", n)
+			}
+		})
+	}
+	all = append(all, serversOfOtherHabits(t)...)
 	for _, c := range cases {
 		all = append(all, c.driver+" "+c.name)
 	}
@@ -133,6 +162,81 @@ func TestAPackReadsTheSISAndNothingElse(t *testing.T) {
 		all = append(all, c.driver+" "+c.name)
 	}
 	attacktest.Played(t, attacktest.Mapping, all)
+}
+
+// longest is how long a case may take whose statement has a limit of 300 ms.
+const longest = 60 * time.Second
+
+type passed struct {
+	driver, name string
+	statements   []string // one after another in a snapshot
+	dsn          string   // of a database in memory; "" = the one of the driver
+}
+
+// pastTheParser are statements that LoadPack refuses: what would come of them if it did not.
+func pastTheParser() []passed {
+	return []passed{
+		{SQLite, "deletes, in a file that is opened for reading", []string{`pragma query_only = 0`, `delete from s`}, ""},
+		{SQLite, "deletes, in a database in memory", []string{`delete from s`}, "file:attack?mode=memory&cache=shared"},
+		{SQLite, "a second statement deletes", []string{`select 1 as _key; delete from s`}, ""},
+		{Postgres, "deletes", []string{`delete from s returning id as "_key"`}, ""},
+		{MySQL, "deletes", []string{"delete from s"}, ""},
+		{MySQL, "a second statement ends what keeps it from writing, a third deletes", []string{"select 1 as `_key`; rollback; delete from s"}, ""},
+	}
+}
+
+// memory is a SIS with three rows in memory.
+func memory(t *testing.T, dsn string) (*DB, func() int) {
+	t.Helper()
+	keep, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = keep.Close() })
+	keep.SetMaxIdleConns(1)
+	exec(t, keep, `create table s (id integer primary key)`, `insert into s values (1), (2), (3)`)
+	return open(t, Config{Driver: SQLite, DSN: dsn}), func() (n int) {
+		if err := keep.QueryRowContext(t.Context(), `select count(*) from s`).Scan(&n); err != nil {
+			t.Error(err)
+		}
+		return n
+	}
+}
+
+// serversOfOtherHabits: whoever runs the server of a SIS may have it end strings where the parser of packs does not. What is a string to the parser is one to
+// the server all the same.
+func serversOfOtherHabits(t *testing.T) (played []string) {
+	t.Helper()
+	out := filepath.Join(os.TempDir(), "edfisync-attack-"+rand.Text())
+	t.Cleanup(func() { _ = os.Remove(out) })
+	for _, c := range []struct{ server, name, habit, statement string }{
+		{
+			"PostgreSQL", "deletes where a backslash escapes the end of a string",
+			`do $$ begin execute format('alter database %I set standard_conforming_strings = off', current_database()); end $$`, `select '\''; commit; delete from s; --' as "_key"`,
+		},
+		{"MariaDB", "writes a file of the server where a backslash escapes the end of a string", `do 1`, `select '\'' into outfile '` + out + `' -- ' as "_key"`},
+	} {
+		played = append(played, c.server+" "+c.name)
+		t.Run(c.server+" "+c.name, func(t *testing.T) {
+			v := servers()[c.server]
+			dsn := v.dsn(t)
+			w, err := sql.Open(v.driver, dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Close()
+			exec(t, w, `create table s (id integer primary key)`, `insert into s values (1), (2), (3)`, c.habit)
+			_ = readStatement(t.Context(), open(t, Config{Driver: v.driver, DSN: dsn}), c.statement) // or it reads one string
+			var n int
+			if err := w.QueryRowContext(t.Context(), `select count(*) from s`).Scan(&n); err != nil || n != 3 {
+				t.Errorf("the SIS has %d rows, want the 3 it had, %v", n, err)
+			}
+			if _, err := os.Stat(out); err == nil {
+				t.Error("it wrote a file")
+			}
+		})
+	}
+	return played
 }
 
 // readStatement does what a run does with a file of a pack: read it, then read its rows in a snapshot.

@@ -57,6 +57,7 @@ func postgresJoin(ctx context.Context, conn *sqlx.Conn, cfg Config, token string
 		}
 	}
 	err := execAll(ctx, conn,
+		"set local standard_conforming_strings = on", // a pack was checked as one whose strings end where the standard has them end, and not behind a backslash
 		fmt.Sprintf("set local statement_timeout = %d", cfg.StatementTimeout.Milliseconds()),
 		fmt.Sprintf("set local lock_timeout = %d", cfg.LockTimeout.Milliseconds()),
 		"set local timezone = 'UTC'")
