@@ -249,8 +249,7 @@ func (w *pointWorld) strike(c killCase) ended {
 	w.t.Helper()
 	for {
 		if d := c.slowFor(); d > 0 {
-			until := time.Now().Add(d)
-			w.slow.Store(&until)
+			w.slow.Store(&slowness{lasts: d})
 		}
 		e := w.start(c.order(), 0)
 		if e.killed || c.nth == 1 || c.wounded {
@@ -277,8 +276,7 @@ func TestKill9LeavesNoCallThatTakesEffectAfterTheNextRun(t *testing.T) {
 	w := newPointWorld(t, failpointProgram(t))
 	w.finish()
 	w.edit(posts)
-	until := time.Now().Add(10 * time.Second)
-	w.slow.Store(&until)
+	w.slow.Store(&slowness{lasts: 10 * time.Second})
 	c := killCase{point: failpoint.RenewBefore, kind: posts, nth: 1} // a second after the start, between two slow answers
 	if e := w.start(c.order(), 0); !e.diedAt(c.point) || w.open() == 0 {
 		t.Fatalf("the kill did not take place, or no call was under way\n%s", e.output)

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,11 +35,11 @@ type pointWorld struct {
 	sis     *tinysis.DB
 	sandbox *sandbox.Server
 	api     *tinysis.API
-	slow    atomic.Pointer[time.Time] // until then the target takes its time over every write, whether its caller lives or not
-	latency atomic.Int64              // nanoseconds every write waits there
-	stall   atomic.Int64              // as many writes take longer than their callers wait, and take effect
-	givenUp int64                     // calls since the last edit that a living process got no answer to and sent again
-	group   int                       // the group of the SIS that cases work on
+	slow    atomic.Pointer[slowness] // the target takes its time over every write, whether its caller lives or not; nil = it does not
+	latency atomic.Int64             // nanoseconds every write waits there
+	stall   atomic.Int64             // as many writes take longer than their callers wait, and take effect
+	givenUp int64                    // calls since the last edit that a living process got no answer to and sent again
+	group   int                      // the group of the SIS that cases work on
 	round   int
 	backups int  // how many were begun
 	told    bool // what the issues are after the first failure
@@ -64,6 +65,18 @@ connections:
 
 // slowWrite is how long a slow target takes over a write: less than the configuration's timeout.
 const slowWrite = 700 * time.Millisecond
+
+// slowness is a time in which the target is slow. It begins with the first write: on a starved machine a process may take seconds to come that far.
+type slowness struct {
+	lasts time.Duration
+	once  sync.Once
+	until time.Time
+}
+
+func (s *slowness) now() bool {
+	s.once.Do(func() { s.until = time.Now().Add(s.lasts) })
+	return time.Now().Before(s.until)
+}
 
 // failpointProgram returns the program with failpoints in it. make test builds it once; here it is built when nobody did.
 func failpointProgram(t *testing.T) string {
@@ -100,7 +113,7 @@ func newPointWorld(t *testing.T, program string) *pointWorld {
 	w.api = &tinysis.API{Handler: handler, ClientID: "id", ClientSecret: "secret"}
 	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && strings.HasPrefix(r.URL.Path, "/data/") {
-			if until := w.slow.Load(); until != nil && time.Now().Before(*until) {
+			if slow := w.slow.Load(); slow != nil && slow.now() {
 				time.Sleep(slowWrite)
 			}
 			time.Sleep(time.Duration(w.latency.Load()))
