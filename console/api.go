@@ -42,7 +42,7 @@ func (s *Console) newAPI() huma.API {
 	config.Info.Description = "The service that keeps Ed-Fi APIs true to student information systems. Errors are problems of RFC 9457; lists have a cursor in `next`. See docs/api.md."
 	config.OpenAPIPath, config.DocsPath, config.SchemasPath, config.CreateHooks = "", "", "", nil
 	config.RejectUnknownQueryParameters = true
-	config.Formats = map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat}
+	config.Formats = map[string]huma.Format{"application/json": strictJSON(), "json": strictJSON()}
 	config.Transformers = []huma.Transformer{s.problems}
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"key": {Type: "http", Scheme: "bearer", BearerFormat: "efs_<id>_<secret>"}}
 	return huma.NewAPI(config, adapter{humago.NewAdapter(http.NewServeMux(), ""), s.router})
