@@ -66,26 +66,11 @@ type backedUp struct {
 // Run makes the backup.
 func (c *backupCmd) Run(ctx context.Context, a *app) (err error) {
 	return a.lookAtLedger(ctx, func(ledger *syncdb.DB) error {
-		out, err := os.OpenFile(c.File, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			return usageError(fmt.Errorf("%s is there already; name another file", c.File))
-		}
-		if err != nil {
+		m, err := c.make(ctx, ledger)
+		if errors.Is(err, syncdb.ErrOnServer) {
 			return usageError(err)
 		}
-		m, err := backUp(ctx, ledger, out, filepath.Dir(c.File))
-		failpoint.Reach(failpoint.BackupWritten, "", "")
-		if err == nil {
-			err = out.Sync()
-		}
-		if err = errors.Join(err, out.Close()); err == nil {
-			err = machineStorage{}.Sync(filepath.Dir(c.File))
-		}
 		if err != nil {
-			err = errors.Join(err, os.Remove(c.File))
-			if errors.Is(err, syncdb.ErrOnServer) {
-				return usageError(err)
-			}
 			return err
 		}
 		failpoint.Reach(failpoint.BackupAfter, "", "")
@@ -103,18 +88,74 @@ func (c *backupCmd) Run(ctx context.Context, a *app) (err error) {
 	})
 }
 
+// unfinishedBackup begins the names of the folders in which backups are made, beside where they are to lie.
+const unfinishedBackup = ".edfisync-backup-"
+
+// forgottenBackup is the age at which such a folder was left by a process that was killed: making a backup takes minutes.
+const forgottenBackup = 24 * time.Hour
+
+// make makes the backup under another name and gives it its own when it is whole and on disk: whatever ends the process, there is no part of a backup that
+// could be taken for one.
+func (c *backupCmd) make(ctx context.Context, ledger *syncdb.DB) (m manifest, err error) {
+	if _, err := os.Lstat(c.File); err == nil {
+		return m, c.taken()
+	}
+	folder := filepath.Dir(c.File)
+	dropForgotten(folder)
+	dir, err := os.MkdirTemp(folder, unfinishedBackup)
+	if err != nil {
+		return m, usageError(err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	whole := filepath.Join(dir, "backup.zip")
+	out, err := os.OpenFile(whole, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return m, err
+	}
+	m, err = backUp(ctx, ledger, out, dir)
+	if err == nil {
+		err = out.Sync()
+	}
+	if err = errors.Join(err, out.Close()); err != nil {
+		return m, err
+	}
+	failpoint.Reach(failpoint.BackupWritten, "", "")
+	switch err := os.Link(whole, c.File); { // does not replace a file that came into being meanwhile
+	case errors.Is(err, fs.ErrExist):
+		return m, c.taken()
+	case err != nil: // a file system without links
+		if err := os.Rename(whole, c.File); err != nil {
+			return m, err
+		}
+	}
+	return m, machineStorage{}.Sync(folder)
+}
+
+func (c *backupCmd) taken() error {
+	return usageError(fmt.Errorf("%s is there already; name another file", c.File))
+}
+
+// dropForgotten removes what processes that were killed have left in a folder. What cannot be removed does no harm but for the room it takes.
+func dropForgotten(folder string) {
+	left, err := filepath.Glob(filepath.Join(folder, unfinishedBackup+"*"))
+	if err != nil {
+		return
+	}
+	for _, dir := range left {
+		if info, err := os.Lstat(dir); err == nil && info.IsDir() && time.Since(info.ModTime()) > forgottenBackup {
+			_ = os.RemoveAll(dir)
+		}
+	}
+}
+
 // backUp writes ledger and manifest into a zip file. The plain copy lies in folder for as long as that takes.
 func backUp(ctx context.Context, ledger *syncdb.DB, out io.Writer, folder string) (m manifest, err error) {
 	if err := ledger.Audit(ctx, syncdb.AuditRow{Who: operator(), Action: "ledger.backup"}); err != nil {
 		return m, fmt.Errorf("write the audit trail, without which this is not done: %w", err)
 	}
 	failpoint.Reach(failpoint.BackupBefore, "", "")
-	dir, err := os.MkdirTemp(folder, ".edfisync-backup-")
-	if err != nil {
-		return m, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	plain := filepath.Join(dir, backupLedger)
+	plain := filepath.Join(folder, backupLedger)
+	defer removeLedger(plain)
 	if err := ledger.Backup(ctx, plain); err != nil {
 		return m, err
 	}

@@ -119,16 +119,20 @@ func upkeep() []story {
 	}
 }
 
-// backup is the command that writes the next backup; a file that a killed one left is not written over.
+// backup is the command that writes the next backup, under a name that none before it had.
 func (w *pointWorld) backup() []string { return []string{"backup", fmt.Sprintf("%d.zip", w.backups)} }
 
-// first is the first backup since the story began that is one. What a killed command left is refused.
+// first is the first backup since the story began. A killed command left a whole one under its name, or none.
 func (w *pointWorld) first() string {
 	w.t.Helper()
 	for i := 1; i <= w.backups; i++ {
 		name := fmt.Sprintf("%d.zip", i)
-		if _, err := unpackBackup(filepath.Join(w.dir, name), filepath.Join(w.t.TempDir(), "ledger")); err == nil {
+		_, err := unpackBackup(filepath.Join(w.dir, name), filepath.Join(w.t.TempDir(), "ledger"))
+		if err == nil {
 			return name
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			w.t.Errorf("%s is part of a backup: %v", name, err)
 		}
 	}
 	w.t.Fatal("there is no backup")

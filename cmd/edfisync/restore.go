@@ -127,6 +127,8 @@ func unpackBackup(from, to string) (m manifest, err error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return m, err
+	case errors.Is(err, zip.ErrFormat), errors.Is(err, io.ErrUnexpectedEOF):
+		return m, fmt.Errorf("it is damaged, or no backup: its end is missing, as of a file that was not copied to the end: %w", err)
 	case err != nil:
 		return m, fmt.Errorf("it is damaged, or no backup: %w", err)
 	}

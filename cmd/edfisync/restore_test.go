@@ -34,7 +34,7 @@ func TestRestoreTakesNothingButABackup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	said, err := backUp(ctx, ledger, out, dir)
+	said, err := backUp(ctx, ledger, out, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,6 +102,20 @@ func TestRestoreTakesNothingButABackup(t *testing.T) {
 		_, err := unpackBackup(write(strings.ReplaceAll(name, " ", "-"), tt.files), to)
 		if err == nil || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: got %v, want an error that says %q", name, err, tt.says)
+		}
+	}
+
+	text, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := filepath.Join(dir, "cut.zip")
+	for _, left := range []int{0, 1, 100, len(text) / 2, len(text) - 23, len(text) - 1} {
+		if err := os.WriteFile(cut, text[:left], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := unpackBackup(cut, filepath.Join(dir, "restoring.sqlite")); err == nil || !strings.Contains(err.Error(), "its end is missing") {
+			t.Errorf("of %d bytes the first %d: got %v, want an error that says its end is missing", len(text), left, err)
 		}
 	}
 
