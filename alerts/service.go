@@ -98,7 +98,18 @@ type Service struct {
 	wg     gosync.WaitGroup
 	wake   map[string]chan struct{} // by receiver
 	right  atomic.Bool              // the configuration of this process is right, and the alert was seen to be over since
+
+	mu       gosync.Mutex
+	version  int64     // of the alert that a configuration is wrong, when it was seen last
+	since    time.Time // it has this version: no process has said since that its configuration is wrong
+	affirmed time.Time // this process said so
 }
+
+// affirmEvery is how often a process says again that its configuration is wrong.
+const affirmEvery = time.Minute
+
+// unaffirmed is how long the alert that a configuration is wrong stands when no process says so any more.
+func (s *Service) unaffirmed() time.Duration { return max(15*time.Minute, 5*s.c.Every) }
 
 // New returns a Service that does nothing yet.
 func New(c Config) *Service {
@@ -219,15 +230,37 @@ func (s *Service) Look(ctx context.Context) error {
 	return errors.Join(failures...)
 }
 
-// judgeConfiguration raises the alert that this process's configuration is wrong. Others may have a file of their own, so a right one says so only when the
-// process begins and when its own has become right, until the alert is over.
+// judgeConfiguration raises the alert that this process's configuration is wrong. Others may have a file of their own, so a right one says so only
+//
+//   - when the process begins and when its own has become right, until the alert is over, and
+//   - when nobody has said for a while that his is wrong: the process that said so is gone, with its machine or its file.
+//
+// A process whose configuration is wrong says so again every minute, by a new version of the alert.
 func (s *Service) judgeConfiguration(ctx context.Context, a syncdb.Alert, now time.Time, mutes []syncdb.AlertMute) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.Version != s.version || s.since.IsZero() {
+		s.version, s.since = a.Version, now
+	}
 	wrong := s.c.Misconfigured != nil && s.c.Misconfigured()
-	if !wrong && s.right.Load() {
+	left := a.Firing && now.Sub(s.since) >= s.unaffirmed()
+	if !wrong && s.right.Load() && !left {
 		return nil
 	}
-	if err := s.judge(ctx, Connection{}, a, Claim{Condition: ConfigurationWrong, Holds: wrong}, now, mutes); err != nil {
+	changed, err := s.bring(ctx, Connection{}, a, Claim{Condition: ConfigurationWrong, Holds: wrong}, now, mutes)
+	if err != nil {
 		return err
+	}
+	switch {
+	case changed:
+		a.Version++
+		s.version = a.Version // that was nobody else
+		s.affirmed = now
+	case wrong && a.Firing && now.Sub(s.affirmed) >= affirmEvery:
+		if _, err := s.c.Ledger.ChangeAlert(ctx, a, nil); err != nil {
+			return err
+		}
+		s.affirmed = now
 	}
 	s.right.Store(!wrong && !a.Firing && a.Turning.IsZero())
 	return nil
@@ -235,26 +268,32 @@ func (s *Service) judgeConfiguration(ctx context.Context, a syncdb.Alert, now ti
 
 // judge brings one alert up to the facts.
 func (s *Service) judge(ctx context.Context, c Connection, a syncdb.Alert, claim Claim, now time.Time, mutes []syncdb.AlertMute) error {
+	_, err := s.bring(ctx, c, a, claim, now, mutes)
+	return err
+}
+
+// bring is judge; changed tells whether this process has made a new version of the alert.
+func (s *Service) bring(ctx context.Context, c Connection, a syncdb.Alert, claim Claim, now time.Time, mutes []syncdb.AlertMute) (changed bool, err error) {
 	if a.Version == 0 && !claim.Holds {
-		return nil // it was never seen
+		return false, nil // it was never seen
 	}
 	muted := slices.ContainsFunc(mutes, func(m syncdb.AlertMute) bool { return m.Covers(c.Tenant, c.ID, string(claim.Condition)) })
 	before := State{a.Firing, a.Told, a.Since, a.Turning, a.Detail}
 	after, tell := before.Next(claim, now, s.c.Damping, muted)
 	if after == before {
-		return nil
+		return false, nil
 	}
 	var notice *syncdb.AlertNotice
 	if tell {
 		n := newNotice(c, claim.Condition, before, after)
 		notice = &syncdb.AlertNotice{ID: n.ID, ConnectionID: c.ID, Condition: string(claim.Condition), Body: n.Body(), Receivers: s.receivers(c.Tenant)}
 	}
-	changed, err := s.c.Ledger.ChangeAlert(ctx, syncdb.Alert{
+	changed, err = s.c.Ledger.ChangeAlert(ctx, syncdb.Alert{
 		ConnectionID: c.ID, Condition: string(claim.Condition), Version: a.Version,
 		Firing: after.Firing, Told: after.Told, Since: after.Since, Turning: after.Turning, Detail: after.Detail,
 	}, notice)
 	if err != nil || !changed || !tell {
-		return err
+		return changed, err
 	}
 	s.log.WarnContext(ctx, "alert", slog.String("tenant", c.Tenant), slog.String("connection", c.Name), slog.String("condition", string(claim.Condition)), slog.Bool("firing", after.Firing))
 	for _, name := range notice.Receivers {
@@ -263,7 +302,7 @@ func (s *Service) judge(ctx context.Context, c Connection, a syncdb.Alert, claim
 		default:
 		}
 	}
-	return nil
+	return changed, nil
 }
 
 // receivers are those who want notices of a tenant.
