@@ -3,6 +3,7 @@ package console_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -135,6 +136,27 @@ func TestAnUnmappedCodeIsOfferedToBeMapped(t *testing.T) {
 	}
 	a := s.do("GET", "/connections/acme~new/descriptors", admin, "")
 	for _, want := range []string{`value="T&#34;K &lt;1&gt;"`, `<option value="uri://x#First">`, `name="version" value="1"`} {
+		if !strings.Contains(a.body, want) {
+			t.Errorf("the page lacks %s:\n%s", want, a.body)
+		}
+	}
+
+	// One that is known and stays is folded.
+	var issues struct{ Items []struct{ ID int64 } }
+	s.get("/connections/acme~new/issues", admin, &issues)
+	if len(issues.Items) != 1 {
+		t.Fatalf("the issues are %+v", issues)
+	}
+	if a := s.do("POST", fmt.Sprintf("/api/v1/issues/%d/archive", issues.Items[0].ID), admin, `{"why": "an old code"}`); a.status >= 300 {
+		t.Fatalf("archived: %d %s", a.status, a.body)
+	}
+	var folded struct{ Unmapped, Archived []struct{ LocalCode string } }
+	s.get("/connections/acme~new/descriptors", admin, &folded)
+	if len(folded.Unmapped) != 0 || len(folded.Archived) != 1 || folded.Archived[0].LocalCode != `T"K <1>` {
+		t.Errorf("folded: %+v", folded)
+	}
+	a = s.do("GET", "/connections/acme~new/descriptors", admin, "")
+	for _, want := range []string{`<details><summary>1 of archived issues</summary>`, `<code>T&#34;K &lt;1&gt;</code>`, "or its issue is archived"} {
 		if !strings.Contains(a.body, want) {
 			t.Errorf("the page lacks %s:\n%s", want, a.body)
 		}

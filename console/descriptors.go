@@ -32,6 +32,7 @@ type descriptorsJSON struct {
 	Connection string         `json:"connection"`
 	Version    int64          `json:"version,omitempty" doc:"Of the connection's definition in the ledger, as ETag has it; left out: the configuration file defines it, and its maps are changed there."`
 	Unmapped   []unmappedJSON `json:"unmapped" nullable:"false" doc:"Issues of codes that no map has, the one first whose map entry lets most records through."`
+	Archived   []unmappedJSON `json:"archived,omitempty" doc:"Those of them that somebody has archived: known, and not to be mapped."`
 	DescriptorMaps
 }
 
@@ -58,19 +59,26 @@ func (s *Console) showDescriptors(ctx context.Context, in *ConnectionPath) (*des
 		return nil, err
 	}
 	out := &descriptorsOutput{etag(c.Version), descriptorsJSON{Connection: nameOf(c.Tenant, c.Name), Version: c.Version, Unmapped: []unmappedJSON{}, DescriptorMaps: DescriptorMaps{Entries: []DescriptorEntry{}}}}
-	causes, _ = sync.PartArchived(causes)
-	for i := range causes {
-		if causes[i].Code == schema.CodeUnmapped {
-			m, _ := unmapped(causes[i].Cause)
-			out.Body.Unmapped = append(out.Body.Unmapped, unmappedJSON{issueJSON{causes[i], out.Body.Connection}, m.Descriptor, m.Code})
-		}
-	}
+	inSight, archived := sync.PartArchived(causes)
+	out.Body.Unmapped = append(out.Body.Unmapped, unmappedOf(inSight, out.Body.Connection)...)
+	out.Body.Archived = unmappedOf(archived, out.Body.Connection)
 	if s.c.Descriptors != nil {
 		if out.Body.DescriptorMaps, err = s.c.Descriptors(ctx, c); err != nil {
 			return nil, err
 		}
 	}
 	return out, nil
+}
+
+// unmappedOf are the causes that are codes no map has.
+func unmappedOf(causes []sync.Cause, connection string) (out []unmappedJSON) {
+	for i := range causes {
+		if causes[i].Code == schema.CodeUnmapped {
+			m, _ := unmapped(causes[i].Cause)
+			out = append(out, unmappedJSON{issueJSON{causes[i], connection}, m.Descriptor, m.Code})
+		}
+	}
+	return out
 }
 
 // descriptorsView is the page of descriptor maps.
