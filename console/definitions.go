@@ -25,8 +25,9 @@ type Definitions interface {
 	Put(ctx context.Context, tenant, name string, from int64, text json.RawMessage, dry bool, act syncdb.AuditRow) (DefinitionChange, error)
 	// Clone copies one under another name, without its secrets, and of another school year when that is not 0.
 	Clone(ctx context.Context, tenant, from, to string, year int, act syncdb.AuditRow) (DefinitionChange, error)
-	// Remove removes one; a *syncdb.RunningError says that it runs.
-	Remove(ctx context.Context, tenant, name string, from int64, act syncdb.AuditRow) (RemovedDefinition, error)
+	// Remove removes one, or, with RecordsWithdraw, has what it sent be offered for removal. A *RecordsLeft says that it owns records at the target and
+	// records, one of the constants Records…, is ""; a *syncdb.RunningError that it runs.
+	Remove(ctx context.Context, tenant, name string, from int64, records string, act syncdb.AuditRow) (RemovedDefinition, error)
 	// Test tries what a run of a connection needs, of the ledger or of the configuration, and sends nothing.
 	Test(ctx context.Context, tenant, name string) ([]Finding, error)
 }
@@ -56,10 +57,29 @@ type SettingChange struct {
 	To   string `json:"to,omitempty"`
 }
 
+// What becomes of the records a removed connection owns at the target.
+const (
+	RecordsRemember = "remember" // they stay, and the ledger knows them
+	RecordsKeep     = "keep"     // they stay, and the ledger forgets them
+	RecordsWithdraw = "withdraw" // a run holds their removal for approval; the connection is removed afterwards
+)
+
+// RecordsLeft says that a connection owns records at the target and nobody said what is to become of them.
+type RecordsLeft struct{ Text string }
+
+func (e *RecordsLeft) Error() string { return e.Text }
+
 // RemovedDefinition is what is left of a connection.
 type RemovedDefinition struct {
-	Records int64    `json:"records" doc:"At the target. They stay, and the ledger knows them: a connection of that name goes on from there."`
-	Secrets []string `json:"secrets,omitempty" doc:"Sealed secrets that no connection of the ledger refers to any more."`
+	Removed     bool             `json:"removed"`
+	Records     int64            `json:"records" doc:"That the connection owned at the target when it was asked for: it made or adopted them."`
+	Met         int64            `json:"met,omitempty" doc:"Records that were at the target before the connection. They always stay."`
+	Resources   map[string]int64 `json:"resources,omitempty" doc:"The records it owned, by resource."`
+	Forgotten   bool             `json:"forgotten,omitempty" doc:"The ledger does not know the records any more. Otherwise a connection of that name goes on from there."`
+	Withdrawing bool             `json:"withdrawing,omitempty" doc:"All resources are off. Approve the hold of rule out-of-scope that the run makes, let it run again, then remove the connection."`
+	Version     int64            `json:"version,omitempty" doc:"Of the definition whose resources are off."`
+	Run         int64            `json:"run,omitempty" doc:"The run that holds the removal of the records for approval."`
+	Secrets     []string         `json:"secrets,omitempty" doc:"Sealed secrets that no connection of the ledger refers to any more."`
 }
 
 // Finding is one thing that a test found.
@@ -300,6 +320,8 @@ func (s *Console) free(ctx context.Context, tenant, name string) error {
 type removeInput struct {
 	ConnectionPath
 	IfMatch string `header:"If-Match" maxLength:"100" doc:"ETag of the version that was looked at; left out: whatever it is."`
+	Records string `query:"records" enum:"remember,keep,withdraw" doc:"What becomes of the records it owns at the target; required when there are any. remember: they stay, and a connection of that name goes on from there. keep: they stay, and the ledger forgets them. withdraw: the connection is not removed yet; all its resources are switched off, and a run holds the removal of the records for approval."`
+	Confirm string `query:"confirm" maxLength:"401" doc:"With records=keep: the name of the connection once more."`
 }
 
 func (s *Console) removeConnection(ctx context.Context, in *removeInput) (*one[RemovedDefinition], error) {
@@ -310,7 +332,18 @@ func (s *Console) removeConnection(ctx context.Context, in *removeInput) (*one[R
 	if in.IfMatch != "" && in.IfMatch != etag(def.Version) {
 		return nil, changedMeanwhile()
 	}
-	left, err := s.c.Definitions.Remove(ctx, def.Tenant, def.Name, def.Version, act(ctx, "connection.remove", def.Tenant, def.Name, "", nil))
+	action := "connection.remove"
+	switch {
+	case in.Records == RecordsWithdraw:
+		action = "connection.withdraw"
+	case in.Records == RecordsKeep && in.Confirm != in.Connection:
+		return nil, refuse(http.StatusUnprocessableEntity, "confirm", "what the ledger forgets nobody brings back: give the name of the connection once more, as confirm")
+	}
+	left, err := s.c.Definitions.Remove(ctx, def.Tenant, def.Name, def.Version, in.Records, act(ctx, action, def.Tenant, def.Name, "", nil))
+	var owns *RecordsLeft
+	if errors.As(err, &owns) {
+		return nil, refuse(http.StatusConflict, "records-left", "%s: records=withdraw, keep or remember", owns.Text)
+	}
 	if err != nil {
 		return nil, refusedDefinition(err)
 	}
@@ -467,7 +500,7 @@ func (s *Console) definitionRoutes(reads, steers, admins httpd.Rule) {
 	}
 	register(s, admins, create, s.createConnection)
 	register(s, admins, put, s.putConnection)
-	register(s, admins, op(http.MethodDelete, "/connections/{connection}", "removeConnection", "connections", "Remove a connection of the ledger; what it sent stays", http.StatusOK), s.removeConnection)
+	register(s, admins, op(http.MethodDelete, "/connections/{connection}", "removeConnection", "connections", "Remove a connection of the ledger, and say what becomes of what it sent", http.StatusOK), s.removeConnection)
 	register(s, reads, op(http.MethodGet, "/connections/{connection}/definition", "showDefinition", "connections", "Show how a connection of the ledger is defined", http.StatusOK), s.showDefinition)
 	register(s, reads, op(http.MethodGet, "/connections/{connection}/versions", "listVersions", "connections", "List the versions of a connection of the ledger, the newest first", http.StatusOK), s.listVersions)
 	register(s, admins, op(http.MethodPost, "/connections/{connection}/clone", "cloneConnection", "connections", "Copy a connection of the ledger, without its secrets", http.StatusCreated), s.cloneConnection)

@@ -39,7 +39,10 @@ func (l ledgerDefinitions) Clone(ctx context.Context, tenant, from, to string, _
 	return l.Put(ctx, tenant, to, 0, d.Text, false, act)
 }
 
-func (l ledgerDefinitions) Remove(ctx context.Context, tenant, name string, from int64, act syncdb.AuditRow) (console.RemovedDefinition, error) {
+func (l ledgerDefinitions) Remove(ctx context.Context, tenant, name string, from int64, records string, act syncdb.AuditRow) (console.RemovedDefinition, error) {
+	if records == "" {
+		return console.RemovedDefinition{}, &console.RecordsLeft{Text: "connection acme/new still owns 3 records at the target"}
+	}
 	_, err := l.db.Define(ctx, syncdb.Change{Tenant: tenant, Name: name, From: from, Act: act})
 	return console.RemovedDefinition{Records: 3}, err
 }
@@ -113,10 +116,14 @@ func TestAConnectionIsMadeChangedAndRemoved(t *testing.T) {
 		s.ok(err)
 		s.ids["acme~new"] = id.ID
 		lease := s.running("acme~new")
-		s.refused(s.do("DELETE", path, admin, ""), 409, "running", "under way")
+		s.refused(s.do("DELETE", path+"?records=remember", admin, ""), 409, "running", "under way")
 		s.finish(lease, syncdb.RunDone)
 		s.refused(s.do("DELETE", path, admin, "", "If-Match", `"1"`), 412, "changed", "look again")
-		if a := s.do("DELETE", path, admin, "", "If-Match", `"2"`); a.status != 200 || !strings.Contains(a.body, `"records":3`) {
+		s.refused(s.do("DELETE", path, admin, "", "If-Match", `"2"`), 409, "records-left", "still owns 3 records")
+		s.refused(s.do("DELETE", path+"?records=keep", admin, ""), 422, "confirm", "once more")
+		s.refused(s.do("DELETE", path+"?records=keep&confirm=new", admin, ""), 422, "confirm", "once more")
+		s.refused(s.do("DELETE", path+"?records=burn", admin, ""), 422, "invalid", "")
+		if a := s.do("DELETE", path+"?records=keep&confirm=acme~new", admin, "", "If-Match", `"2"`); a.status != 200 || !strings.Contains(a.body, `"records":3`) {
 			t.Errorf("removed: %d %s", a.status, a.body)
 		}
 		s.refused(s.do("GET", path, viewer, ""), 404, "not-found", "connection")

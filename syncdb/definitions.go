@@ -42,6 +42,7 @@ type Change struct {
 	Text         json.RawMessage // nil = it is removed
 	Guarded      bool
 	Secrets      map[string][]byte // to be sealed with it, by name
+	Forget       bool              // with a removal: what the ledger knows of the connection's records goes, too. Nothing at the target changes
 	Act          AuditRow
 }
 
@@ -82,6 +83,11 @@ func (d *DB) define(ctx context.Context, tx *sqlx.Tx, c *Change) (Definition, er
 	if c.Text == nil {
 		if err := d.stop(ctx, tx, c.Tenant, c.Name); err != nil {
 			return Definition{}, err
+		}
+		if c.Forget {
+			if err := d.forget(ctx, tx, c.Tenant, c.Name); err != nil {
+				return Definition{}, err
+			}
 		}
 	}
 	var row definitionRow

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
+	"github.com/edfisync/edfisync/jobs"
+	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -24,7 +27,7 @@ type connectionsCmd struct {
 	Diff   connectionsDiffCmd   `cmd:"" help:"Show what importing a file would change."`
 	Clone  connectionsCloneCmd  `cmd:"" help:"Copy a connection of the ledger, without its secrets."`
 	Test   connectionsTestCmd   `cmd:"" help:"Test source, mapping pack and target of a connection; send nothing."`
-	Remove connectionsRemoveCmd `cmd:"" help:"Remove a connection from the ledger; what it sent stays."`
+	Remove connectionsRemoveCmd `cmd:"" help:"Remove a connection from the ledger, and say what becomes of what it sent."`
 }
 
 // Help is the long help of the command.
@@ -482,16 +485,55 @@ func (c *connectionsCloneCmd) Run(ctx context.Context, a *app) error {
 }
 
 type connectionsRemoveCmd struct {
-	Name string `arg:"" help:"The connection, or TENANT/NAME."`
+	Name     string `arg:"" help:"The connection, or TENANT/NAME."`
+	Withdraw bool   `xor:"records" help:"Have its records removed from the target first: all its resources are switched off, and a run holds the removal for approval."`
+	Keep     bool   `xor:"records" help:"Leave its records at the target, and have the ledger forget them. Nobody's run deletes or updates them any more. Wants the name once more."`
+	Remember bool   `xor:"records" help:"Leave its records at the target and in the ledger: a connection of that name goes on from there."`
+	Confirm  string `placeholder:"NAME" help:"With --keep: the name once more, instead of being asked for it."`
+}
+
+// Help is the long help of the command.
+func (connectionsRemoveCmd) Help() string {
+	return `Removes a connection of the ledger. When it owns records at the target it is not removed before somebody says what is to become of them:
+
+    --withdraw   they are to go. The connection syncs nothing any more, and a run is asked for that holds their removal for approval. Approve it
+                 (edfisync holds), let it run once more, then remove the connection. Records that were there before it are never deleted.
+    --keep       they stay, and the ledger forgets them, with what was sent, issues and holds. Runs, receipts and the audit trail stay.
+    --remember   they stay, and the ledger goes on knowing them: to move the connection into the configuration file, or to come back later.
+
+Examples:
+
+    edfisync connections remove lincoln-2027
+    edfisync connections remove lincoln-2027 --withdraw
+    edfisync connections remove lincoln-2027 --keep --confirm lincoln-2027`
 }
 
 // Run removes a connection.
 func (c *connectionsRemoveCmd) Run(ctx context.Context, a *app) error {
 	tenant, name := splitName(c.Name)
+	if c.Confirm != "" && !c.Keep {
+		return usageError(errors.New("--confirm goes with --keep"))
+	}
 	return a.define(ctx, false, func(d *definer) error {
-		left, err := d.remove(ctx, tenant, name, 0, byOperator("connection.remove", tenant, name, nil))
-		var running *syncdb.RunningError
+		if c.Withdraw {
+			return c.withdraw(ctx, a, d)
+		}
+		records := ""
 		switch {
+		case c.Keep:
+			records = recordsKeep
+			if err := c.confirmed(ctx, a, d); err != nil {
+				return err
+			}
+		case c.Remember:
+			records = recordsRemember
+		}
+		left, err := d.remove(ctx, tenant, name, 0, records, byOperator("connection.remove", tenant, name, nil))
+		var running *syncdb.RunningError
+		var owns *leftError
+		switch {
+		case errors.As(err, &owns):
+			return c.ways(ctx, a, d, owns)
 		case errors.As(err, &running), errors.Is(err, syncdb.ErrVersion):
 			return err
 		case err != nil:
@@ -500,14 +542,123 @@ func (c *connectionsRemoveCmd) Run(ctx context.Context, a *app) error {
 			a.printJSON(left)
 			return nil
 		}
-		fmt.Fprintf(a.out, "%s is removed: nothing runs for it any more\n", fullName(tenant, name))
-		fmt.Fprintf(a.out, "  what stays: %s at the target, and what the ledger knows of them; a connection of that name goes on from there\n", counted(left.Records, "record"))
-		if left.Records > 0 {
-			fmt.Fprintln(a.out, "  to remove them from the target, too: make the connection again with resources: [none], run it, approve what it holds, and run it once more")
-		}
-		for _, secret := range left.Secrets {
-			fmt.Fprintf(a.out, "  a sealed secret that nothing needs any more: edfisync secrets remove %s\n", strings.TrimPrefix(setCommand(tenant, secret), "edfisync secrets set "))
-		}
+		left.print(a.out, tenant, name)
 		return nil
 	})
+}
+
+// print says what a removal has left.
+func (left *remains) print(out io.Writer, tenant, name string) {
+	if left.Removed {
+		fmt.Fprintf(out, "%s is removed: nothing runs for it any more\n", fullName(tenant, name))
+	}
+	switch {
+	case left.Forgotten:
+		fmt.Fprintf(out, "  %s at the target, and the ledger does not know %s any more: no run updates or deletes %s\n", counted(left.Records, "record")+stay(left.Records), them(left.Records), them(left.Records))
+	default:
+		fmt.Fprintf(out, "  what stays: %s at the target, and what the ledger knows of them; a connection of that name goes on from there\n", counted(left.Records, "record"))
+	}
+	if left.Met > 0 {
+		fmt.Fprintf(out, "  %s at the target before it, and stay as they are\n", counted(left.Met, "record")+were(left.Met))
+	}
+	for _, secret := range left.Secrets {
+		fmt.Fprintf(out, "  a sealed secret that nothing needs any more: edfisync secrets remove %s\n", strings.TrimPrefix(setCommand(tenant, secret), "edfisync secrets set "))
+	}
+}
+
+func stay(n int64) string {
+	if n == 1 {
+		return " stays"
+	}
+	return " stay"
+}
+
+// ways says what the connection owns, what of its removal waits, and what can be done.
+func (c *connectionsRemoveCmd) ways(ctx context.Context, a *app, d *definer, owns *leftError) error {
+	tenant, name := splitName(c.Name)
+	id, _, err := d.ledger.Connection(ctx, tenant, name)
+	if err != nil {
+		return err
+	}
+	waits := ""
+	holds, err := d.ledger.Plans(ctx, id.ID, syncdb.PlanFilter{Kind: syncdb.PlanHold})
+	if err != nil {
+		return err
+	}
+	for _, h := range holds {
+		if h.Rule != string(sync.RuleOutOfScope) {
+			continue
+		}
+		switch h.State {
+		case syncdb.PlanOpen:
+			waits = fmt.Sprintf("\nHold %d.%d has the removal of %s and waits for approval: edfisync holds show %d", h.ID, h.Edition, counted(h.Ops, "record"), h.ID)
+		case syncdb.PlanApproved:
+			waits = fmt.Sprintf("\nThe removal of %s is approved (hold %d.%d); the next run makes it: edfisync run --ask --connection %s", counted(h.Ops, "record"), h.ID, h.Edition, c.Name)
+		}
+	}
+	return usageError(fmt.Errorf("%w%s\n  edfisync connections remove %[3]s --withdraw   they are to go: a run holds their removal for approval\n"+
+		"  edfisync connections remove %[3]s --keep       they stay, and the ledger forgets them\n"+
+		"  edfisync connections remove %[3]s --remember   they stay, and a connection of that name goes on from there", owns, waits, c.Name))
+}
+
+// confirmed asks for the name once more: what the ledger forgets nobody brings back.
+func (c *connectionsRemoveCmd) confirmed(ctx context.Context, a *app, d *definer) error {
+	tenant, name := splitName(c.Name)
+	have, err := d.ledger.HoldingsOf(ctx, tenant, name)
+	if err != nil {
+		return err
+	}
+	said := c.Confirm
+	if said == "" {
+		fmt.Fprintf(a.err, "%s owns %s. They stay, and the ledger forgets them, with what was sent, issues and holds; nobody can undo that.\nThe name once more: ", c.Name, ownedText(have))
+		line, err := bufio.NewReader(io.LimitReader(a.in, 1000)).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("read the name from standard input: %w", err)
+		}
+		said = strings.TrimSpace(line)
+	}
+	if said != c.Name && said != tenant+"/"+name {
+		return usageError(fmt.Errorf("nothing was removed: the name to confirm is %s (--confirm %s)", c.Name, c.Name))
+	}
+	return nil
+}
+
+// withdraw has what the connection sent be offered for removal.
+func (c *connectionsRemoveCmd) withdraw(ctx context.Context, a *app, d *definer) (err error) {
+	tenant, name := splitName(c.Name)
+	out, err := d.withdraw(ctx, tenant, name, 0, byOperator("connection.withdraw", tenant, name, nil))
+	var problems config.Problems
+	switch {
+	case errors.As(err, &problems):
+		return usageError(problems)
+	case errors.Is(err, syncdb.ErrVersion):
+		return err
+	case err != nil:
+		return d.notThere(tenant, name, err)
+	}
+	id, _, err := d.ledger.Connection(ctx, tenant, name)
+	if err != nil {
+		return err
+	}
+	bell, err := jobs.Open(ctx, jobs.Config{Ledger: d.ledger, Queue: jobs.QueueConfig{DSN: queueDSN(d.file)}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, bell.Close()) }()
+	run, _, err := bell.AskAs(ctx, id.ID, "cli", syncdb.RunScope{}, byOperator("run.ask", tenant, name, nil))
+	if err != nil {
+		return fmt.Errorf("all resources are off, and the run that is to hold the removal could not be asked for: %w", err)
+	}
+	out.Run = run.ID
+	if a.JSON {
+		a.printJSON(out)
+		return nil
+	}
+	fmt.Fprintf(a.out, "%s syncs nothing any more (version %d); it owns %s\n", c.Name, out.Version, ownedText(syncdb.Holdings{Owned: out.Records, Resources: out.Resources}))
+	fmt.Fprintf(a.out, "  run %d is asked for: it holds their removal for approval. Without a service, do it: edfisync run --connection %s\n", out.Run, c.Name)
+	fmt.Fprintf(a.out, "  then: edfisync holds, approve it, and run again; then: edfisync connections remove %s\n", c.Name)
+	if out.Met > 0 {
+		fmt.Fprintf(a.out, "  %s at the target before it, and stay\n", counted(out.Met, "record")+were(out.Met))
+	}
+	return nil
 }

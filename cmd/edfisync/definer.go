@@ -193,45 +193,6 @@ func (d *definer) keep(ctx context.Context, proposals []proposal, act func(p *pr
 	return err
 }
 
-// remains is what is left when a connection of the ledger is removed.
-type remains struct {
-	Records int64    `json:"records"`           // at the target
-	Secrets []string `json:"secrets,omitempty"` // sealed, that only it referred to
-}
-
-// remove removes a connection. What was sent stays at the target, and what is known about it in the ledger.
-func (d *definer) remove(ctx context.Context, tenant, name string, from int64, act syncdb.AuditRow) (*remains, error) {
-	def, err := d.ledger.Definition(ctx, tenant, name)
-	if err != nil {
-		return nil, err
-	}
-	if from == 0 {
-		from = def.Version
-	}
-	out := &remains{}
-	if out.Records, err = d.ledger.RecordsOf(ctx, tenant, name); err != nil {
-		return nil, err
-	}
-	if _, err := d.ledger.Define(ctx, syncdb.Change{Tenant: tenant, Name: name, From: from, Act: act}); err != nil {
-		return nil, err
-	}
-	all, err := d.ledger.Definitions(ctx)
-	if err != nil {
-		return nil, err
-	}
-	secrets, err := d.ledger.Secrets(ctx, tenant)
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range secrets {
-		reference := []byte(syncdb.SecretReference(s.Name))
-		if bytes.Contains(def.Text, reference) && !slices.ContainsFunc(all, func(o syncdb.Definition) bool { return o.Tenant == tenant && bytes.Contains(o.Text, reference) }) {
-			out.Secrets = append(out.Secrets, s.Name)
-		}
-	}
-	return out, nil
-}
-
 // clone is a copy of a connection under another name, without its secrets: they are places of sealed ones that are to be set.
 func (d *definer) clone(ctx context.Context, tenant, from, to string, year int) (proposal, config.Problems, error) {
 	def, err := d.ledger.Definition(ctx, tenant, from)

@@ -437,13 +437,29 @@ func (w *servedWorld) rekey() {
 }
 
 func (w *servedWorld) remove() {
-	answer, _ := w.call(200, "DELETE", "/connections/north", "")
-	if !strings.Contains(answer, `"secrets":["north.client_secret"]`) || strings.Contains(answer, `"records":0`) {
+	answer, _ := w.call(200, "DELETE", "/connections/north", "") // what it syncs was at the target before it: it owns nothing
+	if !strings.Contains(answer, `"secrets":["north.client_secret"]`) || !strings.Contains(answer, `"removed":true,"records":0,"met":65`) {
 		w.t.Errorf("what is left is %s", answer)
 	}
 	w.call(404, "POST", "/connections/north/runs", "")
 	w.call(204, "DELETE", "/secrets/north.client_secret", "")
-	w.command(exitOK, "", "connections", "remove", "south")
+	if answer, _ := w.call(409, "DELETE", "/connections/south", ""); !strings.Contains(answer, "still owns 65 records at the target") {
+		w.t.Errorf("south is refused with %s", answer)
+	}
+	var withdrawn struct {
+		Removed, Withdrawing bool
+		Run                  int64
+	}
+	answer, _ = w.call(200, "DELETE", "/connections/south?records=withdraw", "")
+	if err := json.Unmarshal([]byte(answer), &withdrawn); err != nil || withdrawn.Removed || !withdrawn.Withdrawing || withdrawn.Run == 0 {
+		w.t.Errorf("south is withdrawn with %s", answer)
+	}
+	w.eventually("the run holds the removal", func() bool {
+		_, run, _ := w.try("GET", fmt.Sprintf("/api/v1/runs/%d", withdrawn.Run), "")
+		return strings.Contains(run, `"state":"done"`)
+	})
+	w.command(exitUsage, "", "connections", "remove", "south")
+	w.command(exitOK, "", "connections", "remove", "south", "--remember")
 	w.eventually("the service no longer knows south", func() bool {
 		status, _, _ := w.try("POST", "/api/v1/connections/south/runs", "")
 		return status == 404

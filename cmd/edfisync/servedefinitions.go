@@ -167,13 +167,56 @@ func (d *definitions) Clone(ctx context.Context, tenant, from, to string, year i
 }
 
 // Remove implements console.Definitions.
-func (d *definitions) Remove(ctx context.Context, tenant, name string, from int64, act syncdb.AuditRow) (console.RemovedDefinition, error) {
-	left, err := d.definer().remove(ctx, tenant, name, from, act)
-	if err != nil {
+func (d *definitions) Remove(ctx context.Context, tenant, name string, from int64, records string, act syncdb.AuditRow) (console.RemovedDefinition, error) {
+	var left *remains
+	var err error
+	if records == console.RecordsWithdraw {
+		left, err = d.withdraw(ctx, tenant, name, from, act)
+	} else {
+		left, err = d.definer().remove(ctx, tenant, name, from, records, act)
+	}
+	var owns *leftError
+	var problems config.Problems
+	switch {
+	case errors.As(err, &owns):
+		return console.RemovedDefinition{}, &console.RecordsLeft{Text: owns.Error()}
+	case errors.As(err, &problems):
+		return console.RemovedDefinition{}, invalid(problems)
+	case err != nil:
 		return console.RemovedDefinition{}, err
 	}
 	d.changed()
-	return console.RemovedDefinition(*left), nil
+	out := console.RemovedDefinition{
+		Removed: left.Removed, Records: left.Records, Met: left.Met, Forgotten: left.Forgotten, Withdrawing: left.Withdrawing,
+		Version: left.Version, Run: left.Run, Secrets: left.Secrets,
+	}
+	for _, r := range left.Resources {
+		if out.Resources == nil {
+			out.Resources = map[string]int64{}
+		}
+		out.Resources[r.Resource] = r.Owned
+	}
+	return out, nil
+}
+
+// withdraw has what a connection sent be offered for removal.
+func (d *definitions) withdraw(ctx context.Context, tenant, name string, from int64, act syncdb.AuditRow) (*remains, error) {
+	left, err := d.definer().withdraw(ctx, tenant, name, from, act)
+	if err != nil {
+		return nil, err
+	}
+	id, _, err := d.s.ledger.Connection(ctx, tenant, name)
+	if err != nil {
+		return nil, err
+	}
+	asks := act
+	asks.Action, asks.Detail = "run.ask", nil
+	run, _, err := d.s.jobs.AskAs(ctx, id.ID, "api", syncdb.RunScope{}, asks)
+	if err != nil {
+		return nil, err
+	}
+	left.Run = run.ID
+	return left, nil
 }
 
 // Test implements console.Definitions.
