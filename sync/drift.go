@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"log/slog"
 	"slices"
 
 	"github.com/edfisync/edfisync/schema"
@@ -41,7 +42,7 @@ func (d *drift) spread(s *scope, found []*scanned) {
 	}
 	d.below = map[uint16]bool{}
 	for i, r := range found {
-		if !slices.ContainsFunc(r.cascades(s), func(c cascade) bool { return len(d.lost[c.target]) > 0 || d.below[c.target] }) {
+		if !d.reaches(r.cascades(s)) {
 			continue
 		}
 		for t := range s.targets {
@@ -50,6 +51,11 @@ func (d *drift) spread(s *scope, found []*scanned) {
 			}
 		}
 	}
+}
+
+// reaches reports whether one of the identifying references may be to a lost key, or to one that contains it.
+func (d *drift) reaches(cs cascades) bool {
+	return slices.ContainsFunc(cs, func(c cascade) bool { return len(d.lost[c.target]) > 0 || d.below[c.target] })
 }
 
 // adrift returns the first reference of a payload to a record whose natural key contains a lost one; nil when there is none, and when what the payload
@@ -72,23 +78,42 @@ func (s *scope) adrift(found []*scanned, r *schema.Resource, hasher *schema.Hash
 
 // drifts reports whether a natural key of a target contains a lost one, at any depth.
 func (s *scope) drifts(found []*scanned, t uint16, hasher *schema.Hasher, key []byte) bool {
-	if !s.drift.below[t] {
-		return false
-	}
+	return s.drift.below[t] && slices.ContainsFunc(s.targets[t].Resources, func(i int) bool { return s.contains(found, found[i].cascades(s), hasher, key) })
+}
+
+// contains reports whether a natural key with these identifying references contains a lost one.
+func (s *scope) contains(found []*scanned, cs cascades, hasher *schema.Hasher, key []byte) bool {
 	values, err := keyValues(key)
-	if err != nil {
-		return false
-	}
-	for _, i := range s.targets[t].Resources {
-		for _, c := range found[i].cascades(s) {
-			if slices.Max(c.parts) >= len(values) {
-				continue
-			}
-			parent := c.key(values)
-			if _, lost := s.drift.lost[c.target][hasher.Sum(parent)]; lost || s.drifts(found, c.target, hasher, parent) {
-				return true
-			}
+	return err == nil && slices.ContainsFunc(cs, func(c cascade) bool {
+		if slices.Max(c.parts) >= len(values) {
+			return false
 		}
+		parent := c.key(values)
+		_, lost := s.drift.lost[c.target][hasher.Sum(parent)]
+		return lost || s.drifts(found, c.target, hasher, parent)
+	})
+}
+
+// adrift returns whose the record of an id is when an entry whose key drifts has it: 0 for none. Called by workers.
+func (s *stepRun) adrift(id string) syncdb.Origin { return s.drifting()[id] }
+
+// driftingIDs lists the ids of entries whose natural keys drift, at most maxMoves. A ledger that cannot be read fails the run soon; until then nobody
+// knows of any, and a record is rather taken for another's (I9).
+func (s *stepRun) driftingIDs() map[string]syncdb.Origin {
+	sc, cs := s.x.scope, s.r.cascades(s.x.scope)
+	if !sc.drift.reaches(cs) {
+		return nil
 	}
-	return false
+	hasher, ids := schema.NewHasher(s.x.e.Keys.HashMAC()), map[string]syncdb.Origin{}
+	err := s.x.e.Ledger.Each(s.x.calls, s.x.e.Connection.ID, s.r.Path, func(e *syncdb.Entry) error {
+		if e.EdfiID != "" && len(ids) < maxMoves && sc.contains(s.x.found, cs, hasher, e.Key) {
+			ids[e.EdfiID] = e.Origin
+		}
+		return nil
+	})
+	if err != nil {
+		s.x.e.logger().Warn("the ledger could not be read for records whose natural key changes with their parent's", slog.String("resource", s.r.Path), slog.Any("error", err))
+		return nil
+	}
+	return ids
 }

@@ -1,6 +1,7 @@
 package sync_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -55,4 +56,66 @@ func TestRowsBelowARenamedRecordThatSayItsOldKeyWaitForTheirSource(t *testing.T)
 			w.sameAsFresh()
 		})
 	}
+}
+
+// A row that is not what it should be still says the key a record had before its session was renamed, and the row it was made for the new one. The
+// POST of that row meets the record: it stays ours (I4), and is deleted when nobody asks for it any more (I1).
+func TestRecordThatAnotherRowClaimsByItsOldKeyStaysOurs(t *testing.T) {
+	t.Parallel()
+	w := newCourses(t, 2)
+	const file = "studentSectionAssociations.sql"
+	query := string(w.pack[file].Data)
+	claim := ` union all select 'stale', 'S1', '2025-08-18', 'ALG-1', 10, 2026, 'Fall', 'A1'`
+	claim = strings.Replace(claim, "'S1'", "(select uid from student where id = 1)", 1)
+	w.pack[file] = &fstest.MapFile{Data: []byte(query + claim)}
+	w.mustRun()
+	created := len(w.records("ed-fi/studentSectionAssociations"))
+	w.exec(`update session set name = 'Autumn' where id = 1`)
+	w.mustRun()
+	w.exec(`delete from grade where seat = 11`)
+	w.exec(`delete from seat where id = 11`)
+	w.pack[file] = &fstest.MapFile{Data: []byte(query)}
+	w.mustRun()
+	w.mustRun()
+	if got := len(w.records("ed-fi/studentSectionAssociations")); got != created-1 {
+		t.Errorf("the target has %d associations, want %d: the one without a row is deleted", got, created-1)
+	}
+	w.converged()
+	w.sameAsFresh()
+}
+
+// A record got another key with its session while its row, made again under another source key, was invalid. In the run after it cannot be read: it
+// may be the invalid row's, and stays (I5f).
+func TestRecordWhoseKeyCannotBeReadIsNotDeletedWhileRowsAreInvalid(t *testing.T) {
+	t.Parallel()
+	w := newCourses(t, 2)
+	const file = "studentSectionAssociations.sql"
+	query := strings.Replace(string(w.pack[file].Data), `t.begins as "beginDate"`, `t.begins as "beginDate", case when t.id = 77 then 'perhaps' end as "homeroomIndicator"`, 1)
+	w.pack[file] = &fstest.MapFile{Data: []byte(query)}
+	delete(w.pack, "grades.sql")
+	w.mustRun()
+	before := len(w.records("ed-fi/studentSectionAssociations"))
+	w.exec(`update seat set id = 77 where id = 11`)
+	w.exec(`update session set name = 'Autumn' where id = 1`)
+	w.mustRun()
+	w.front.intercept(func(rw http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "studentSectionAssociations/") {
+			return false
+		}
+		rw.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	})
+	_, calls := w.mustRun()
+	if n := tally(calls)["DELETE ed-fi/studentSectionAssociations"]; n > 0 {
+		t.Errorf("%d associations are deleted, want none: the row of one is invalid", n)
+	}
+	w.front.intercept(nil)
+	w.exec(`update seat set id = 78 where id = 77`)
+	w.mustRun()
+	w.mustRun()
+	if got := len(w.records("ed-fi/studentSectionAssociations")); got != before {
+		t.Errorf("the target has %d associations, want %d", got, before)
+	}
+	w.converged()
+	w.sameAsFresh()
 }

@@ -176,6 +176,7 @@ func (x *executor) run(steps []step) error {
 func (x *executor) step(st step) error {
 	r := x.found[st.Resource]
 	s := &stepRun{x: x, st: st, r: r, gate: x.plan.gates[st.Resource], attempts: x.newAttempts(), calls: x.calls}
+	s.drifting = gosync.OnceValue(s.driftingIDs)
 	if r.scope != nil {
 		failpoint.Reach(failpoint.ScopeBefore, r.Path, "")
 		if err := x.e.Ledger.SetScope(x.ctx, x.keeper.current(), *r.scope); err != nil {
@@ -268,9 +269,10 @@ type stepRun struct {
 	deletedBefore int64
 	broken        bool // a journal write failed: whether the frame is there is for the next run's Recover to find out
 	totals        Totals
-	folded        int       // results since the last fold
-	waiting       []*op     // blocked by a row of the same step
-	attempts      *attempts // nil = nobody wants to know
+	folded        int                             // results since the last fold
+	drifting      func() map[string]syncdb.Origin // ids of entries whose records got another key while a row says the old one; read once, when asked for
+	waiting       []*op                           // blocked by a row of the same step
+	attempts      *attempts                       // nil = nobody wants to know
 }
 
 // silent says what an op does instead of a call: only the ledger learns something.

@@ -421,8 +421,11 @@ func (s *scanner) collectGone(ctx context.Context, found []*scanned, r *scanned)
 		case e.EdfiID == "":
 			r.lost = append(r.lost, own(e))
 		case beyond:
-		case len(r.strays) < maxStrays && s.scope.astray(found, cs, e.Key, hasher):
+		case !s.scope.astray(found, cs, e.Key, hasher):
+		case len(r.strays) < maxStrays:
 			r.strays = append(r.strays, own(e))
+		case len(r.heldSource) > 0: // I5f: it is not read in this run, and may have got the key of an invalid row
+			r.stay(e.KeyHash)
 		}
 		if e.EdfiID != "" && len(r.unseenIDs) < maxMoves {
 			r.unseenIDs[e.EdfiID] = e.Origin

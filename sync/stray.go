@@ -82,6 +82,8 @@ func (e *Engine) findStrays(ctx context.Context, k *keeper, o Options, f *family
 			}
 			if of.in.inUse(&entry) { // what has its id may have another row's key
 				of.in.wait(entry.KeyHash)
+			} else if len(of.in.heldSource) > 0 { // or that of an invalid one (I5f)
+				of.in.stay(entry.KeyHash)
 			}
 		}
 	}
