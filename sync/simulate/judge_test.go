@@ -303,6 +303,9 @@ func (w *world) judgeExtra(ctx context.Context, expect []*expectation) {
 			if at := (place{k, h.key}); e.loose[h.key] || w.mayBecome(w.u.kinds[k], h, e.waits) || e.must[h.key] == nil && excused(k, h.id) || w.tainted[w.u.kinds[k].path+" "+h.key] != nil {
 				may[at] = true
 				stay(k, h)
+				for _, before := range w.doubtful(ctx, w.u.kinds[k], h) {
+					stay(k, before)
+				}
 			}
 		}
 	}
@@ -370,6 +373,25 @@ func (w *world) mayBecome(k *compiledKind, h *held, waits []*rec) bool {
 		}
 		return own > 0
 	})
+}
+
+// doubtful returns what a record may still be for all a ledger knows: the PUT that gave it another key was not answered, and its row cannot be sent.
+func (w *world) doubtful(ctx context.Context, k *compiledKind, h *held) (before []*held) {
+	w.mu.Lock()
+	var sent [][]byte
+	if r := w.records[h.id]; r != nil {
+		sent = slices.Clone(r.sent)
+	}
+	w.mu.Unlock()
+	for _, body := range sent {
+		if then, err := k.read(body, w.fold); err == nil && then.key != h.key {
+			then.id = h.id
+			if w.unnoticed(ctx, k, then) {
+				before = append(before, then)
+			}
+		}
+	}
+	return before
 }
 
 // unnoticed reports whether a ledger has an entry of a record that is not there any more, and does not know what became of it.

@@ -150,7 +150,7 @@ func (p *process) run(parent context.Context, approve []string) (*sync.Summary, 
 	p.mu.Unlock()
 	if err == nil && !dead && scan != nil {
 		p.w.mu.Lock()
-		c.had(scan, func(*row) bool { return true })
+		c.had(c.ever, scan, func(*row) bool { return true })
 		p.w.mu.Unlock()
 	}
 	if !p.rival {

@@ -360,7 +360,22 @@ func (w *world) judgeDelete(p *process, c *callInfo, s *scan) {
 		for key, rows := range p.conn.ever[c.kind] {
 			had[key] = of.among(rows)
 		}
-		return len(ever) == 1 && ever[of.id] && (r == nil || r.was(k, had, w.fold))
+		if len(ever) != 1 || !ever[of.id] || r != nil && !r.was(k, had, w.fold) {
+			return false
+		}
+		// It may have become another row's, under this key or one it got with a parent.
+		keys := []string{h.key}
+		if r != nil {
+			keys = append(keys, r.bore...)
+		}
+		for _, key := range keys {
+			for id := range p.conn.seen[c.kind][key] {
+				if id != of.id {
+					return false
+				}
+			}
+		}
+		return true
 	}
 	for _, x := range s.records[c.kind] {
 		if !x.valid && (x.key == h.key || own(x.row)) {

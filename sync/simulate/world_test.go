@@ -82,6 +82,7 @@ type connection struct {
 	// of one from what another client has made (docs/guarantees.md, "Ambiguous creates").
 	unclear map[string]bool
 	ever    []map[string]map[int]bool // by kind: key → rows that had it in a scan
+	seen    []map[string]map[int]bool // the same, with rows that were made again: whether they took over what others had nobody knows for sure
 	noted   *scan                     // the last one that is in ever
 }
 
@@ -105,24 +106,25 @@ func (c *connection) snapshot(p *process) *scan {
 		return s
 	}
 	c.noted = s
-	c.had(s, func(r *row) bool { return len(r.again) == 0 })
+	c.had(c.ever, s, func(r *row) bool { return len(r.again) == 0 })
+	c.had(c.seen, s, func(*row) bool { return true })
 	return s
 }
 
 // had notes which rows have which keys. A row that was made again is what the old one was only once a run has come to its end: until then nobody can
 // know. Called with world.mu held.
-func (c *connection) had(s *scan, which func(*row) bool) {
+func (c *connection) had(by []map[string]map[int]bool, s *scan, which func(*row) bool) {
 	for _, k := range c.d.kinds {
-		if c.ever[k] == nil {
-			c.ever[k] = map[string]map[int]bool{}
+		if by[k] == nil {
+			by[k] = map[string]map[int]bool{}
 		}
 		for key, group := range s.keys[k] {
-			if c.ever[k][key] == nil {
-				c.ever[k][key] = map[int]bool{}
+			if by[k][key] == nil {
+				by[k][key] = map[int]bool{}
 			}
 			for _, x := range group {
 				if which(x.row) {
-					c.ever[k][key][x.row.id] = true
+					by[k][key][x.row.id] = true
 				}
 			}
 		}
@@ -196,7 +198,8 @@ func newWorld(t *testing.T, u *universe, p *plan, dir string) (*world, error) {
 	}
 	w.ledger = db
 	for i, kinds := range p.kinds {
-		c := &connection{d: newDistrict(u, i, kinds), ever: make([]map[string]map[int]bool, len(u.kinds)), unclear: map[string]bool{}}
+		c := &connection{d: newDistrict(u, i, kinds), ever: make([]map[string]map[int]bool, len(u.kinds)), seen: make([]map[string]map[int]bool, len(u.kinds)),
+			unclear: map[string]bool{}}
 		if c.Connection, c.ring, err = db.Connection(t.Context(), "default", c.d.tag); err != nil {
 			return nil, err
 		}
