@@ -81,6 +81,7 @@ type connectionJSON struct {
 	State      string         `json:"state" enum:"never,ok,attention,failing,canceled,waiting,running,paused,held" doc:"Of the last run: ok, failing, canceled. attention: it was done, and holds or issues need somebody. held: everything is held until somebody has looked at the target."`
 	FreshAsOf  time.Time      `json:"freshAsOf,omitzero" doc:"When the last run that was done began: the target is as the source was then, but for issues and holds."`
 	LastRun    *runJSON       `json:"lastRun,omitempty" doc:"The one that is under way, else the newest."`
+	Next       *jobs.Next     `json:"next,omitempty" doc:"The run that comes next when nobody asks for one; left out when none does."`
 	Pause      *pauseJSON     `json:"pause,omitempty"`
 	Quarantine *quarantine    `json:"quarantine,omitempty" doc:"Its runs failed time after time, and its schedule leaves it alone for a while. Asking for a run goes through."`
 	Schedule   *scheduleJSON  `json:"schedule,omitempty"`
@@ -104,7 +105,7 @@ type pauseJSON struct {
 type quarantine struct {
 	Failures    int       `json:"failures" doc:"Runs that failed one after the other."`
 	FailedAt    time.Time `json:"failedAt" doc:"When the last of them ended."`
-	NextAttempt time.Time `json:"nextAttempt" doc:"When the schedule runs it next, unless somebody asks before."`
+	NextAttempt time.Time `json:"nextAttempt" doc:"When it is run next, unless somebody asks before. next says more."`
 }
 
 type scheduleJSON struct {
@@ -119,8 +120,9 @@ type around struct {
 	last, done map[int64]syncdb.Run
 	running    map[int64]syncdb.RunProgress
 	pauses     map[int64]syncdb.Pause
-	failing    map[int64]syncdb.Failing
+	prospects  map[int64]syncdb.Prospect
 	quarantine jobs.Quarantine
+	retry      jobs.Retry
 	alarms     map[string]string
 	open       map[int64]syncdb.OpenCount
 	informing  map[int64]int64 // open issues that need nobody
@@ -143,10 +145,10 @@ func (s *Console) around(ctx context.Context) (a around, err error) {
 	if a.pauses, err = s.c.Ledger.Pauses(ctx); err != nil {
 		return a, err
 	}
-	if a.failing, err = s.c.Ledger.Failing(ctx); err != nil {
+	if a.prospects, err = s.c.Ledger.Prospects(ctx); err != nil {
 		return a, err
 	}
-	a.quarantine = s.c.Quarantine
+	a.quarantine, a.retry = s.c.Quarantine, s.c.Retry
 	if a.open, err = s.c.Ledger.OpenCounts(ctx); err != nil {
 		return a, err
 	}
@@ -220,23 +222,31 @@ func (a around) show(c Connection, now time.Time) connectionJSON {
 			out.Schedule.Next = ticks.Next(now)
 		}
 	}
-	out.Quarantine = a.quarantineOf(c.ID, out)
+	out.Next = a.next(c, now)
+	out.Quarantine = a.quarantineOf(c.ID, out.Next)
 	return out
 }
 
-// quarantineOf says when a connection that fails is run next without anybody asking; nil when it is not in quarantine. A run of the schedule that waits
-// begins when the quarantine is over; otherwise the schedule's next time counts, too.
-func (a around) quarantineOf(id int64, shown connectionJSON) *quarantine {
-	failing := a.failing[id]
-	next := a.quarantine.Until(id, failing)
-	if next.IsZero() {
+// next says when a connection is run next without anybody asking; nil when it is not. One that cannot be used as it is defined is not.
+func (a around) next(c Connection, now time.Time) *jobs.Next {
+	schedule := c.Schedule
+	if c.Problem != "" {
+		schedule = nil
+	}
+	return jobs.Coming(schedule, a.prospects[c.ID], a.retry, a.quarantine, now)
+}
+
+// quarantineOf says until when the schedule leaves a connection alone that fails; nil when it does not.
+func (a around) quarantineOf(id int64, next *jobs.Next) *quarantine {
+	failing := a.prospects[id].Failing
+	until := a.quarantine.Until(id, failing)
+	if until.IsZero() {
 		return nil
 	}
-	waits := shown.LastRun != nil && shown.LastRun.State == string(syncdb.RunWaiting)
-	if shown.Schedule != nil && !waits && shown.Schedule.Next.After(next) {
-		next = shown.Schedule.Next
+	if next != nil && next.At.After(until) {
+		until = next.At
 	}
-	return &quarantine{failing.Runs, failing.At, next}
+	return &quarantine{failing.Runs, failing.At, until}
 }
 
 // ConnectionPath is the connection in a path. It is exported so that huma fills it in.

@@ -73,8 +73,9 @@ type Config struct {
 	Ready func(ctx context.Context) error
 	// Support writes a support bundle, with what the goroutines of this process do when that is asked for; nil = there is none to be had.
 	Support func(ctx context.Context, w io.Writer, goroutines bool) error
-	// Quarantine is the service's, to show until when a connection that fails is left alone.
+	// Quarantine and Retry are the service's, to show when a connection is run next.
 	Quarantine jobs.Quarantine
+	Retry      jobs.Retry
 	Version    string       // of the program
 	Metrics    http.Handler // answers GET /metrics, which shows figures of all tenants; nil = there is none
 	// TryReceivers sends every receiver of alerts a test notice and says what came of it; nil = there is no way to.

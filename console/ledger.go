@@ -41,7 +41,7 @@ type connectionLedger interface {
 	Connection(ctx context.Context, tenant, name string) (syncdb.Connection, *keys.Ring, error)
 	Pauses(ctx context.Context) (map[int64]syncdb.Pause, error)
 	PauseOf(ctx context.Context, connection int64) (p syncdb.Pause, paused bool, err error)
-	Failing(ctx context.Context) (map[int64]syncdb.Failing, error)
+	Prospects(ctx context.Context) (map[int64]syncdb.Prospect, error)
 	SetPause(ctx context.Context, connection int64, p *syncdb.Pause, act syncdb.AuditRow) error
 	Alarms(ctx context.Context) ([]syncdb.Alarm, error)
 	OpenCounts(ctx context.Context) (map[int64]syncdb.OpenCount, error)

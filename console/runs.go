@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/edfisync/edfisync/internal/httpd"
+	"github.com/edfisync/edfisync/jobs"
 	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
@@ -28,6 +29,7 @@ type runJSON struct {
 	Error      string          `json:"error,omitempty" doc:"Why it failed. Folders of the server are left out; the log has them."`
 	Wait       *waitJSON       `json:"wait,omitempty" doc:"Why it waits; left out when it does not, or when no worker has looked yet."`
 	Failure    string          `json:"failure,omitempty" doc:"Of a failed run: target-unreachable, source-unreachable, credentials-refused, ledger-restored; left out: anything else."`
+	Next       *jobs.Next      `json:"next,omitempty" doc:"Where one run is shown: when it begins, of one that waits; when the connection is run next, of a failed one that is its last."`
 	Progress   json.RawMessage `json:"progress,omitempty" doc:"How far it is: phase, resource, done, total, since when, rate (records a second over the last half minute), and secondsLeft of the phase at that rate; left out: nobody knows."`
 	ProgressAt time.Time       `json:"progressAt,omitzero"`
 }
@@ -266,7 +268,28 @@ func (s *Console) showRun(ctx context.Context, in *IDPath) (*one[runJSON], error
 	if err != nil {
 		return nil, err
 	}
-	return &one[runJSON]{progressOf(r, nameOf(c.Tenant, c.Name))}, nil
+	out := progressOf(r, nameOf(c.Tenant, c.Name))
+	if out.Next, err = s.nextAfter(ctx, &r.Run, out.Connection); err != nil {
+		return nil, err
+	}
+	return &one[runJSON]{out}, nil
+}
+
+// nextAfter says when a run that waits begins, and when the connection of one that failed is run next; nil of any other run, and when another run of the
+// connection began since.
+func (s *Console) nextAfter(ctx context.Context, r *syncdb.Run, connection string) (*jobs.Next, error) {
+	if r.State != syncdb.RunWaiting && r.State != syncdb.RunFailed {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	c, err := s.connection(ctx, connection)
+	if err != nil {
+		return nil, nil //nolint:nilnil,nilerr // it is in the configuration no more, and never run again
+	}
+	prospects, err := s.c.Ledger.Prospects(ctx)
+	if p := prospects[c.ID]; err != nil || p.Waiting != r.ID && p.Failed != r.ID {
+		return nil, err
+	}
+	return around{prospects: prospects, quarantine: s.c.Quarantine, retry: s.c.Retry}.next(c, time.Now()), nil
 }
 
 // stepJSON is one step of a run.

@@ -16,6 +16,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/edfisync/edfisync/internal/httpd"
+	"github.com/edfisync/edfisync/jobs"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -25,7 +26,8 @@ type statusJSON struct {
 	State      string        `json:"state" enum:"never,ok,attention,failing,canceled,waiting,running,paused,held"`
 	Says       string        `json:"says" doc:"The same in a sentence, for people; its times are UTC."`
 	FreshAsOf  time.Time     `json:"freshAsOf,omitzero" doc:"The target is as the source was then, but for what waits."`
-	NextRun    time.Time     `json:"nextRun,omitzero"`
+	NextRun    time.Time     `json:"nextRun,omitzero" doc:"When it is run next, unless somebody asks before; left out: nobody knows."`
+	NextReason string        `json:"nextReason,omitempty" enum:"schedule,retry,quarantine,pause,turn" doc:"Why then, as in next of the connection."`
 	OpenIssues int64         `json:"openIssues"`
 	OpenHolds  int64         `json:"openHolds"`
 	Running    *progressJSON `json:"running,omitempty" doc:"While a run is under way."`
@@ -84,8 +86,8 @@ func (s *Console) status(ctx context.Context, name string) (statusJSON, error) {
 	out := statusJSON{
 		Connection: shown.Name, State: shown.State, FreshAsOf: shown.FreshAsOf, OpenIssues: shown.OpenIssues, OpenHolds: shown.OpenHolds, Path: "/connections/" + url.PathEscape(shown.Name),
 	}
-	if shown.Schedule != nil && shown.Pause == nil {
-		out.NextRun = shown.Schedule.Next
+	if shown.Next != nil {
+		out.NextRun, out.NextReason = shown.Next.At, shown.Next.Reason
 	}
 	if r := shown.LastRun; r != nil && r.State == string(syncdb.RunRunning) {
 		p := progressOfRun(r.Progress)
@@ -112,7 +114,11 @@ func sayingOf(st statusJSON) string {
 	case "waiting":
 		more = append(more, "a sync is about to begin")
 	case "failing":
-		more = append(more, "the last sync failed")
+		text := "the last sync failed"
+		if st.NextReason == jobs.NextRetry {
+			text += ", and is tried again at " + when(st.NextRun)
+		}
+		more = append(more, text)
 	case "canceled":
 		more = append(more, "the last sync was canceled")
 	case "paused":

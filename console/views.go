@@ -319,6 +319,9 @@ func (s *Console) runPage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page := runView{runJSON: progressOf(run, nameOf(c.Tenant, c.Name)), Open: !run.State.Final()}
+	if page.Next, err = s.nextAfter(ctx, &run.Run, page.Connection); err != nil {
+		return err
+	}
 	steps, err := s.listSteps(ctx, &IDPath{id})
 	if err != nil {
 		return err

@@ -10,61 +10,6 @@ import (
 	"github.com/edfisync/edfisync/syncdb"
 )
 
-func TestAFailedRunIsTriedAgainBeforeTheNextTick(t *testing.T) {
-	t.Parallel()
-	retry := jobs.Retry{First: 2 * time.Minute, Longest: time.Hour, Failures: []string{"target-unreachable"}}
-	quarantine := jobs.Quarantine{After: 3, First: 30 * time.Minute, Longest: 6 * time.Hour}
-	last := at(t, "2026-11-22T02:00:00Z")
-	type given struct {
-		schedule jobs.Schedule
-		failed   syncdb.FailedRun
-		retry    jobs.Retry
-		now      time.Time
-	}
-	for _, c := range []struct {
-		name           string
-		change         func(g *given)
-		earliest, most time.Duration // after the failure; 0, 0 = never
-	}{
-		{"after the first wait", nil, 90 * time.Second, 2 * time.Minute},
-		{"after twice as long, when it failed again", func(g *given) { g.failed.Failing.Runs = 2 }, 3 * time.Minute, 4 * time.Minute},
-		{"when the quarantine is over", func(g *given) { g.failed.Failing.Runs = 3 }, 22 * time.Minute, 30 * time.Minute},
-		{"at once, when no process was there at its time", func(g *given) { g.now = g.failed.Failing.At.Add(time.Hour) }, time.Hour, time.Hour},
-		{"not when somebody has to act", func(g *given) { g.failed.Failure = "credentials-refused" }, 0, 0},
-		{"not when it failed for another reason", func(g *given) { g.failed.Failure = "" }, 0, 0},
-		{"not when it is switched off", func(g *given) { g.retry = jobs.Retry{} }, 0, 0},
-		{"not when the schedule comes first", func(g *given) { g.schedule.Cron = "* * * * *" }, 0, 0},
-		{"not when its time is longer ago than is made up for", func(g *given) { g.now = g.failed.Failing.At.Add(13 * time.Hour) }, 0, 0},
-		{"not when nothing is made up for", func(g *given) { g.schedule.CatchUp = 0 }, 0, 0},
-		{"not in a planned pause", func(g *given) {
-			g.schedule.Pauses = []jobs.PlannedPause{{From: g.failed.Failing.At, To: g.failed.Failing.At.Add(time.Hour)}}
-		}, 0, 0},
-		{"not when no tick of the schedule was kept", func(g *given) { g.schedule.Last = time.Time{} }, 0, 0},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			ended := last.Add(3 * time.Minute)
-			g := given{
-				jobs.Schedule{Connection: 1, Cron: "0 2 * * *", CatchUp: 12 * time.Hour, Last: last},
-				syncdb.FailedRun{Connection: 1, Run: 7, Failure: "target-unreachable", Failing: syncdb.Failing{Runs: 1, At: ended}}, retry, ended,
-			}
-			if c.change != nil {
-				c.change(&g)
-			}
-			ticks, err := g.schedule.Parse()
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := ticks.At(g.retry, quarantine, g.failed, g.now)
-			switch after := got.Sub(ended); {
-			case c.most == 0 && got.IsZero():
-			case c.most == 0 || got.IsZero() || after < c.earliest || after > c.most:
-				t.Errorf("it is tried again at %s, %s after it failed; want %s to %s", got, after, c.earliest, c.most)
-			}
-		})
-	}
-}
-
 // Several processes keep a schedule: what failed for what passes is tried again once, by one of them, until it is done; what somebody must mend is not.
 func TestProcessesTryAFailedRunAgainOnce(t *testing.T) {
 	t.Parallel()
@@ -172,10 +117,10 @@ func TestOnlyTheLastRunIsTriedAgain(t *testing.T) {
 		}
 		failed := func() (out []int64) {
 			t.Helper()
-			runs, err := f.ledger.FailedRuns(ctx)
+			all, err := f.ledger.Prospects(ctx)
 			must(err)
-			for _, r := range runs {
-				out = append(out, r.Run)
+			if p := all[id]; p.Scheduled {
+				out = append(out, p.Failed)
 			}
 			return out
 		}
@@ -199,7 +144,7 @@ func TestOnlyTheLastRunIsTriedAgain(t *testing.T) {
 		first := end("cron", syncdb.RunFailed)
 		is("when it failed", first.ID)
 		must(f.ledger.SetPause(ctx, id, &syncdb.Pause{Who: "ada", Why: "x"}, syncdb.AuditRow{Who: "ada", Action: "connection.pause"}))
-		is("while the connection is paused")
+		is("while the connection is paused, when that is over", first.ID)
 		must(f.ledger.SetPause(ctx, id, nil, syncdb.AuditRow{Who: "ada", Action: "connection.resume"}))
 		retry(first.ID, true)
 		retry(first.ID, false)

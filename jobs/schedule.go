@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/robfig/cron/v3"
+
+	"github.com/edfisync/edfisync/syncdb"
 )
 
 // Schedule says when a connection is synced without anybody asking.
@@ -21,7 +23,7 @@ type Schedule struct {
 	Jitter time.Duration
 	// CatchUp is how late a tick may be that nobody kept, because no process was there; later ones are left out. Of several only the last is made up for.
 	CatchUp time.Duration
-	// Last is the tick kept last, zero when none was.
+	// Last is the tick kept last, zero when none was; what the ledger says of the connection (Prospect.Ticked) counts when it is later.
 	Last time.Time
 	// Pauses are times in which it starts nothing, and for whose ticks nothing is made up.
 	Pauses []PlannedPause
@@ -41,6 +43,22 @@ func (s *Schedule) paused(at time.Time) (end time.Time) {
 		}
 	}
 	return end
+}
+
+// over is the first moment from an instant on that is in no pause.
+func (s *Schedule) over(at time.Time) time.Time {
+	for end := s.paused(at); !end.IsZero(); end = s.paused(at) {
+		at = end
+	}
+	return at
+}
+
+// after is the schedule with the last tick that the ledger has.
+func (s Schedule) after(p syncdb.Prospect) Schedule {
+	if p.Ticked.After(s.Last) {
+		s.Last = p.Ticked
+	}
+	return s
 }
 
 // Ticks reads a schedule's times.
@@ -148,33 +166,52 @@ func (s *Service) keepSchedules(ctx context.Context) {
 	}
 }
 
-// tick asks for the runs that are due and returns when the next one is.
+// tick asks for the runs that are due, those of ticks and those that are tried again, and returns when the next one is. Every process does so; the
+// ledger lets one of them ask (Ledger.Tick, Ledger.RequestRetry).
 func (s *Service) tick(ctx context.Context, now time.Time) (wake time.Time, err error) {
 	wake = now.Add(time.Minute)
 	schedules, err := s.c.Schedules(ctx)
 	if err != nil {
 		return wake, fmt.Errorf("read the schedules: %w", err)
 	}
-	kept := make(map[int64]*Ticks, len(schedules))
+	prospects, err := s.c.Ledger.Prospects(ctx)
+	if err != nil {
+		return wake, err
+	}
 	for _, sched := range schedules {
-		ticks, err := sched.Parse()
+		p := prospects[sched.Connection]
+		ticks, err := sched.after(p).Parse()
 		if err != nil {
 			s.log.ErrorContext(ctx, "a schedule cannot be read, so its connection is not synced by itself", slog.Int64("connection", sched.Connection), slog.Any("error", err))
 			continue
 		}
-		kept[sched.Connection] = ticks
-		if due := ticks.Due(now); !due.IsZero() {
-			run, fired, err := s.c.Ledger.Tick(ctx, sched.Connection, due, "cron")
+		tick, retry := ticks.asks(s.c.Retry, s.c.Quarantine, p, now)
+		if !tick.IsZero() && !tick.After(now) {
+			run, fired, err := s.c.Ledger.Tick(ctx, sched.Connection, tick, "cron")
 			if err != nil {
 				return wake, fmt.Errorf("ask for a scheduled run: %w", err)
 			}
 			if fired && run.ID != 0 {
 				s.ring(ctx, run.ID, run.Reason, true)
 			}
+			tick = ticks.Next(now)
 		}
-		if next := ticks.Next(now); !next.IsZero() && next.Before(wake) {
-			wake = next
+		if !retry.IsZero() && !retry.After(now) {
+			run, asked, err := s.c.Ledger.RequestRetry(ctx, sched.Connection, p.Failed)
+			if err != nil {
+				return wake, fmt.Errorf("ask for a run again that failed: %w", err)
+			}
+			if asked {
+				s.log.InfoContext(ctx, "a run that failed is tried again", slog.Int64("connection", sched.Connection), slog.Int64("failed", p.Failed), slog.Int64("run", run.ID))
+				s.ring(ctx, run.ID, run.Reason, true)
+			}
+			retry = time.Time{}
+		}
+		for _, next := range []time.Time{tick, retry} {
+			if !next.IsZero() && next.Before(wake) {
+				wake = next
+			}
 		}
 	}
-	return s.retry(ctx, kept, now, wake)
+	return wake, nil
 }

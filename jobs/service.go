@@ -21,8 +21,8 @@ type Ledger interface {
 	Tick(ctx context.Context, connection int64, tick time.Time, reason string) (run syncdb.Run, fired bool, err error)
 	// RequestRecovery is the same for the connection of a run that lost its process; asked is false when somebody has seen to it.
 	RequestRecovery(ctx context.Context, lost syncdb.Run) (run syncdb.Run, asked bool, err error)
-	// FailedRuns are the connections whose last run failed, and one of their schedule with it, since the last that was done; paused ones aside.
-	FailedRuns(ctx context.Context) ([]syncdb.FailedRun, error)
+	// Prospects are what decides when connections are run next without anybody asking, by connection.
+	Prospects(ctx context.Context) (map[int64]syncdb.Prospect, error)
 	// RequestRetry is the same for the connection of a failed run as long as that is its last; asked is false when another process has asked for it.
 	RequestRetry(ctx context.Context, connection, failed int64) (run syncdb.Run, asked bool, err error)
 	// OpenRuns are the runs of all connections that wait or run, oldest first.

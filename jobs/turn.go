@@ -36,14 +36,12 @@ func turns(open []syncdb.OpenRun, q Quarantine, gone func(syncdb.OpenRun) bool) 
 		if r.State != syncdb.RunWaiting {
 			continue
 		}
-		until := q.Until(r.ConnectionID, r.Failing)
+		held := hold(r.ConnectionID, r.Asked, r.Paused, r.PausedUntil, r.Failing, q, now(r))
 		switch {
 		case busy[r.ConnectionID]:
 			waits[r.ID] = syncdb.Wait{For: syncdb.WaitRun}
-		case r.Paused:
-			waits[r.ID] = syncdb.Wait{For: syncdb.WaitPause, Until: r.PausedUntil}
-		case !r.Asked && until.After(now(r)):
-			waits[r.ID] = syncdb.Wait{For: syncdb.WaitQuarantine, Until: until}
+		case held.For != "":
+			waits[r.ID] = held
 		default:
 			contenders = append(contenders, r)
 		}

@@ -157,15 +157,6 @@ func (d *DB) Tick(ctx context.Context, connID int64, tick time.Time, reason stri
 	return row.run(), fired, nil
 }
 
-// LastTick returns the last tick of a connection's schedule that was kept, zero when there was none.
-func (d *DB) LastTick(ctx context.Context, connID int64) (time.Time, error) {
-	var at sql.NullInt64
-	if err := d.store.reads().GetContext(ctx, &at, d.bind(`SELECT ticked_at FROM connection WHERE id = ?`), connID); err != nil {
-		return time.Time{}, fmt.Errorf("read the schedule's last tick: %w", err)
-	}
-	return instant(at), nil
-}
-
 // Pause says that nothing is sent for a connection for a while.
 type Pause struct {
 	At    time.Time `json:"at"`

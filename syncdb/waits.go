@@ -164,35 +164,6 @@ type Failing struct {
 	At   time.Time // when the last of them ended
 }
 
-// Failing returns the connections whose last run that ended, canceled ones aside, failed.
-func (d *DB) Failing(ctx context.Context) (map[int64]Failing, error) {
-	var rows []struct {
-		ID       int64         `db:"id"`
-		Failures int           `db:"failures"`
-		At       sql.NullInt64 `db:"failed_at"`
-	}
-	if err := d.store.reads().SelectContext(ctx, &rows, `SELECT id, failures, failed_at FROM connection WHERE failures > 0`); err != nil {
-		return nil, fmt.Errorf("read which connections fail: %w", err)
-	}
-	out := make(map[int64]Failing, len(rows))
-	for _, r := range rows {
-		out[r.ID] = Failing{Runs: r.Failures, At: instant(r.At)}
-	}
-	return out, nil
-}
-
-// FailingOf is Failing of one connection; its zero value says that the connection does not fail.
-func (d *DB) FailingOf(ctx context.Context, connID int64) (Failing, error) {
-	var row struct {
-		Failures int           `db:"failures"`
-		At       sql.NullInt64 `db:"failed_at"`
-	}
-	if err := d.store.reads().GetContext(ctx, &row, d.bind(`SELECT failures, failed_at FROM connection WHERE id = ?`), connID); err != nil {
-		return Failing{}, fmt.Errorf("read whether the connection fails: %w", err)
-	}
-	return Failing{Runs: row.Failures, At: instant(row.At)}, nil
-}
-
 // count notes that a run of the connection ended in this state.
 func (d *DB) count(ctx context.Context, tx *sqlx.Tx, connID int64, state RunState) error {
 	var err error

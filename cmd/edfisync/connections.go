@@ -77,15 +77,16 @@ func byOperator(action, tenant, name string, detail map[string]any) syncdb.Audit
 
 // connectionLine is a connection in a list.
 type connectionLine struct {
-	Name       string    `json:"name"`
-	Where      string    `json:"where"` // file or ledger
-	Version    int64     `json:"version,omitempty"`
-	SchoolYear int       `json:"schoolYear,omitempty"`
-	Cron       string    `json:"cron,omitempty"`
-	TimeZone   string    `json:"timeZone,omitempty"`
-	ChangedAt  time.Time `json:"changedAt,omitzero"`
-	ChangedBy  string    `json:"changedBy,omitempty"`
-	Problem    string    `json:"problem,omitempty"` // why it cannot be used on this machine
+	Name       string     `json:"name"`
+	Where      string     `json:"where"` // file or ledger
+	Version    int64      `json:"version,omitempty"`
+	SchoolYear int        `json:"schoolYear,omitempty"`
+	Cron       string     `json:"cron,omitempty"`
+	TimeZone   string     `json:"timeZone,omitempty"`
+	Next       *jobs.Next `json:"next,omitempty"` // the run that comes next when nobody asks for one, as the API has it
+	ChangedAt  time.Time  `json:"changedAt,omitzero"`
+	ChangedBy  string     `json:"changedBy,omitempty"`
+	Problem    string     `json:"problem,omitempty"` // why it cannot be used on this machine
 }
 
 type connectionsListCmd struct{}
@@ -105,16 +106,19 @@ func (connectionsListCmd) Run(ctx context.Context, a *app) error {
 		return nil
 	}
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "CONNECTION\tWHERE\tVERSION\tYEAR\tSCHEDULE\tCHANGED\tBY")
+	fmt.Fprintln(w, "CONNECTION\tWHERE\tVERSION\tYEAR\tSCHEDULE\tNEXT RUN\tCHANGED\tBY")
 	for _, l := range lines {
-		version, schedule := "", ""
+		version, schedule, next := "", "", ""
 		if l.Version > 0 {
 			version = fmt.Sprint(l.Version)
 		}
 		if l.Cron != "" {
 			schedule = l.Cron + " " + l.TimeZone
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", l.Name, l.Where, version, l.SchoolYear, schedule, when(l.ChangedAt), l.ChangedBy)
+		if l.Next != nil {
+			next = nextText(l.Next, l.TimeZone)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n", l.Name, l.Where, version, l.SchoolYear, schedule, next, when(l.ChangedAt), l.ChangedBy)
 	}
 	flush(w)
 	for _, l := range lines {
@@ -153,6 +157,9 @@ func (a *app) connectionLines(ctx context.Context) (lines []connectionLine, err 
 	}
 	return lines, a.define(ctx, false, func(d *definer) error {
 		definitions, err := d.ledger.Definitions(ctx)
+		if err != nil {
+			return err
+		}
 		for _, def := range definitions {
 			i := slices.IndexFunc(lines, func(l connectionLine) bool { return l.Name == fullName(def.Tenant, def.Name) })
 			if i < 0 {
@@ -169,8 +176,32 @@ func (a *app) connectionLines(ctx context.Context) (lines []connectionLine, err 
 				}
 			}
 		}
-		return err
+		return d.foresee(ctx, cfg, lines)
 	})
+}
+
+// foresee says of the connections that can be used when they are run next.
+func (d *definer) foresee(ctx context.Context, cfg *config.Config, lines []connectionLine) error {
+	known, err := d.ledger.Connections(ctx)
+	if err != nil {
+		return err
+	}
+	prospects, err := d.ledger.Prospects(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range cfg.Connections {
+		conn := &cfg.Connections[i]
+		at := slices.IndexFunc(known, func(c syncdb.Connection) bool { return c.Tenant == conn.Tenant && c.Name == conn.Name })
+		line := slices.IndexFunc(lines, func(l connectionLine) bool { return l.Name == conn.FullName() })
+		if at < 0 || line < 0 || lines[line].Problem != "" {
+			continue
+		}
+		if lines[line].Next, err = nextRun(cfg, conn, prospects[known[at].ID]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // definitionShown is a version of a connection of the ledger.

@@ -9,7 +9,9 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/edfisync/edfisync/cmd/edfisync/internal/config"
 	"github.com/edfisync/edfisync/internal/keys"
+	"github.com/edfisync/edfisync/jobs"
 	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
 )
@@ -111,7 +113,7 @@ func printRuns(out io.Writer, runs []syncdb.Run, cutOff map[int64]sync.Totals) e
 	return nil
 }
 
-// tellStanding says what keeps a connection's schedule from running it: a pause, or a quarantine.
+// tellStanding says what keeps a connection's schedule from running it, a pause or a quarantine, and when it is run next.
 func (a *app) tellStanding(ctx context.Context, ledger *syncdb.DB, conn syncdb.Connection) error {
 	pause, paused, err := ledger.PauseOf(ctx, conn.ID)
 	if err != nil {
@@ -120,19 +122,70 @@ func (a *app) tellStanding(ctx context.Context, ledger *syncdb.DB, conn syncdb.C
 	if paused {
 		fmt.Fprintf(a.out, "\n%s\n", &pausedError{pause})
 	}
-	failing, err := ledger.FailingOf(ctx, conn.ID)
-	if err != nil {
-		return err
-	}
 	cfg, err := a.load()
 	if err != nil {
 		return err
 	}
+	prospects, err := ledger.Prospects(ctx)
+	if err != nil {
+		return err
+	}
+	failing := prospects[conn.ID].Failing
 	if until := quarantineOf(cfg).Until(conn.ID, failing); !until.IsZero() {
 		fmt.Fprintf(a.out, "\n%s failed one after the other: the schedule leaves the connection alone until %s; edfisync run, or sync now, goes through\n",
 			counted(int64(failing.Runs), "run"), when(until))
 	}
+	definitions, err := ledger.Definitions(ctx)
+	if err != nil {
+		return err
+	}
+	if cfg, _, err = a.withDefined(cfg, definitions); err != nil {
+		return usageError(err)
+	}
+	for i := range cfg.Connections {
+		c := &cfg.Connections[i]
+		if c.Tenant != conn.Tenant || c.Name != conn.Name {
+			continue
+		}
+		next, err := nextRun(cfg, c, prospects[conn.ID])
+		if err != nil {
+			return err
+		}
+		if next != nil {
+			fmt.Fprintf(a.out, "\nnext run: %s\n", nextText(next, c.Schedule.TimeZone))
+		}
+	}
 	return nil
+}
+
+// nextRun says which run of a connection comes next when nobody asks for one, by what serve decides by; nil when none does.
+func nextRun(cfg *config.Config, conn *config.Connection, p syncdb.Prospect) (*jobs.Next, error) {
+	var schedule *jobs.Schedule
+	if conn.Schedule.Cron != "" && p.Connection != 0 {
+		s, err := scheduleOf(conn, p.Connection)
+		if err != nil {
+			return nil, err
+		}
+		schedule = &s
+	}
+	return jobs.Coming(schedule, p, retryOf(cfg), quarantineOf(cfg), time.Now()), nil
+}
+
+// nextText says when a run comes, by the clock of its connection's schedule, and why then.
+func nextText(next *jobs.Next, zone string) string {
+	if next.At.IsZero() {
+		return next.Text
+	}
+	return inZone(next.At, zone) + ", " + next.Text
+}
+
+// inZone is a time by the clock of a time zone; one that is not known stands for UTC.
+func inZone(t time.Time, zone string) string {
+	where, err := time.LoadLocation(zone)
+	if err != nil {
+		where = time.UTC
+	}
+	return t.In(where).Format("2006-01-02 15:04:05 MST")
 }
 
 // look calls fn with the ledger and the connection as it is known there.

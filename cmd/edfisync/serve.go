@@ -369,9 +369,6 @@ func (s *service) schedules(ctx context.Context) ([]jobs.Schedule, error) {
 		if err != nil {
 			return nil, err
 		}
-		if schedule.Last, err = s.ledger.LastTick(ctx, id); err != nil {
-			return nil, err
-		}
 		out = append(out, schedule)
 	}
 	return out, nil

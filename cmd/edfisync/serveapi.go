@@ -35,7 +35,7 @@ func (s *service) handler(api bool) (http.Handler, error) {
 	}
 	c, err := console.New(console.Config{
 		Ledger: s.ledger, Runs: s.jobs, Connections: s.shown.read, Version: buildInfo().Version, Support: s.support, Metrics: s.metrics.Handler(), Router: router,
-		Records: &askedRecords{service: s, busy: map[int64]chan struct{}{}}, Scope: s.scope, Embed: cfg.Embed, Quarantine: quarantineOf(s.cfg),
+		Records: &askedRecords{service: s, busy: map[int64]chan struct{}{}}, Scope: s.scope, Embed: cfg.Embed, Quarantine: quarantineOf(s.cfg), Retry: retryOf(s.cfg),
 		Settings: s.settings(), Descriptors: s.descriptors, Mapped: s.mapped,
 		Definitions: &definitions{s}, Secrets: &sealedSecrets{s}, Ready: s.readiness.check,
 		TryReceivers: s.tryReceivers, Identity: identity, Misconfigured: s.misconfigured,
