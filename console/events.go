@@ -26,6 +26,7 @@ const (
 	streamAge     = 15 * time.Minute // then the client connects again, and its key is looked at again
 	streamBeat    = 15 * time.Second // something is sent at least so often, so that proxies keep the connection
 	streamPatient = 10 * time.Second // longest wait for a client that does not read
+	streamLooks   = 20               // after so many looks for what is new it is looked whether the client still may
 )
 
 // streams counts the open event streams.
@@ -113,13 +114,16 @@ func (st *stream) write(b []byte) error {
 }
 
 // follow calls look at once and then as often as Config.Poll says, until it is done, the client goes, or the stream is old. Any process can follow any
-// run: what is new is in the ledger.
-func (s *Console) follow(ctx context.Context, st *stream, look func(context.Context) (done bool, err error)) {
-	ctx, cancel := context.WithTimeout(ctx, streamAge)
+// run: what is new is in the ledger. Who may no longer, since their key was revoked or their session ended, is shown no more soon after.
+func (s *Console) follow(r *http.Request, st *stream, look func(context.Context) (done bool, err error)) {
+	ctx, cancel := context.WithTimeout(r.Context(), streamAge)
 	defer cancel()
 	ticker := time.NewTicker(s.c.Poll)
 	defer ticker.Stop()
-	for {
+	for looks := 1; ; looks++ {
+		if looks%streamLooks == 0 && !s.router.Still(r) {
+			return
+		}
 		done, err := look(ctx)
 		if err == nil && !done {
 			err = st.beat()
@@ -162,7 +166,7 @@ func (s *Console) runEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	defer done()
 	name, first, before, seen := nameOf(c.Tenant, c.Name), true, runJSON{}, lineSeen(r.Header.Get("Last-Event-ID"))
-	s.follow(ctx, st, func(ctx context.Context) (bool, error) {
+	s.follow(r, st, func(ctx context.Context) (bool, error) {
 		if !first {
 			if run, err = s.c.Ledger.FindProgress(ctx, id); err != nil {
 				return false, err
@@ -205,7 +209,7 @@ func (s *Console) events(w http.ResponseWriter, r *http.Request) {
 	}
 	defer done()
 	shown := map[int64]runJSON{}
-	s.follow(ctx, st, func(ctx context.Context) (bool, error) {
+	s.follow(r, st, func(ctx context.Context) (bool, error) {
 		open, err := s.c.Ledger.OpenProgress(ctx, tenant)
 		if err != nil {
 			return false, err

@@ -79,7 +79,9 @@ func TestCellsThatLookLikeFormulasAreMadeSafe(t *testing.T) {
 	t.Parallel()
 	for cell, want := range map[string]string{
 		"": "", "Ana": "Ana", "12": "12", "a=b": "a=b", `["S1"]`: `["S1"]`, "=1+1": "'=1+1", "+1": "'+1", "-1": "'-1", "@SUM(A1)": "'@SUM(A1)",
-		"\t=1": "'\t=1", "\r=1": "'\r=1", " =1": "' =1", `"=1`: `'"=1`, "\n=1": "'\n=1", "'=1": "''=1",
+		"\t=1": "'\t'=1", "\r=1": "'\r=1", " =1": "' =1", `"=1`: `'"=1`, "\n=1": "'\n=1", "'=1": "''=1",
+		"＝1+1": "'＝1+1", "＠SUM(A1)": "'＠SUM(A1)", "\ufeff=1": "'\ufeff=1", "\u200b+1": "'\u200b+1", "\u00a0-1": "'\u00a0-1",
+		"Ana;=1+1": "Ana;'=1+1", "Ana\t=1+1;@x": "Ana\t'=1+1;'@x", `Ana;"=1`: `Ana;'"=1`, "a;b": "a;b", "not valid; then": "not valid; then", "\xff=1": "\xff=1", "a;\xff": "a;\xff",
 	} {
 		if got := safeCell(cell); got != want {
 			t.Errorf("safeCell(%q) = %q, want %q", cell, got, want)

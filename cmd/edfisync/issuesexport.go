@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/edfisync/edfisync/sync"
 	"github.com/edfisync/edfisync/syncdb"
@@ -182,12 +184,30 @@ func (s *safeCSV) flush() error {
 	return nil
 }
 
-// safeCell puts an apostrophe before what a spreadsheet would run as a formula (OWASP, CSV injection): a cell that begins with = + - @, tab or
-// carriage return, after blanks and quotes too, since some programs drop those.
+// safeCell puts an apostrophe before what a spreadsheet would run as a formula (OWASP, CSV injection): a cell that begins with = + - @, in whatever width,
+// tab or carriage return, after blanks, quotes and marks that cannot be seen too, since some programs drop those; and the same behind a semicolon or tab within
+// a cell, where a program of another country begins a new one.
 func safeCell(cell string) string {
-	begins := strings.TrimLeft(cell, " \"'\n")
-	if begins != "" && strings.ContainsRune("=+-@\t\r", rune(begins[0])) {
-		return "'" + cell
+	var safe strings.Builder
+	for cell != "" {
+		end := strings.IndexAny(cell, ";\t") + 1
+		if end == 0 {
+			end = len(cell)
+		}
+		if formula(cell[:end]) {
+			safe.WriteByte('\'')
+		}
+		safe.WriteString(cell[:end])
+		cell = cell[end:]
 	}
-	return cell
+	return safe.String()
+}
+
+// formula reports whether a spreadsheet may run what is in a cell.
+func formula(cell string) bool {
+	begins := strings.TrimLeftFunc(cell, func(r rune) bool {
+		return r != '\t' && r != '\r' && (r == '"' || r == '\'' || unicode.IsSpace(r) || unicode.Is(unicode.Cf, r))
+	})
+	first, _ := utf8.DecodeRuneInString(begins)
+	return begins != "" && strings.ContainsRune("=+-@\t\r＝＋－＠", first)
 }

@@ -117,8 +117,12 @@ func alive(workDir string) bool {
 	return false
 }
 
-// maxManifest bounds what is read of a manifest.
-const maxManifest = 1 << 20
+// Bounds of what is unpacked of a file that somebody says is a backup.
+const (
+	maxManifest  = 1 << 20
+	maxRatio     = 100      // a ledger is sealed texts and hashes for the most part, which do not become smaller
+	alwaysUnpack = 64 << 20 // that much, whatever the ratio: a ledger that is new holds empty pages
+)
 
 // unpackBackup writes the ledger of a backup to a file, and returns its manifest. What it does not say of itself, or is not as long or not the same as it
 // says, is not taken.
@@ -148,6 +152,13 @@ func unpackBackup(from, to string) (m manifest, err error) {
 		return m, fmt.Errorf("its schema has version %d, this program knows up to %d: use the program that made it (%s), or a newer one", m.Schema, newest, m.Version)
 	case m.Bytes < 1:
 		return m, errors.New("it is damaged: its manifest names no length")
+	}
+	packed, err := os.Stat(from)
+	if err != nil {
+		return m, err
+	}
+	if m.Bytes > max(alwaysUnpack, maxRatio*packed.Size()) {
+		return m, fmt.Errorf("it is damaged, or no backup: %d bytes would become %d, which no ledger does", packed.Size(), m.Bytes)
 	}
 	in, err := z.Open(backupLedger)
 	if err != nil {

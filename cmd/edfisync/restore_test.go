@@ -96,6 +96,7 @@ func TestRestoreTakesNothingButABackup(t *testing.T) {
 		"another format":   {map[string][]byte{backupManifest: with(func(m *manifest) { m.Format = 2 }), backupLedger: pages}, "format 2"},
 		"a longer ledger":  {map[string][]byte{backupManifest: same, backupLedger: append(pages[:len(pages):len(pages)], 0)}, "not what its manifest says"},
 		"a shorter ledger": {map[string][]byte{backupManifest: same, backupLedger: pages[:len(pages)/2]}, "not what its manifest says"},
+		"a bomb":           {map[string][]byte{backupManifest: with(func(m *manifest) { m.Bytes = 10 << 30 }), backupLedger: make([]byte, 1<<20)}, "would become 10737418240"},
 		"no length":        {map[string][]byte{backupManifest: with(func(m *manifest) { m.Bytes = 0 }), backupLedger: pages}, "names no length"},
 	} {
 		to := filepath.Join(dir, "restoring.sqlite")
@@ -103,6 +104,24 @@ func TestRestoreTakesNothingButABackup(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: got %v, want an error that says %q", name, err, tt.says)
 		}
+		if seen, err := os.Stat(to); name == "a bomb" && err == nil {
+			t.Errorf("%s: %d bytes were written", name, seen.Size())
+		}
+		_ = os.Remove(to)
+	}
+
+	inner := filepath.Join(dir, "inner", "restoring.sqlite")
+	if err := os.Mkdir(filepath.Dir(inner), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unpackBackup(write("outside", map[string][]byte{backupManifest: same, backupLedger: pages, "../outside": pages, "beside": pages}), inner); err != nil {
+		t.Errorf("with files that lead elsewhere: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "outside")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file was written outside: %v", err)
+	}
+	if files, err := os.ReadDir(filepath.Dir(inner)); err != nil || len(files) != 1 {
+		t.Errorf("it unpacked %v, %v; want the ledger only", files, err)
 	}
 
 	text, err := os.ReadFile(good)

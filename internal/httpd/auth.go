@@ -104,6 +104,17 @@ func (rt *Router) LogIn(w http.ResponseWriter, r *http.Request, key string) (p P
 	return p, true
 }
 
+// Still reports whether whoever makes a request that is still being answered may go on: by a key or session that is as good as when it began, under the rule
+// of its route. For answers that take long.
+func (rt *Router) Still(r *http.Request) bool {
+	about, rule := info(r.Context()), rt.rules[r.Pattern]
+	if rule.Public {
+		return true
+	}
+	p, ref := rt.authenticate(r, about.client, about.secure)
+	return ref == nil && p == about.principal && rule.Allows(p)
+}
+
 func unauthorized(detail string, d Denial) *refusal {
 	return &refusal{status: http.StatusUnauthorized, code: "unauthorized", detail: detail, denial: d}
 }
