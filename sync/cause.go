@@ -17,17 +17,17 @@ import (
 type Cause struct {
 	syncdb.Issue
 	// Own are rows of the issue that wait for no other row with a problem: mending it frees them.
-	Own int64 `json:"own"`
+	Own int64 `json:"own" doc:"Rows of the issue that wait for no other row: mending it frees them."`
 	// Frees are rows of any issue that wait for rows of Own, directly or through others.
-	Frees int64 `json:"frees"`
+	Frees int64 `json:"frees" doc:"Rows of any issue that wait for those, directly or through others."`
 	// Waits are rows of the issue that wait for rows of other issues: they follow by themselves.
-	Waits int64  `json:"waits"`
-	Hint  string `json:"hint,omitempty"` // what to do
+	Waits int64  `json:"waits" doc:"Rows of the issue that wait for rows of other issues: they follow by themselves."`
+	Hint  string `json:"hint,omitempty" doc:"What to do."` // what to do
 	// Informs says that nothing has to be done: the rows are as somebody wants them.
-	Informs bool `json:"informs,omitempty"`
+	Informs bool `json:"informs,omitempty" doc:"Nothing has to be done: the rows are as somebody wants them."`
 	// Stale says that Own, Frees and Waits are those of the last run that ended, and that a run has changed rows since; of an issue that is younger they
 	// are a guess. Only OpenCauses with a limit returns such.
-	Stale bool `json:"stale,omitempty"`
+	Stale bool `json:"stale,omitempty" doc:"own, frees and waits are those of the last run that ended, and a run has changed rows since; of an issue that is younger they are a guess."`
 }
 
 // InformingCodes are the codes of issues that only tell what is: nobody has to do anything.
