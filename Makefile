@@ -13,7 +13,7 @@ LDFLAGS  := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT) -X main.da
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 FUZZTIME ?= 5s
 SEEDS    ?= 10000
-HUNT     ?= 5000
+HUNT     ?= 6000
 KILLS    ?= 2000
 LOSSES   ?= 5000
 DEATHS   ?= 200
@@ -94,7 +94,7 @@ simulate: ## play SEEDS (10000) simulated districts with faults, crashes and edi
 	$(GO) test -c -trimpath -o $(BIN)/simulate.test ./sync/simulate
 	cd sync/simulate && ../../$(BIN)/simulate.test -test.timeout 0 -test.run '^TestSimulate$$' -seeds $(SEEDS) | grep -vx PASS
 
-mutants: ## put known defects into the source, one by one; the simulation has to find each within HUNT (5000) seeds
+mutants: ## put known defects into the source, one by one; the simulation has to find each within HUNT (6000) seeds
 	$(GO) test -c -trimpath -o $(BIN)/simulate.test ./sync/simulate
 	cd sync/simulate && ../../$(BIN)/simulate.test -test.timeout 0 -test.run '^TestAudit$$' -mutants $(HUNT) | grep -vx PASS
 

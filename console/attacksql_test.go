@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/edfisync/edfisync/console"
 	"github.com/edfisync/edfisync/internal/attacktest"
@@ -231,7 +232,7 @@ func sqlFindsNothing(t *testing.T, a *attacked) (played []string) {
 				for who, key := range map[string]string{"everybody's": key, "a tenant's": of} {
 					began := time.Now()
 					got := a.send("GET", "/api/v1/audit?"+query, "", bearer(key)...)
-					if noText := strings.ContainsAny(evil, "\x00\xff"); noText && got.status != 422 || !noText && (got.status != 200 || !strings.Contains(got.body, `"items":[]`)) {
+					if noText := strings.Contains(evil, "\x00") || !utf8.ValidString(evil); noText && got.status != 422 || !noText && (got.status != 200 || !strings.Contains(got.body, `"items":[]`)) {
 						t.Errorf("%s: got %d %s", who, got.status, got.body)
 					}
 					if took := time.Since(began); took > 4*time.Second {
