@@ -303,8 +303,10 @@ func (w *world) judgeExtra(ctx context.Context, expect []*expectation) {
 			if at := (place{k, h.key}); e.loose[h.key] || w.mayBecome(w.u.kinds[k], h, e.waits) || e.must[h.key] == nil && excused(k, h.id) || w.tainted[w.u.kinds[k].path+" "+h.key] != nil {
 				may[at] = true
 				stay(k, h)
-				for _, before := range w.doubtful(ctx, w.u.kinds[k], h) {
-					stay(k, before)
+				for _, then := range w.before(w.u.kinds[k], h) { // for all a ledger knows, when the PUT of another key was not answered
+					if w.unnoticed(ctx, w.u.kinds[k], then) {
+						stay(k, then)
+					}
 				}
 			}
 		}
@@ -315,8 +317,15 @@ func (w *world) judgeExtra(ctx context.Context, expect []*expectation) {
 	}
 	for at, h := range w.deleted { // nor that a delete nobody answered was made, while the row it was for cannot be sent
 		path, key, _ := strings.Cut(at, " ")
-		if k := w.u.byPath[path]; expect[k].loose[key] && w.unnoticed(ctx, w.u.kinds[k], h) {
-			stay(k, h)
+		k := w.u.byPath[path]
+		as := append(w.before(w.u.kinds[k], h), h) // the ledger may have it by a key it had before its parent's changed
+		if !expect[k].loose[key] && !slices.ContainsFunc(as, func(h *held) bool { return expect[k].loose[h.key] }) {
+			continue
+		}
+		for _, h := range as {
+			if w.unnoticed(ctx, w.u.kinds[k], h) {
+				stay(k, h)
+			}
 		}
 	}
 	// Enrolments give the right to delete what else there is of a student, and other associations that of staff and contacts: while some of it
@@ -375,8 +384,8 @@ func (w *world) mayBecome(k *compiledKind, h *held, waits []*rec) bool {
 	})
 }
 
-// doubtful returns what a record may still be for all a ledger knows: the PUT that gave it another key was not answered, and its row cannot be sent.
-func (w *world) doubtful(ctx context.Context, k *compiledKind, h *held) (before []*held) {
+// before returns what a record was sent as under other natural keys than it has.
+func (w *world) before(k *compiledKind, h *held) (out []*held) {
 	w.mu.Lock()
 	var sent [][]byte
 	if r := w.records[h.id]; r != nil {
@@ -386,12 +395,10 @@ func (w *world) doubtful(ctx context.Context, k *compiledKind, h *held) (before 
 	for _, body := range sent {
 		if then, err := k.read(body, w.fold); err == nil && then.key != h.key {
 			then.id = h.id
-			if w.unnoticed(ctx, k, then) {
-				before = append(before, then)
-			}
+			out = append(out, then)
 		}
 	}
-	return before
+	return out
 }
 
 // unnoticed reports whether a ledger has an entry of a record that is not there any more, and does not know what became of it.
