@@ -64,9 +64,9 @@ func (s *stepRun) call(o *op) {
 		case !o.known && s.r.unseenIDs[answer.ID] != 0:
 			// So it had, and the row was made again under another source key.
 			result.Origin, met = s.r.unseenIDs[answer.ID], false
-		case !o.known && s.adrift(answer.ID) != 0:
+		case !o.known && s.originAdrift(answer.ID) != 0:
 			// So it had, and another row still says the old key.
-			result.Origin, met = s.adrift(answer.ID), false
+			result.Origin, met = s.originAdrift(answer.ID), false
 		case o.lastID != "" && o.lastID != answer.ID && !answer.Repeated:
 			result.Origin = syncdb.Met // I9: ours is gone, another client has made its own
 		case answer.Repeated:
@@ -119,7 +119,7 @@ func (s *stepRun) takenByOther(o *op, err error) bool {
 	}
 	id, err := findByKey(s.x.calls, s.x.target, s.r.Resource, s.x.o.Rules, o.keyText, s.r.SentKey(o.payload, o.keyText))
 	_, ours := s.r.unseenIDs[id]
-	return err == nil && id != "" && id != o.edfiID && !ours && s.adrift(id) == 0
+	return err == nil && id != "" && id != o.edfiID && !ours && s.originAdrift(id) == 0
 }
 
 // file books the outcome of a call.

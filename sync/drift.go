@@ -94,8 +94,8 @@ func (s *scope) contains(found []*scanned, cs cascades, hasher *schema.Hasher, k
 	})
 }
 
-// adrift returns whose the record of an id is when an entry whose key drifts has it: 0 for none. Called by workers.
-func (s *stepRun) adrift(id string) syncdb.Origin { return s.drifting()[id] }
+// originAdrift returns whose the record of an id is when an entry whose key drifts has it: 0 for none. Called by workers.
+func (s *stepRun) originAdrift(id string) syncdb.Origin { return s.drifting()[id] }
 
 // driftingIDs lists the ids of entries whose natural keys drift, at most maxMoves. A ledger that cannot be read fails the run soon; until then nobody
 // knows of any, and a record is rather taken for another's (I9).
