@@ -65,8 +65,7 @@ func TestRecordThatAnotherRowClaimsByItsOldKeyStaysOurs(t *testing.T) {
 	w := newCourses(t, 2)
 	const file = "studentSectionAssociations.sql"
 	query := string(w.pack[file].Data)
-	claim := ` union all select 'stale', 'S1', '2025-08-18', 'ALG-1', 10, 2026, 'Fall', 'A1'`
-	claim = strings.Replace(claim, "'S1'", "(select uid from student where id = 1)", 1)
+	const claim = ` union all select 'stale', (select uid from student where id = 1), '2025-08-18', 'ALG-1', 10, 2026, 'Fall', 'A1'`
 	w.pack[file] = &fstest.MapFile{Data: []byte(query + claim)}
 	w.mustRun()
 	created := len(w.records("ed-fi/studentSectionAssociations"))
