@@ -70,14 +70,8 @@ func (c Condition) Remedy() string {
 	switch c {
 	case RunFailed:
 		return "edfisync runs says why; the next run goes on from there"
-	case TargetUnreachable:
-		return "edfisync check says what is wrong; runs go on by themselves when the target answers"
-	case SourceUnreachable:
-		return "edfisync check says what is wrong; runs go on by themselves when the database answers"
-	case CredentialsRefused:
-		return "check the connection's key and secret, or ask the target's host whether they were revoked"
-	case LedgerRestored:
-		return "look whether ledger.dsn or work_dir is wrong; when the ledger was lost or restored: edfisync adopt. Nothing is synced before"
+	case TargetUnreachable, SourceUnreachable, CredentialsRefused, LedgerRestored:
+		return sync.FailureHints()[string(c)]
 	case NotFresh:
 		return "look why no run is done: edfisync runs, the schedule, a pause, the service itself"
 	case HoldWaiting:

@@ -28,7 +28,8 @@ type runJSON struct {
 	Warnings   []warningJSON   `json:"warnings,omitempty" doc:"What the connection's schools or the scope name and is not there: the run did less than somebody meant. They change neither state nor totals."`
 	Error      string          `json:"error,omitempty" doc:"Why it failed. Folders of the server are left out; the log has them."`
 	Wait       *waitJSON       `json:"wait,omitempty" doc:"Why it waits; left out when it does not, or when no worker has looked yet."`
-	Failure    string          `json:"failure,omitempty" doc:"Of a failed run: target-unreachable, source-unreachable, credentials-refused, ledger-restored; left out: anything else."`
+	Failure    string          `json:"failure,omitempty" doc:"Of a failed run: target-unreachable, source-unreachable, credentials-refused, ledger-restored, target-reset, no-progress, plan-stale, process-lost; left out: anything else."`
+	Remedy     string          `json:"remedy,omitempty" doc:"What to do about the failure."`
 	Next       *jobs.Next      `json:"next,omitempty" doc:"Where one run is shown: when it begins, of one that waits; when the connection is run next, of a failed one that is its last."`
 	Progress   json.RawMessage `json:"progress,omitempty" doc:"How far it is: phase, resource, done, total, since when, rate (records a second over the last half minute), and secondsLeft of the phase at that rate; left out: nobody knows."`
 	ProgressAt time.Time       `json:"progressAt,omitzero"`
@@ -76,7 +77,7 @@ func runOf(r syncdb.Run, connection string) runJSON {
 		Wait: waitOf(r.Wait), Scope: scopeOf(r.Scope),
 
 		ID: r.ID, Connection: connection, State: string(r.State), Reason: r.Reason, CreatedAt: r.CreatedAt, StartedAt: r.StartedAt, EndedAt: r.EndedAt, Totals: totals, Failure: r.Failure,
-		Error: withoutPaths(r.Error),
+		Remedy: sync.FailureHints()[r.Failure], Error: withoutPaths(r.Error),
 	}
 }
 

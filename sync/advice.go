@@ -101,8 +101,11 @@ func Advices() []Advice {
 		{string(RuleRollover), bySource, "Give each school year a connection of its own; then approve or discard what is held."},
 		{string(RulePreventDelete), byMapping, "Nothing has to be done."},
 		{string(RuleOutOfScope), byUs, "Approve the hold to remove from the target what was sent, or discard it to leave it there; or take the school, or the resource, into the connection again."},
-		{string(RuleSourceBehind), bySource, "Let the replica catch up, or read another one. If the SIS was restored on purpose, approve or discard what is held."},
+		{string(RuleSourceBehind), bySource, "Let the replica catch up, or read another one. If the SIS was restored on purpose, approve what is held: that accepts the state of the source, too. To discard it accepts nothing."},
 		{string(RuleTargetReset), byHost, "Ask the host what happened; then edfisync adopt if the records are there again, or edfisync run --resync to write them anew."},
+		{"missing-association", bySource, "Solve the issue of the enrolment or assignment it waits for; this row follows by itself."},
+		{"no-association", bySource, "Put an enrolment, for staff an assignment, of the person back in the SIS, and run: what waits is sent then. To delete a person who has left, remove it afterwards together with " +
+			"all other rows of the person, or ask the target's host to delete these records. If the right comes from elsewhere, edfisync retry sends them."},
 		{"dependent-kept", byUs, "Solve the issue of the record that refers to it first; this delete follows by itself."},
 		{"no-answer", byHost, "The next run settles it. If it stays, ask the target's host."},
 	}

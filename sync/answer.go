@@ -38,6 +38,9 @@ func (s *stepRun) call(o *op) {
 	if r = o.refine(r, err); r.outcome == Blocked && s.takenByOther(o, err) {
 		r = ruling{next: nextTake}
 	}
+	if o.lack = s.lacks(o, err); o.lack.final(o, s.r) && r.outcome == Blocked {
+		r.outcome = Rejected
+	}
 	if o.silent != notSilent {
 		r = o.silent.ruling()
 	}
@@ -61,9 +64,9 @@ func (s *stepRun) call(o *op) {
 		case o.was != nil && o.was.edfiID == answer.ID:
 			// The target had re-keyed our own record already: it stays what it was.
 			result.Origin, met = o.was.origin, false
-		case !o.known && s.r.unseenIDs[answer.ID] != 0:
+		case !o.known && s.r.unseenIDs.origin(answer.ID) != 0:
 			// So it had, and the row was made again under another source key.
-			result.Origin, met = s.r.unseenIDs[answer.ID], false
+			result.Origin, met = s.r.unseenIDs.origin(answer.ID), false
 		case !o.known && s.originAdrift(answer.ID) != 0:
 			// So it had, and another row still says the old key.
 			result.Origin, met = s.originAdrift(answer.ID), false
@@ -75,7 +78,7 @@ func (s *stepRun) call(o *op) {
 			result.Origin = syncdb.Met // I9: it was there before us
 		}
 	}
-	if s.r.wanted || len(s.r.moves) > 0 {
+	if s.r.wanted || len(s.r.movedFrom) > 0 {
 		s.r.mu.Lock()
 		switch {
 		case r.effect == syncdb.EffectLive, r.next == nextLater:
@@ -114,12 +117,11 @@ func (s *stepRun) respelled(o *op, err error) bool {
 // run or the next, so waiting would be for ever (I1): the row takes that record over, which is never deleted by us (I9). An approved plan did not
 // say so, and waits (I8).
 func (s *stepRun) takenByOther(o *op, err error) bool {
-	if !keyTaken(o, err) || s.x.o.Apply != 0 || len(s.r.unseenIDs) >= maxMoves {
+	if !keyTaken(o, err) || s.x.o.Apply != 0 {
 		return false
 	}
 	id, err := findByKey(s.x.calls, s.x.target, s.r.Resource, s.x.o.Rules, o.keyText, s.r.SentKey(o.payload, o.keyText))
-	_, ours := s.r.unseenIDs[id]
-	return err == nil && id != "" && id != o.edfiID && !ours && s.originAdrift(id) == 0
+	return err == nil && id != "" && id != o.edfiID && s.r.unseenIDs.origin(id) == 0 && s.originAdrift(id) == 0
 }
 
 // file books the outcome of a call.
@@ -128,6 +130,9 @@ func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err erro
 	unmet := !o.loosens && r.next != nextCreate && r.next != nextTake && r.next != nextLater && (r.outcome == Blocked || r.outcome == Rejected || r.outcome == Failed)
 	if unmet {
 		refusal = s.refused(o, r.outcome.String(), err)
+		if o.verb != syncdb.Delete {
+			s.x.unsent(s.r, s.referred(o), o.key, o.isNew())
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,7 +184,7 @@ func (s *stepRun) file(o *op, r ruling, result syncdb.Result, met bool, err erro
 	switch host := hostRefused(err); {
 	case err == nil && o.silent == notSilent:
 		s.accepted++
-	case host && r.outcome == Rejected:
+	case host && r.outcome == Rejected && o.lack == nil:
 		s.byHost, s.lastByHost = s.byHost+1, err
 	}
 	if met && !o.known {
@@ -221,8 +226,31 @@ func (s *stepRun) refused(o *op, outcome string, err error) syncdb.Problem {
 	} else if err != nil {
 		d["error"] = err.Error()
 	}
+	if o.lack != nil {
+		who = bySource
+		code, text = o.lack.describe()
+		delete(d, "hint") // what the answer advises is about another case
+	}
+	var by place
+	if e != nil {
+		if at, is := s.blameUnsent(o, e); is {
+			by = at
+			code, who, text = "dependent-kept", byUs, "a record that refers to it still does at the target, because its own row was not sent, so it stays too"
+			delete(d, "hint")
+		}
+	}
 	p := s.problem(o, outcome, code, text, who, d)
 	s.blame(&p, o, err)
+	if o.lack == nil {
+		s.x.waitsAt(&p, by)
+		return p
+	}
+	s.x.waitsAt(&p, o.lack.by)
+	if outcome == Rejected.String() && o.verb == syncdb.Delete {
+		p.RecordHash = s.x.attemptedDelete(o, o.lack.of)
+	} else if outcome == Rejected.String() {
+		p.RecordHash = s.x.attemptedWithout(p.RecordHash, o.lack.of)
+	}
 	return p
 }
 
@@ -235,7 +263,7 @@ func (s *stepRun) problem(o *op, outcome, code, text, who string, d map[string]a
 	at := o.source
 	switch {
 	case o.verb == syncdb.Delete:
-		at = whole(o.key, syncdb.Hash{'g', 'o', 'n', 'e'})
+		at = goneProblem(o.key)
 	case outcome == syncdb.OutcomeMet:
 		at = metProblem(o.key)
 	}
@@ -290,12 +318,12 @@ func (o Options) silence() int64 { return int64(max(silentCalls, 2*o.Workers)) }
 // ErrTargetSilent means that the target stopped answering in the middle of a run. The next run continues.
 var ErrTargetSilent = errors.New("the target does not answer any more; nothing is lost, the next run continues")
 
-func (x *executor) strand(person syncdb.Hash) {
+func (x *executor) strand(person syncdb.Hash, at place) {
 	if person.IsZero() {
 		return
 	}
 	x.mu.Lock()
-	x.stranded[person] = struct{}{}
+	x.stranded[person] = at
 	x.mu.Unlock()
 }
 

@@ -70,9 +70,12 @@ func (e *Engine) SavePlan(ctx context.Context, details int) (*Plan, *SavedPlan, 
 	var saved *SavedPlan
 	plan, err := e.scanPlan(ctx, details, func(sc *scope, found []*scanned, p *Plan) error {
 		for _, h := range p.Held {
-			if h.Rule == RuleTargetReset || h.Rule == RuleSourceBehind {
+			if h.Rule == RuleTargetReset {
 				return fmt.Errorf("no plan is saved: %s", h.Reason)
 			}
+		}
+		if p.SourceBehind != "" {
+			return fmt.Errorf("no plan is saved: %s", p.SourceBehind)
 		}
 		held := slices.DeleteFunc(slices.Clone(p.Held), func(h HeldPart) bool { return h.Rule == RuleOutOfScope }) // not in the plan
 		s := &SavedPlan{Config: e.Config, Counts: map[string]map[string]int64{}, Held: held}
@@ -170,7 +173,10 @@ func (e *Engine) planOf(ctx context.Context, k *keeper, s *scope, found []*scann
 	}
 	want := make(map[opID]struct{}, kept.Ops)
 	if err := e.Ledger.PlanOps(ctx, e.Connection.ID, id, func(o syncdb.PlanOp) error {
-		want[identify(o)] = struct{}{}
+		at := slices.IndexFunc(found, func(r *scanned) bool { return r.Path == o.Resource })
+		if at < 0 || o.Verb != syncdb.Delete || !found[at].neverMade(o.KeyHash) { // of a create that never arrived there is nothing to delete
+			want[identify(o)] = struct{}{}
+		}
 		return nil
 	}); err != nil {
 		return nil, fmt.Errorf("read plan %d: %w", id, err)

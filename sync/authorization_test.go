@@ -290,8 +290,8 @@ func TestAStudentMadeAnewByOthersIsNotOursWhenTheEnrolmentLetsUsWriteIt(t *testi
 	w.mustAs(adminID, 204, "DELETE", "students/"+id, "")
 	w.mustAs(adminID, 201, "POST", "students", `{"studentUniqueId":"S0001","birthDate":"2010-02-03","firstName":"Theirs","lastSurname":"Surname"}`)
 	w.exec(`update student set last = 'Changed' where id = 1`)
-	if s, _ = w.mustRun(); s.Totals.Blocked != 1 || !slices.Contains(w.codes(), "no-relationship") {
-		t.Fatalf("got totals %+v and issues %v, want the student blocked as no-relationship", s.Totals, w.codes())
+	if s, _ = w.mustRun(); s.Totals.Blocked != 1 || !slices.Contains(w.codes(), "no-association") {
+		t.Fatalf("got totals %+v and issues %v, want the student blocked as no-association", s.Totals, w.codes())
 	}
 	w.exec(`insert into enrolment values (1, 1, 10, '2025-08-18', '9')`)
 	s, calls := w.mustRun()
@@ -330,7 +330,7 @@ func TestAStudentWhomAnotherVendorEnrolledStays(t *testing.T) {
 }
 
 // Demographics whose enrolment is gone are out of reach: the run says so, and goes on as soon as an enrolment is back (F21).
-func TestWithoutAnEnrolmentWhatIsLeftIsBlockedAndHealsWithIt(t *testing.T) {
+func TestWithoutAnEnrolmentWhatIsLeftWaitsAndHealsWithIt(t *testing.T) {
 	t.Parallel()
 	w := newVendorWorld(t)
 	w.enrol(1, 3)
@@ -343,9 +343,14 @@ func TestWithoutAnEnrolmentWhatIsLeftIsBlockedAndHealsWithIt(t *testing.T) {
 	clean(t, s)
 	w.exec(`update demographic set login = 'changed' where student = 1`)
 	w.exec(`update student set last = 'Changed' where id = 1`)
-	s, _ = w.mustRun()
-	if s.Totals.Blocked != 2 || !slices.Contains(w.codes(), "no-relationship") {
-		t.Errorf("got totals %+v and issues %v, want both changes blocked as no-relationship", s.Totals, w.codes())
+	for _, want := range []map[string]int{{"PUT ed-fi/studentEducationOrganizationAssociations": 1, "PUT ed-fi/students": 1}, {}, {}} {
+		s, calls = w.mustRun()
+		if diff := cmp.Diff(want, tally(calls)); diff != "" {
+			t.Errorf("what cannot succeed is not sent again and again: calls (-want +got):\n%s", diff)
+		}
+		if s.Totals.Rejected != 2 || !cmp.Equal(w.openIssues(), map[string]int64{"no-association": 2}) {
+			t.Errorf("got totals %+v and issues %v, want both changes refused for want of an enrolment", s.Totals, w.openIssues())
+		}
 	}
 	w.exec(`insert into enrolment values (90, 1, 10, '2025-10-01', '9')`)
 	s, calls = w.mustRun()

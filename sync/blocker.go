@@ -34,7 +34,7 @@ func (s *stepRun) blocked(o *op, ref *reference) {
 			b.Path, b.NaturalKey = r.Path, r.Key
 		}
 	}
-	code, text := "missing-reference", "the "+target.Entity+" it refers to is not at the target, because it is not in the source or was not sent"
+	code, text := "missing-reference", "the ledger does not know of the "+target.Entity+" it refers to at the target: its row is not in the source, was not sent, or is not settled yet"
 	if s.x.ambiguous(ref) {
 		code, text = "ambiguous-reference", "several rows of the source have the natural key of the "+target.Entity+" it refers to, so nobody knows which is meant"
 	}

@@ -42,7 +42,7 @@ type CauseLedger interface {
 	ProblemLinks(ctx context.Context, connection int64, fn func(syncdb.ProblemLink) error) error
 }
 
-// RankCauses returns the open issues of a connection, the one whose solution lets most records through first, those that only inform last. It reads hashes and counts, no
+// RankCauses returns the open issues of a connection: those of whole resources the source does not show first, then the one whose solution lets most records through, those that only inform last. It reads hashes and counts, no
 // student data, and takes about 40 bytes of memory for each row that is not in sync. It may be called during a run, whose changes it then
 // sees in part.
 func RankCauses(ctx context.Context, l CauseLedger, connection int64) ([]Cause, error) {
@@ -123,16 +123,29 @@ func causeOfIssue(issue syncdb.Issue) Cause {
 	return c
 }
 
-// sortCauses puts the one first whose solution lets most records through, and those last that only inform.
+// comesFirst reports whether an issue is about a whole resource that the source does not show, or not as it was: rows of other resources break rules for that
+// alone, and to correct them one by one would be wrong.
+func comesFirst(code string) bool {
+	switch Rule(code) {
+	case RuleEmptySource, RuleShortSource, RuleSourceBehind, RuleTargetReset:
+		return true
+	}
+	return false
+}
+
+// sortCauses puts those first that concern whole resources, then the one whose solution lets most records through, and those last that only inform.
 func sortCauses(causes []Cause) {
-	slices.SortStableFunc(causes, func(a, b Cause) int {
-		if a.Informs != b.Informs {
-			if b.Informs {
-				return -1
-			}
-			return 1
+	place := func(c *Cause) int {
+		switch {
+		case c.Informs:
+			return 2
+		case comesFirst(c.Code):
+			return 0
 		}
-		return cmp.Or(-cmp.Compare(a.Own+a.Frees, b.Own+b.Frees), -cmp.Compare(a.Rows, b.Rows), cmp.Compare(a.ID, b.ID))
+		return 1
+	}
+	slices.SortStableFunc(causes, func(a, b Cause) int {
+		return cmp.Or(cmp.Compare(place(&a), place(&b)), -cmp.Compare(a.Own+a.Frees, b.Own+b.Frees), -cmp.Compare(a.Rows, b.Rows), cmp.Compare(a.ID, b.ID))
 	})
 }
 

@@ -206,3 +206,28 @@ func TestCausesAreThoseOfTheLastRunUntilRowsChange(t *testing.T) {
 		})
 	}
 }
+
+func TestResourcesTheSourceDoesNotShowComeBeforeWhatFollowsFromThem(t *testing.T) {
+	t.Parallel()
+	l := &links{issues: []syncdb.Issue{
+		{ID: 1, Code: "missing-reference", Resource: "ed-fi/grades"}, {ID: 2, Code: string(RuleEmptySource), Resource: "ed-fi/students"},
+		{ID: 3, Code: "met-existing", Resource: "ed-fi/schools"}, {ID: 4, Code: string(RuleMassDelete), Resource: "ed-fi/grades"},
+	}}
+	for n := range 9 {
+		l.row(1, "ed-fi/grades", n, "invalid", "", 0)
+	}
+	l.row(2, "ed-fi/students", 0, "held", "", 0)
+	l.row(3, "ed-fi/schools", 0, "updated", "", 0)
+	l.row(4, "ed-fi/grades", 20, "held", "", 0)
+	causes, err := RankCauses(t.Context(), l, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []int64
+	for _, c := range causes {
+		got = append(got, c.ID)
+	}
+	if diff := cmp.Diff(got, []int64{2, 1, 4, 3}); diff != "" {
+		t.Errorf("order of issues (-got +want):\n%s", diff)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -40,7 +41,8 @@ type Decided struct {
 	Hold     int64     `json:"hold,omitempty"` // its number among the holds; 0 with ByConfiguration
 	Edition  int64     `json:"edition,omitempty"`
 	Undone   int64     `json:"undone,omitempty"`   // ByUndo: the run that was undone
-	Resource string    `json:"resource,omitempty"` // ByConfiguration: the resource under prevent_delete
+	Resource string    `json:"resource,omitempty"` // ByConfiguration: the resource under prevent_delete, or that of records which stay with one of those
+	Below    bool      `json:"below,omitempty"`    // ByConfiguration: prevent_delete keeps records below these, so they stay too
 	Ops      int64     `json:"ops"`
 }
 
@@ -62,6 +64,9 @@ func (d Decided) Why() string {
 	case ByUndo:
 		return fmt.Sprintf("run %d was undone (hold %d.%d)", d.Undone, d.Hold, d.Edition)
 	default:
+		if d.Below {
+			return "prevent_delete keeps records below these of " + d.Resource
+		}
 		return "prevent_delete lists " + d.Resource
 	}
 }
@@ -91,6 +96,15 @@ func decidedParts(gates []*gate, resources []ResourcePlan, of *part) []Decided {
 	}
 	slices.SortFunc(out, func(a, b Decided) int { return cmp.Compare(a.Hold, b.Hold) })
 	for i, g := range gates {
+		var with int64
+		for key := range g.kept {
+			if of.deletes(i, key) {
+				with++
+			}
+		}
+		if with > 0 {
+			out = append(out, Decided{By: ByConfiguration, Resource: resources[i].Resource, Below: true, Ops: with})
+		}
 		if rest := g.rest[syncdb.Delete]; rest == nil || rest.Rule != RulePreventDelete {
 			continue
 		}
@@ -119,6 +133,9 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 		return nil, fmt.Errorf("read what is held: %w", err)
 	}
 	guards := e.options().Safeguards
+	if err := preserve(s, found, d.gates, guards, schema.NewHasher(e.Keys.HashMAC())); err != nil {
+		return nil, err
+	}
 	open, err := e.Ledger.Plans(ctx, e.Connection.ID, syncdb.PlanFilter{Kind: syncdb.PlanHold, States: []syncdb.PlanState{syncdb.PlanOpen}})
 	if err != nil {
 		return nil, fmt.Errorf("read what is held: %w", err)
@@ -147,17 +164,18 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 	if len(d.unasked)+len(said.waits) == 0 {
 		return d, nil
 	}
+	if err := e.findWholePairs(ctx, s, found, said); err != nil {
+		return nil, err
+	}
 	err = e.eachOp(ctx, s, found, func(resource int, o syncdb.PlanOp) error {
-		if found[resource].neverMade(o) {
-			return nil
-		}
 		no, refused := said.refuses(found[resource], o)
 		yes, approved := said.yes[identify(o)]
 		beyond := d.gates[resource].removes(o.Verb, o.KeyHash)
 		// That a record whose row is gone may be deleted is no approval to remove one that is out of the scope, and the other way round (I5g).
 		approved = approved && beyond == (d.plans[yes].Rule == string(RuleOutOfScope))
+		stays := d.gates[resource].keeps(o.Verb, o.KeyHash)
 		if !refused && !approved {
-			if i, waits := said.waiting(o); waits && !letThrough(o.Verb, o.Resource) && !beyond {
+			if i, waits := said.waiting(o); waits && !letThrough(o.Verb, o.Resource) && !beyond && !stays {
 				d.gates[resource].open[o.KeyHash] = waiting{hold: i, verb: o.Verb}
 			}
 			return nil
@@ -166,10 +184,11 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 		if refused && approved { // the later one
 			refused, approved = no > yes, yes > no
 		}
-		if approved && o.Verb == syncdb.Delete && guards.prevents(o.Resource) {
+		if approved && (o.Verb == syncdb.Delete && guards.prevents(o.Resource) || stays) {
 			return nil // no approval goes before prevent_delete (I5)
 		}
 		g := d.gates[resource]
+		delete(g.kept, o.KeyHash) // a person has said so, too
 		g.decided[o.Verb]++
 		if refused {
 			g.refused[o.KeyHash] = &d.plans[no]
@@ -195,7 +214,7 @@ func (e *Engine) endDecisions(ctx context.Context, k *keeper, found []*scanned, 
 	if err != nil {
 		return err
 	}
-	stays := func(p *syncdb.Plan, o syncdb.PlanOp) bool {
+	single := func(p *syncdb.Plan, o syncdb.PlanOp) bool {
 		_, unasked := d.unasked[means(p, o)]
 		return !unasked || waits(o)
 	}
@@ -204,6 +223,18 @@ func (e *Engine) endDecisions(ctx context.Context, k *keeper, found []*scanned, 
 			continue
 		}
 		counts, left, renewed := map[string]map[string]int64{}, int64(0), false
+		halves := map[half]bool{} // creates of key changes: whether the delete stays in the plan
+		if saysNo(&p) {
+			if err := e.eachHalf(ctx, &p, func(o syncdb.PlanOp, h half) { halves[h] = halves[h] || single(&p, o) }); err != nil {
+				return err
+			}
+		}
+		stays := func(p *syncdb.Plan, o syncdb.PlanOp) bool {
+			if with, ok := halves[halfOf(o)]; ok && o.Verb == syncdb.Create {
+				return with
+			}
+			return single(p, o)
+		}
 		err := e.Ledger.PlanOps(ctx, e.Connection.ID, p.ID, func(o syncdb.PlanOp) error {
 			if stays(&p, o) {
 				renewed = renewed || d.renew(&p, o) != o
@@ -270,6 +301,9 @@ func (d *decisions) waiting(found []*scanned) (func(syncdb.PlanOp) bool, error) 
 		r, ok := index[o.Resource]
 		if !ok {
 			return true
+		}
+		if now := r.instead(o.KeyHash); o.Verb == syncdb.Delete && !now.IsZero() && now != o.NewRecord {
+			return false // its row is there, and asks for something else
 		}
 		if rest := d.gates[r.index].rest[syncdb.Delete]; rest != nil && rest.Rule != RulePreventDelete {
 			return true

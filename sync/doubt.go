@@ -257,8 +257,9 @@ func (r *scanned) inDoubt(o syncdb.PlanOp) (syncdb.Hash, bool) {
 	return syncdb.Hash{}, false
 }
 
-// neverMade reports whether the op is the delete of an entry whose create never arrived: it is dropped without a call, whatever was decided.
-func (r *scanned) neverMade(o syncdb.PlanOp) bool {
-	f, looked := r.fates[o.KeyHash]
-	return o.Verb == syncdb.Delete && looked && f.err == nil && f.id == ""
+// neverMade reports whether the gone entry of a natural key is of a create that never arrived: it is dropped without a call, so that no safeguard and no
+// person has to do with it.
+func (r *scanned) neverMade(key syncdb.Hash) bool {
+	f, looked := r.fates[key]
+	return looked && f.err == nil && f.id == ""
 }

@@ -25,16 +25,18 @@ func (w *world) loseWrites(arrive bool) {
 	})
 }
 
-// An undo whose answers were lost is found as it is by the next run: what came about is not made again, and what did not is as the run left it.
+// An undo whose answers were lost is found as it is by the next run: what came about is not made again, and what did not is as the run left it. Of a
+// natural-key change by two calls only the first is made, for nobody knows that the old record is back, and the next run takes it back.
 func TestUndoWhoseAnswersWereLostIsNotUndone(t *testing.T) {
 	t.Parallel()
+	const twoCalls = "a natural key changed by delete and create"
 	for name, edit := range map[string]string{
 		"an update":                    `update demographic set login = 'wrong' where id = 1`,
 		"a create":                     `insert into period values (3, 'P3', 11)`,
 		"a delete":                     `delete from demographic where id = 1`,
 		"a natural key changed by PUT": `update period set name = 'wrong' where id = 1`,
 		"natural keys of enrolments":   `update enrolment set entry = '2025-09-0' || id where id < 3`,
-		"a natural key changed by delete and create": `update demographic set agency = 2 where id = 1`,
+		twoCalls:                       `update demographic set agency = 2 where id = 1`,
 	} {
 		for _, arrive := range []bool{true, false} {
 			for _, unread := range []bool{false, true} {
@@ -46,7 +48,7 @@ func TestUndoWhoseAnswersWereLostIsNotUndone(t *testing.T) {
 					want := w.everything()
 					w.exec(edit)
 					s, _ := w.mustRun()
-					if !arrive {
+					if !arrive || name == twoCalls {
 						want = w.everything()
 					}
 					w.loseWrites(arrive)

@@ -95,19 +95,19 @@ func (s *scope) contains(found []*scanned, cs cascades, hasher *schema.Hasher, k
 }
 
 // originAdrift returns whose the record of an id is when an entry whose key drifts has it: 0 for none. Called by workers.
-func (s *stepRun) originAdrift(id string) syncdb.Origin { return s.drifting()[id] }
+func (s *stepRun) originAdrift(id string) syncdb.Origin { return s.drifting().origin(id) }
 
-// driftingIDs lists the ids of entries whose natural keys drift, at most maxMoves. A ledger that cannot be read fails the run soon; until then nobody
+// driftingIDs lists the ids of entries whose natural keys drift. A ledger that cannot be read fails the run soon; until then nobody
 // knows of any, and a record is rather taken for another's (I9).
-func (s *stepRun) driftingIDs() map[string]syncdb.Origin {
+func (s *stepRun) driftingIDs() *origins {
 	sc, cs := s.x.scope, s.r.cascades(s.x.scope)
 	if !sc.drift.reaches(cs) {
 		return nil
 	}
-	hasher, ids := schema.NewHasher(s.x.e.Keys.HashMAC()), map[string]syncdb.Origin{}
+	hasher, ids := schema.NewHasher(s.x.e.Keys.HashMAC()), newOrigins()
 	err := s.x.e.Ledger.Each(s.x.calls, s.x.e.Connection.ID, s.r.Path, func(e *syncdb.Entry) error {
-		if e.EdfiID != "" && len(ids) < maxMoves && sc.contains(s.x.found, cs, hasher, e.Key) {
-			ids[e.EdfiID] = e.Origin
+		if sc.contains(s.x.found, cs, hasher, e.Key) {
+			ids.note(e.EdfiID, e.Origin)
 		}
 		return nil
 	})

@@ -118,3 +118,33 @@ func TestRecordWhoseKeyCannotBeReadIsNotDeletedWhileRowsAreInvalid(t *testing.T)
 	w.converged()
 	w.sameAsFresh()
 }
+
+// More records than a run looks up got other keys with their session while a row, made again under another source key, was invalid: any of those that are
+// left may be that row's, and stays (I5f).
+func TestRecordsBeyondTheLimitOfLookUpsAreNotDeletedWhileRowsAreInvalid(t *testing.T) {
+	t.Parallel()
+	w := newCourses(t, 4)
+	const file = "studentSectionAssociations.sql"
+	query := strings.Replace(string(w.pack[file].Data), `t.begins as "beginDate"`, `t.begins as "beginDate", case when t.id > 1000 then 'perhaps' end as "homeroomIndicator"`, 1)
+	w.pack[file] = &fstest.MapFile{Data: []byte(query)}
+	delete(w.pack, "grades.sql")
+	w.mustRun()
+	before := len(w.records("ed-fi/studentSectionAssociations"))
+	w.exec(`update seat set id = id + 1000`)
+	w.exec(`update session set name = 'Autumn' where id = 1`)
+	w.mustRun()
+	w.options.LookingUp(2)
+	for range 5 {
+		if _, calls := w.mustRun(); tally(calls)["DELETE ed-fi/studentSectionAssociations"] > 0 {
+			t.Errorf("got calls %v, want no delete: the rows are invalid", calls)
+		}
+	}
+	w.exec(`update seat set id = id - 1000`)
+	w.mustRun()
+	w.mustRun()
+	if got := len(w.records("ed-fi/studentSectionAssociations")); got != before {
+		t.Errorf("the target has %d associations, want %d", got, before)
+	}
+	w.converged()
+	w.sameAsFresh()
+}

@@ -198,6 +198,14 @@ type Options struct {
 	QueryTimeout time.Duration
 
 	FoldEvery int // results after which the journal is folded inside a step; default 250,000
+
+	limits limits
+}
+
+// limits bound what one run keeps in memory of single records. The zero value has the defaults.
+type limits struct {
+	moves  int64 // gone entries of a resource that are joined with new rows as natural-key changes; default 200,000
+	strays int   // strays of a resource that are looked up, the next ones by the next run; default 10,000
 }
 
 // Engine syncs one connection. It is used for one run or plan at a time.
@@ -261,6 +269,12 @@ func (e *Engine) options() Options {
 	}
 	if o.FoldEvery <= 0 {
 		o.FoldEvery = 250_000
+	}
+	if o.limits.moves <= 0 {
+		o.limits.moves = 200_000
+	}
+	if o.limits.strays <= 0 {
+		o.limits.strays = 10_000
 	}
 	if o.Rules.Version == 0 {
 		o.Rules.Version = 1

@@ -1,6 +1,7 @@
 package sync
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/edfisync/edfisync/schema"
@@ -11,10 +12,13 @@ import (
 // complete (c: an incomplete one ends the run), no live row owns its id (d), no safeguard holds it (e), no invalid row stands for it (f,
 // the scan left those out), its resource is in the scope (g).
 func (s *stepRun) feedGone() error {
+	if err := s.readRejected(); err != nil {
+		return err
+	}
 	hasher, cs := schema.NewHasher(s.x.e.Keys.HashMAC()), s.r.cascades(s.x.scope)
 	return s.r.gone.each(func(rec *record) error {
 		if !s.x.plan.part.deletes(s.st.Resource, rec.KeyHash) {
-			s.x.need(cs.identifying(hasher, rec.Key)) // it stays, so what it refers to does (I6)
+			s.x.need(cs.identifying(hasher, rec.Key), place{}) // it stays, so what it refers to does (I6)
 			return nil
 		}
 		now, moved := s.r.movedFrom[rec.KeyHash]
@@ -38,6 +42,8 @@ func (s *stepRun) feedGone() error {
 			s.mu.Unlock()
 			return nil
 		}
+		neededBy, needed := s.x.isNeeded(s.st.Resource, o.key)
+		unfinished, unsafe := s.x.unfinished(s.r.Name, entry.PersonHash)
 		switch {
 		case s.x.ownedByRow(s.r, entry.EdfiID): // I5d: two spellings of one key; the other one stays
 			o.silent = release
@@ -45,33 +51,49 @@ func (s *stepRun) feedGone() error {
 			o.silent = release
 		case o.met: // I9
 			return s.keepBack(o, Blocked, "met-existing-gone", "its row is gone from the source, but the record was at the target before our first call: "+
-				"we never delete such records, delete it there if nobody else needs it", "target host")
+				"we never delete such records, delete it there if nobody else needs it", "target host", place{})
 		case entry.State == syncdb.Missing && s.gate.judge(syncdb.Delete, o.key).refused:
 			o.silent = release // what somebody wanted kept is gone: only the ledger forgets it, and what it refers to need not stay for it
+		case s.r.neverMade(o.key):
+			o.silent = release
+			if s.keptBack(o) { // by a reset of the target alone
+				return s.saveProblems(500)
+			}
+			o.verb = syncdb.Create
 		case s.keptBack(o):
 			s.strand(o)
 			return s.saveProblems(500)
-		case s.x.isNeeded(s.st.Resource, o.key):
-			return s.keepBack(o, Blocked, "dependent-kept", "a record that refers to it stays at the target, so it stays too", "us")
-		case s.x.unfinished(s.r.Name, entry.PersonHash):
+		case needed:
+			return s.keepBack(o, Blocked, "dependent-kept", "a record that refers to it stays at the target, so it stays too", "us", neededBy)
+		case unsafe:
 			return s.keepBack(o, Blocked, "person-still-has-records",
-				"it authorises us for a person of whom another record could not be deleted", "us")
-		case entry.EdfiID == "":
-			f, looked := s.r.fates[o.key]
-			if !looked || f.err != nil {
-				s.refuse(o, Failed, f.err)
+				"it authorises us for a person of whom another record could not be deleted", "us", unfinished)
+		case entry.EdfiID != "" && len(s.rejected) > 0:
+			if still, err := s.stillRefused(o); err != nil || still {
+				s.mu.Lock()
+				s.totals.add(Rejected, false)
+				s.keep = append(s.keep, goneProblem(o.key))
+				s.mu.Unlock()
 				s.strand(o)
-				return s.saveProblems(500)
+				return errors.Join(err, s.saveProblems(500))
 			}
-			o.verb, o.silent = syncdb.Create, release // it was never made: the entry is dropped without a call
+		case entry.EdfiID == "":
+			s.refuse(o, Failed, s.r.fates[o.key].err)
+			s.strand(o)
+			return s.saveProblems(500)
 		}
 		return s.add(o)
 	})
 }
 
-// keepBack files a delete that is not made, with the reason; what authorises us for its person has to stay too.
-func (s *stepRun) keepBack(o *op, outcome Outcome, code, text, who string) error {
-	s.hold(o, outcome, code, text, who, nil)
+// keepBack files a delete that is not made, with the reason, and with what it waits for; what authorises us for its person has to stay too.
+func (s *stepRun) keepBack(o *op, outcome Outcome, code, text, who string, by place) error {
+	p := s.problem(o, outcome.String(), code, text, who, nil)
+	s.x.waitsAt(&p, by)
+	s.mu.Lock()
+	s.totals.add(outcome, false)
+	s.problems = append(s.problems, p)
+	s.mu.Unlock()
 	s.strand(o)
 	return s.saveProblems(500)
 }
@@ -97,15 +119,15 @@ func (x *executor) live(r *scanned, key syncdb.Hash) bool {
 	return r.table.live(key)
 }
 
-// unfinished reports whether the record authorises us for a person who still has records that should have been deleted (engine.md §3).
-func (x *executor) unfinished(entity string, person syncdb.Hash) bool {
+// unfinished reports whether the record authorises us for a person who still has records that should have been deleted (engine.md §3), and one of these.
+func (x *executor) unfinished(entity string, person syncdb.Hash) (one place, has bool) {
 	if person.IsZero() || !authorises(entity) {
-		return false
+		return place{}, false
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	_, ok := x.stranded[person]
-	return ok
+	one, has = x.stranded[person]
+	return one, has
 }
 
 // authorisesItself reports whether a record of the resource gives us the right to the person it refers to: while it is there it can be deleted, whatever

@@ -38,6 +38,7 @@ type op struct {
 	anew    bool        // Create: in place of a natural-key change that was refused, so nothing was re-keyed with the record
 	loosens bool        // Update: takes a reference away that stands against a delete, and is no outcome of its own
 	unsure  bool        // whether the target has the record is not known: a call of an earlier run had no answer
+	lack    *lack       // once it was refused for want of a relationship
 	hold    int         // index of the approved hold it belongs to, plus 1; 0 = none
 	batch   *batch
 }
@@ -66,10 +67,16 @@ type executor struct {
 	watch   func(syncdb.Attempt) // when set, called with every answered call
 
 	mu       gosync.Mutex
-	ids      map[string]struct{}      // ids of records a POST met in this run (I5d)
-	stranded map[syncdb.Hash]struct{} // people with a delete that did not go through
-	needed   map[reference]struct{}   // records that others refer to which should have been deleted and were not (I6)
-	deferred []*spool                 // by resource: creates of people moved to the update step
+	ids      map[string]struct{}   // ids of records a POST met in this run (I5d)
+	stranded map[syncdb.Hash]place // people with a delete that did not go through, and which
+	needed   map[reference]place   // records that others refer to which should have been deleted and were not (I6)
+	against  map[place]place       // records to be deleted → a record that may refer to them and was not sent
+	gives    map[reference]place   // people to whom rows would give us the right that were not sent
+	deferred []*spool              // by resource: creates of people moved to the update step
+
+	formerMu gosync.Mutex
+	former   []map[uint64][]syncdb.Hash // by resource, once asked for
+	rights   rights
 }
 
 // callGrace is how long calls in flight may go on after a cancel.
@@ -78,14 +85,22 @@ const callGrace = 1500 * time.Millisecond
 func newExecutor(ctx context.Context, e *Engine, o Options, s *scope, found []*scanned, p *Plan, k *keeper, dir *workspace) (*executor, func()) {
 	x := &executor{
 		e: e, o: o, scope: s, found: found, plan: p, keeper: k,
-		ids: map[string]struct{}{}, stranded: map[syncdb.Hash]struct{}{}, needed: map[reference]struct{}{},
+		ids: map[string]struct{}{}, stranded: map[syncdb.Hash]place{}, needed: map[reference]place{},
+		gives: map[reference]place{}, against: map[place]place{},
 	}
+	x.rights.e, x.rights.scope, x.rights.found = e, s, found
 	x.budget = newBudget(2 * maxBatch(o.Workers))
 	for _, r := range found {
 		x.deferred = append(x.deferred, newSpool(dir, r.Path+"#deferred", e.Keys))
 		maps.Copy(x.needed, r.needs)
+		maps.Copy(x.gives, r.unsendable.gives)
 	}
 	x.ctx, x.stop = context.WithCancelCause(ctx)
+	for _, r := range found {
+		for ref, at := range r.unsendable.says {
+			x.standAgainst([]reference{ref}, at)
+		}
+	}
 	x.target = e.Target(func() error {
 		if x.ctx.Err() != nil { // no new attempt once the run is to end, repeats and waiting calls included (I19)
 			return context.Cause(x.ctx)
@@ -269,10 +284,10 @@ type stepRun struct {
 	deletedBefore int64
 	broken        bool // a journal write failed: whether the frame is there is for the next run's Recover to find out
 	totals        Totals
-	folded        int                             // results since the last fold
-	drifting      func() map[string]syncdb.Origin // ids of entries whose records got another key while a row says the old one; read once, when asked for
-	waiting       []*op                           // blocked by a row of the same step
-	attempts      *attempts                       // nil = nobody wants to know
+	folded        int             // results since the last fold
+	drifting      func() *origins // ids of entries whose records got another key while a row says the old one; read once, when asked for
+	waiting       []*op           // blocked by a row of the same step
+	attempts      *attempts       // nil = nobody wants to know
 }
 
 // silent says what an op does instead of a call: only the ledger learns something.

@@ -35,6 +35,10 @@ func TestFailuresThatOperatorsAreToldApart(t *testing.T) {
 		"the connection to it broke":         {&source.Error{Op: "read", Err: errors.New("broken pipe")}, sync.FailureSource},
 		"the run was canceled in between":    {&source.Error{Op: "read", Err: context.Canceled}, ""},
 		"the run lost its lease":             {errors.New("fenced"), ""},
+		"the target fell silent":             {fmt.Errorf("%w: 20 calls in a row: %w", sync.ErrTargetSilent, target("route")), sync.FailureTarget},
+		"the target was wiped in between":    {errors.Join(sync.ErrTargetReset, errors.New("the alarm was not kept")), sync.FailureReset},
+		"the run hung":                       {fmt.Errorf("%w (nothing for 15m)", sync.ErrStalled), sync.FailureStalled},
+		"another state than the plan's":      {fmt.Errorf("apply: %w", &sync.StalePlanError{Plan: 3}), sync.FailureStale},
 	} {
 		if got := sync.FailureOf(c.err); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)

@@ -52,12 +52,8 @@ func (x *executor) idle(st step) bool {
 
 // feedRecords hands out the creates or updates of a spool. Rows that cannot be sent get their outcome here: no call is made for them.
 func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
-	if s.rejected == nil && !s.x.o.RetryRejected {
-		rejected, err := s.x.e.Ledger.Rejected(s.x.ctx, s.x.e.Connection.ID, s.r.Path)
-		if err != nil {
-			return fmt.Errorf("read what was refused before: %w", err)
-		}
-		s.rejected = rejected
+	if err := s.readRejected(); err != nil {
+		return err
 	}
 	deferred := s.st.Verb == syncdb.Update && verb == syncdb.Create
 	var pending []*op // updates whose entries must be looked up
@@ -95,10 +91,14 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 		if m, ok := s.r.moves[rec.KeyHash]; ok && verb == syncdb.Create {
 			o.move(m)
 		}
+		unsent := func() error {
+			s.x.unsent(s.r, rec.Refs, rec.KeyHash, o.isNew())
+			return s.saveProblems(500)
+		}
 		if s.r.keysStay && !o.oldKey.IsZero() {
 			s.hold(o, Blocked, "unsettled-below", "its natural key changes, and a record whose key contains it could not be looked up: whether the "+
 				"target has that one is not known", byHost, nil)
-			return s.saveProblems(500)
+			return unsent()
 		}
 		if _, waits := s.r.waits[rec.KeyHash]; waits {
 			doubt := "another record had its natural key before, and one below that could not be read: whether it still has that key in its own is not known"
@@ -106,26 +106,26 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 				doubt = "a call without an answer may have changed the natural key of the record, and it could not be read: whether another row's record has it is not known"
 			}
 			s.hold(o, Blocked, "unsettled-below", doubt, byHost, nil)
-			return s.saveProblems(500)
+			return unsent()
 		}
 		if _, dup := s.r.dups[rec.KeyHash]; dup {
 			s.hold(o, Invalid, "duplicate-natural-key", "another row has the same natural key and a different payload: what the target has under that key stays as it is", "mapping", nil)
-			return s.saveProblems(500)
+			return unsent()
 		}
 		if last, ok := s.rejected[rec.SourceHash]; ok && !rec.Known && s.waits(rec, last) {
 			s.mu.Lock()
 			s.totals.add(Rejected, true)
 			s.keep = append(s.keep, rec.SourceHash)
 			s.mu.Unlock()
-			return s.saveProblems(500)
+			return unsent()
 		}
 		if s.keptBack(o) { // before what it refers to is looked at: that may be kept back with it, and then nobody is to act on the row
-			return s.saveProblems(500)
+			return unsent()
 		}
 		if verb == syncdb.Create {
 			if ref := s.x.scope.ambiguousIn(s.x.found, rec.Refs); ref != nil {
 				s.blocked(o, ref)
-				return s.saveProblems(500)
+				return unsent()
 			}
 		}
 		if blocked, own := s.x.blockedBy(s.st.Resource, rec.Refs); blocked != nil {
@@ -134,11 +134,11 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 				return nil
 			}
 			s.blocked(o, blocked)
-			return s.saveProblems(500)
+			return unsent()
 		}
 		if ref := s.x.scope.adrift(s.x.found, s.r.Resource, hasher, s.x.o.Rules, rec.Refs, rec.Payload); ref != nil {
 			s.blocked(o, ref)
-			return s.saveProblems(500)
+			return unsent()
 		}
 		if s.r.twoPhase() {
 			o.refs = append([]reference(nil), rec.Refs...)
@@ -147,7 +147,7 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 		}
 		if err := s.refusedByHost(); err != nil {
 			s.refuse(o, Rejected, err)
-			return s.saveProblems(500)
+			return unsent()
 		}
 		if !o.needsEntry() {
 			return s.add(o)
@@ -162,6 +162,19 @@ func (s *stepRun) feedRecords(sp *spool, verb syncdb.Verb) error {
 		return err
 	}
 	return flush()
+}
+
+// readRejected reads what the target refused before, unless somebody asks for it.
+func (s *stepRun) readRejected() error {
+	if s.rejected != nil || s.x.o.RetryRejected {
+		return nil
+	}
+	rejected, err := s.x.e.Ledger.Rejected(s.x.ctx, s.x.e.Connection.ID, s.r.Path)
+	if err != nil {
+		return fmt.Errorf("read what was refused before: %w", err)
+	}
+	s.rejected = rejected
+	return nil
 }
 
 // move makes a create of a row whose record has another key at the target into what its kind of move asks for.
@@ -189,6 +202,9 @@ func whole(key, record syncdb.Hash) syncdb.Hash {
 func (o *op) needsEntry() bool {
 	return (o.known || o.verb != syncdb.Create) && o.was == nil && o.oldKey.IsZero()
 }
+
+// isNew reports whether the target has no record of the op's row yet.
+func (o *op) isNew() bool { return o.verb == syncdb.Create && !o.known && o.was == nil }
 
 // detach gives the op bytes of its own, for ops that outlive the spool's buffer.
 func (o *op) detach() *op {

@@ -30,6 +30,7 @@ type Forecast struct {
 	Unchanged int64            `json:"unchanged"`          // the target holds them already, as far as the ledger knows
 	Arrive    int64            `json:"arrive"`             // would be created or updated
 	Fail      int64            `json:"fail"`               // would not arrive
+	Unsure    int64            `json:"unsure,omitempty"`   // of Arrive: would not where the host authorises by relationship, because what ties their people to us would not arrive
 	Reasons   []ForecastReason `json:"reasons"`            // the one whose solution lets most rows through first
 	Notes     []string         `json:"notes"`              // what could not be found out, and what it means
 	Warnings  []Warning        `json:"warnings,omitempty"` // what the connection's schools name and is not there
@@ -81,6 +82,14 @@ func (e *Engine) Forecast(ctx context.Context, t ForecastTarget) (*Forecast, err
 	if err := f.ask(ctx, found); err != nil {
 		return nil, err
 	}
+	f.ties = rights{e: e, scope: sc, found: found}
+	f.lack, f.has, f.unsure = map[reference]struct{}{}, map[reference]struct{}{}, make([]map[syncdb.Hash]struct{}, len(found))
+	for i, r := range found {
+		f.unsure[i] = map[syncdb.Hash]struct{}{}
+		for person := range r.unsendable.gives {
+			f.lack[person] = struct{}{}
+		}
+	}
 	for i, r := range found {
 		p.phase("forecast", r.Path)
 		if err := f.resource(ctx, i, r); err != nil {
@@ -104,6 +113,11 @@ type forecaster struct {
 	at     map[ForecastReason]int // reason without its figures → index in out.Reasons
 	failed []map[syncdb.Hash]int  // by resource: key of a record that would not arrive → its reason
 	facts  targetFacts
+
+	ties   rights
+	lack   map[reference]struct{}     // people to whom rows would give us the right that would not arrive
+	has    map[reference]struct{}     // of these: whom another row gives it
+	unsure []map[syncdb.Hash]struct{} // by resource: keys of new records that would not arrive where the host authorises by relationship
 }
 
 // known leaves out the queries of resources the target does not have.
@@ -161,8 +175,16 @@ func (f *forecaster) resource(ctx context.Context, at int, r *scanned) error {
 				return err
 			}
 			reason, waits := f.judge(at, r, verb, rec)
+			f.tie(r, rec, reason < 0)
 			if reason < 0 {
 				f.out.Arrive++
+				unsure, err := f.isUnsure(ctx, at, r, verb, rec)
+				if err != nil {
+					return err
+				}
+				if unsure {
+					f.out.Unsure++
+				}
 				delete(f.failed[at], rec.KeyHash) // a second row of the same payload was left out; this one stands for both
 				return nil
 			}
@@ -178,6 +200,52 @@ func (f *forecaster) resource(ctx context.Context, at int, r *scanned) error {
 		}
 	}
 	return errors.Join(r.fresh.each(judge(syncdb.Create)), r.changed.each(judge(syncdb.Update)))
+}
+
+// tie notes the people to whom a row would give us the right, and whether it arrives.
+func (f *forecaster) tie(r *scanned, rec *record, arrives bool) {
+	if !authorises(r.Name) {
+		return
+	}
+	to := f.lack
+	if arrives {
+		to = f.has
+	}
+	for _, ref := range rec.Refs {
+		if slices.Contains(people[f.scope.targets[ref.Target].Entity], r.Name) {
+			to[ref] = struct{}{}
+		}
+	}
+}
+
+// isUnsure reports whether a record arrives only where the host asks for no relationship: a row that would tie its person to us does not arrive, and nothing
+// else ties the person; or what it refers to is such a record. By which rule a host authorises it does not tell.
+func (f *forecaster) isUnsure(ctx context.Context, at int, r *scanned, verb syncdb.Verb, rec *record) (bool, error) {
+	if len(f.lack) == 0 {
+		return false, nil
+	}
+	unsure := slices.ContainsFunc(rec.Refs, func(ref reference) bool {
+		return slices.ContainsFunc(f.scope.targets[ref.Target].Resources, func(j int) bool {
+			_, is := f.unsure[j][ref.Hash]
+			return is
+		})
+	})
+	if _, person := people[r.Name]; !unsure && !(person && verb == syncdb.Create) {
+		untied := slices.DeleteFunc(f.scope.peopleOf(r, rec.Refs, rec.KeyHash), func(ref reference) bool {
+			_, lacks := f.lack[ref]
+			_, has := f.has[ref]
+			return !lacks || has
+		})
+		lacking, err := f.ties.lacking(ctx, untied)
+		if err != nil {
+			return false, err
+		}
+		unsure = len(lacking) > 0
+	}
+	if unsure && verb == syncdb.Create {
+		f.unsure[at][rec.KeyHash] = struct{}{}
+	}
+	return unsure, nil
 }
 
 // judge returns the reason why a record would not arrive, -1 when nothing speaks against it. waits tells that it is another record's reason.
@@ -281,6 +349,9 @@ func (f *forecaster) conclude() *Forecast {
 	out := f.out
 	for _, r := range out.Reasons {
 		out.Fail += r.Rows + r.Frees
+	}
+	if out.Unsure > 0 {
+		f.note("%d of the rows that would arrive are of people whose enrolment, or assignment, would not: where the host authorises by relationship they do not arrive either, and follow by themselves once it does", out.Unsure)
 	}
 	slices.SortStableFunc(out.Reasons, func(a, b ForecastReason) int {
 		return cmp.Or(-cmp.Compare(a.Rows+a.Frees, b.Rows+b.Frees), strings.Compare(a.Resource, b.Resource), strings.Compare(a.Code, b.Code))

@@ -66,6 +66,9 @@ func (h *attempts) note(o *op, resource string, result syncdb.Result, status int
 	if result.EdfiID != "" {
 		a.EdfiID = result.EdfiID
 	}
+	if o.was != nil { // the other half is deleted in this run or a later one, by a call that history may not have
+		a.OldKeyHash = o.was.old
+	}
 	var answer []byte
 	var e *edfi.Error
 	if errors.As(err, &e) {

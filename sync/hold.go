@@ -22,6 +22,10 @@ func (e *Engine) saveHolds(ctx context.Context, k *keeper, s *scope, found []*sc
 	if err != nil {
 		return err
 	}
+	open, err := e.Ledger.Plans(ctx, e.Connection.ID, syncdb.PlanFilter{Kind: syncdb.PlanHold, States: []syncdb.PlanState{syncdb.PlanOpen}})
+	if err != nil {
+		return fmt.Errorf("read what is held: %w", err)
+	}
 	for i := range p.Held {
 		part := &p.Held[i]
 		if !slices.ContainsFunc(mine, func(h HeldPart) bool {
@@ -37,8 +41,12 @@ func (e *Engine) saveHolds(ctx context.Context, k *keeper, s *scope, found []*sc
 		if err != nil {
 			return fmt.Errorf("write the counts of a hold: %w", err)
 		}
+		mark := ""
+		if part.Rule == RuleSourceBehind {
+			mark = heldMark(open, p.mark)
+		}
 		h, err := e.Ledger.SaveHold(ctx, k.current(), syncdb.Plan{
-			Resource: part.Resource, Verb: part.verb, Rule: string(part.Rule), Reason: part.Reason, Config: e.Config, Counts: text,
+			Resource: part.Resource, Verb: part.verb, Rule: string(part.Rule), Reason: part.Reason, Config: e.Config, Counts: text, Mark: mark,
 		}, e.opsWhere(ctx, s, found, func(resource int, o syncdb.PlanOp) bool {
 			return p.gates[resource].judge(o.Verb, o.KeyHash).held == part
 		}))
@@ -49,10 +57,6 @@ func (e *Engine) saveHolds(ctx context.Context, k *keeper, s *scope, found []*sc
 	}
 	if p.part != nil {
 		return nil // what nothing asks for any more a run without a scope releases
-	}
-	open, err := e.Ledger.Plans(ctx, e.Connection.ID, syncdb.PlanFilter{Kind: syncdb.PlanHold, States: []syncdb.PlanState{syncdb.PlanOpen}})
-	if err != nil {
-		return fmt.Errorf("read what is held: %w", err)
 	}
 	for _, h := range open {
 		held := slices.ContainsFunc(p.Held, func(part HeldPart) bool { return part.Hold == h.ID })
@@ -128,7 +132,7 @@ func (s *stepRun) keptBack(o *op) bool {
 	if p.held.Rule == RuleOutsidePlan { // the person who applied the plan decided so; what was known of the row stays
 		at := o.source
 		if o.verb == syncdb.Delete {
-			at = whole(o.key, syncdb.Hash{'g', 'o', 'n', 'e'})
+			at = goneProblem(o.key)
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -143,44 +147,49 @@ func (s *stepRun) keptBack(o *op) bool {
 		s.mu.Unlock()
 	}
 	advice, _ := AdviceOn(string(p.held.Rule))
-	s.hold(o, Held, string(p.held.Rule), p.held.Rule.cause(), advice.Owner, nil)
+	text := p.held.Rule.cause()
+	if p.held.Rule == RulePreventDelete {
+		text = p.held.Reason // the same in every run, too
+	}
+	s.hold(o, Held, string(p.held.Rule), text, advice.Owner, nil)
 	return true
 }
 
 // strand notes a delete that is not made or did not go through: what it was authorised by and what it refers to have to stay (I6).
 func (s *stepRun) strand(o *op) {
+	at := place{s.r.Path, o.key}
 	if !s.r.authorisesItself() {
-		s.x.strand(o.person)
+		s.x.strand(o.person, at)
 	}
 	if o.verb != syncdb.Delete || len(o.keyText) == 0 {
 		return
 	}
-	s.x.need(s.r.cascades(s.x.scope).identifying(schema.NewHasher(s.x.e.Keys.HashMAC()), o.keyText))
+	s.x.need(s.r.cascades(s.x.scope).identifying(schema.NewHasher(s.x.e.Keys.HashMAC()), o.keyText), at)
 }
 
 // need notes that records stay, because others refer to them.
-func (x *executor) need(refs []reference) {
+func (x *executor) need(refs []reference, by place) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, ref := range refs {
-		x.needed[ref] = struct{}{}
+		x.needed[ref] = by
 	}
 }
 
-// isNeeded reports whether a record of the resource is referred to by one that should have been deleted and was not. Only references that are part
+// isNeeded reports whether a record of the resource is referred to by one that should have been deleted and was not, and by which. Only references that are part
 // of the natural key are known without asking the target.
-func (x *executor) isNeeded(resource int, key syncdb.Hash) bool {
+func (x *executor) isNeeded(resource int, key syncdb.Hash) (by place, needed bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if len(x.needed) == 0 {
-		return false
+		return place{}, false
 	}
 	for t, target := range x.scope.targets {
 		for _, j := range target.Resources {
-			if _, ok := x.needed[reference{Target: uint16(t), Hash: key}]; ok && j == resource {
-				return true
+			if by, needed = x.needed[reference{Target: uint16(t), Hash: key}]; needed && j == resource {
+				return by, true
 			}
 		}
 	}
-	return false
+	return place{}, false
 }

@@ -335,3 +335,48 @@ func TestLookUpsOfLostCreatesEndWhenNoneIsAnswered(t *testing.T) {
 	w.converged()
 	w.sameAsFresh()
 }
+
+// A create never arrived, and its row is gone: the target has nothing to delete, so nobody is asked, whatever the safeguards and the scope say of deletes.
+func TestNobodyIsAskedAboutACreateThatNeverArrived(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(w *world){
+		"the source is empty":      func(w *world) { w.exec(`delete from period`) },
+		"its school is not synced": func(w *world) { w.options.Schools = sync.Schools{Except: []int64{11}} },
+		"and its row is gone, too": func(w *world) { w.options.Schools = sync.Schools{Except: []int64{11}}; w.exec(`delete from period`) },
+		"nothing is ever deleted of it": func(w *world) {
+			w.options.Safeguards.PreventDelete = []string{"ed-fi/classPeriods"}
+			w.exec(`delete from period`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.fill(4)
+			w.exec(`delete from period; delete from demographic; delete from enrolment where school = 11; delete from student where id not in (select student from enrolment); delete from school where id = 11`)
+			w.mustRun()
+			w.exec(`insert into period values (3, 'P3', 11); insert into school values (11, 'South', 1)`)
+			w.options.Schools = sync.Schools{}
+			w.front.intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+				if r.Method == http.MethodPost && strings.Contains(r.URL.Path, "classPeriods") {
+					panic(http.ErrAbortHandler)
+				}
+				return false
+			})
+			w.mustRun()
+			w.front.intercept(nil)
+			if got := w.entries("ed-fi/classPeriods"); len(got) != 1 || got[0].EdfiID != "" {
+				t.Fatalf("got entries %+v, want one of which nobody knows anything", got)
+			}
+			change(w)
+			s, calls := w.mustRun()
+			for _, h := range s.HeldBack {
+				if h.Resource == "ed-fi/classPeriods" || w.removals(s)["ed-fi/classPeriods"] > 0 {
+					t.Errorf("held: %+v", h)
+				}
+			}
+			if len(calls) != 0 || len(w.entries("ed-fi/classPeriods")) != 0 {
+				t.Errorf("got calls %v and entries %+v, want none", calls, w.entries("ed-fi/classPeriods"))
+			}
+		})
+	}
+}

@@ -84,6 +84,7 @@ func (m *mapper) batch(b *source.Batch) error {
 			if m.q.Key(row) == nil && m.keys[i].IsZero() {
 				m.nameless++
 			}
+			m.unsendable(i, row)
 			if err := m.invalid(i, string(m.q.Key(row)), m.enc.Problems); err != nil {
 				return err
 			}

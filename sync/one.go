@@ -303,9 +303,7 @@ func (e *Engine) knownIDs(ctx context.Context, sc *scope, r *scanned) error {
 		return nil
 	}
 	err := e.Ledger.Each(ctx, e.Connection.ID, r.Path, func(entry *syncdb.Entry) error {
-		if entry.EdfiID != "" && len(r.unseenIDs) < maxMoves {
-			r.unseenIDs[entry.EdfiID] = entry.Origin
-		}
+		r.unseenIDs.note(entry.EdfiID, entry.Origin)
 		return nil
 	})
 	if err != nil {

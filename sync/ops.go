@@ -79,11 +79,12 @@ func (r *scanned) freshOp(rec *record, give func(syncdb.PlanOp) error) error {
 // goneOp is a delete.
 func (r *scanned) goneOp(rec *record, hasher *schema.Hasher, give func(syncdb.PlanOp) error) error {
 	entry := r.goneEntry(rec)
-	if r.moved(rec.KeyHash) || !r.deletable(entry) {
+	if r.moved(rec.KeyHash) || !r.deletable(entry) || r.neverMade(rec.KeyHash) {
 		return nil
 	}
 	return give(syncdb.PlanOp{
-		Verb: syncdb.Delete, KeyHash: rec.KeyHash, SourceHash: rec.SourceHash, OldRecord: rec.RecordHash, RecordID: idHash(hasher, entry.EdfiID),
+		Verb: syncdb.Delete, KeyHash: rec.KeyHash, SourceHash: rec.SourceHash, OldRecord: rec.RecordHash, NewRecord: r.instead(rec.KeyHash),
+		RecordID: idHash(hasher, entry.EdfiID),
 	})
 }
 

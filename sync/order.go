@@ -30,6 +30,7 @@ type scoped struct {
 	nested   bool  // its records refer to records of the same resource
 	rekeys   bool  // its records can get another natural key at the target: by PUT, or with a parent
 	off      bool  // the connection does not sync it any more, and the ledger has entries of it: they are out of the scope (I5g)
+	hangs    bool  // records of others hang on its rows that are not sent (unsent.go)
 	wanted   bool  // another resource of the scope refers to it, so its live keys are kept for the run
 }
 
@@ -144,6 +145,9 @@ func (s *scope) link() {
 		for _, j := range t.Resources {
 			s.resources[j].wanted = true // self-references count too
 		}
+	}
+	for _, r := range s.resources {
+		r.hangs = s.hangsOn(r)
 	}
 }
 

@@ -472,8 +472,8 @@ func (c *chooser) count(context.Context) error {
 		entry := func(rec *record) error {
 			switch {
 			case c.deletes(i, rec.KeyHash):
-				note(whole(rec.KeyHash, syncdb.Hash{'g', 'o', 'n', 'e'}))
-			case !r.moved(rec.KeyHash) && r.deletable(r.goneEntry(rec)):
+				note(goneProblem(rec.KeyHash))
+			case !r.moved(rec.KeyHash) && r.deletable(r.goneEntry(rec)) && !r.neverMade(rec.KeyHash):
 				c.left++
 			}
 			return nil

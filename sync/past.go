@@ -18,6 +18,8 @@ const (
 	LeftPrevented  LeftOut = "prevent-delete" // undoing it is a delete, and the configuration says that nothing of the resource is deleted
 	LeftNotOurs    LeftOut = "not-ours"       // it was at the target before our first call, and we never delete such records (I9)
 	LeftScope      LeftOut = "out-of-scope"   // the connection does not sync its resource any more (I5g)
+	LeftHalf       LeftOut = "other-half"     // its row changed its natural key, and of its two records the other one stays, or does not come back
+	LeftDependent  LeftOut = "dependent"      // it refers to a record that is left as it is, or one that stays refers to it (I6)
 )
 
 // past is what one run did to one record, of all its calls together.
@@ -33,6 +35,8 @@ type past struct {
 	id        string
 	record    syncdb.Hash // content after the run
 	source    syncdb.Hash // source row the last call was made for
+	replaces  syncdb.Hash // created: the natural key its row's record had before; zero = it had none, or none is known
+	instead   syncdb.Hash // deleted: stands for what its row gave instead in the run; zero = nothing
 }
 
 type pastKey struct {
@@ -59,7 +63,8 @@ func (p pasts) note(resource int, a *syncdb.Attempt) {
 	}
 	at := pastKey{resource, a.KeyHash}
 	r := p[at]
-	if !a.OldKeyHash.IsZero() && a.Effect == syncdb.EffectLive {
+	recreate := a.Verb == syncdb.Create && (r == nil || r.before == a.KeyHash)
+	if !a.OldKeyHash.IsZero() && a.Effect == syncdb.EffectLive && !recreate {
 		from := pastKey{resource, a.OldKeyHash}
 		if moved := p[from]; moved != nil {
 			delete(p, from)
@@ -68,7 +73,7 @@ func (p pasts) note(resource int, a *syncdb.Attempt) {
 	}
 	if r == nil {
 		r = &past{resource: resource, before: a.KeyHash, was: a.OldRecord, wasID: a.EdfiID}
-		if !a.OldKeyHash.IsZero() {
+		if !a.OldKeyHash.IsZero() && !recreate {
 			r.before = a.OldKeyHash
 		}
 		switch a.Effect {
@@ -78,6 +83,9 @@ func (p pasts) note(resource int, a *syncdb.Attempt) {
 			r.existed = a.Status != http.StatusNotFound
 		}
 		p[at] = r
+	}
+	if recreate {
+		r.replaces = a.OldKeyHash
 	}
 	r.verb, r.id, r.source = a.Verb, a.EdfiID, a.SourceHash
 	switch a.Effect {
@@ -123,7 +131,7 @@ func (r *past) again(key, record syncdb.Hash) syncdb.PlanOp {
 			o.OldKeyHash = r.before
 		}
 	default:
-		o.Verb, o.OldRecord, o.NewRecord = syncdb.Delete, record, syncdb.Hash{}
+		o.Verb, o.OldRecord, o.NewRecord = syncdb.Delete, record, r.instead
 	}
 	return o
 }

@@ -59,6 +59,8 @@ type Plan struct {
 	Unfinished int64 `json:"unfinished,omitempty"`
 	// Estimate is how long the calls would take; nil when no earlier run tells.
 	Estimate *Estimate `json:"estimate,omitempty"`
+	// SourceBehind says why the source is not believed when it says that something is gone; "" = it is.
+	SourceBehind string `json:"sourceBehind,omitempty"`
 	// Warnings are what the connection's schools name and is not there.
 	Warnings []Warning `json:"warnings,omitempty"`
 	// Changes are field-level details, at most as many as were asked for.
@@ -68,7 +70,8 @@ type Plan struct {
 	blocked  []map[syncdb.Hash]struct{} // by resource: keys of the rows that would not be sent because what they refer to is missing or not clear
 	stays    []map[syncdb.Hash]struct{} // by resource: keys of the records that would not be deleted because their row is blocked under its new key
 	approved *approvals
-	part     *part // what of it the run sends; nil = all
+	mark     string // the source's watermark
+	part     *part  // what of it the run sends; nil = all
 }
 
 // Writes returns how many calls the plan would make.
@@ -97,7 +100,7 @@ func (p pass) why() string {
 	case p.refused:
 		return decidedIn(p.by, 1).Why()
 	case p.held != nil:
-		if p.held.Reason == p.held.Rule.cause() {
+		if p.held.Reason == p.held.Rule.cause() || p.held.Rule == RulePreventDelete {
 			return p.held.Reason
 		}
 		return string(p.held.Rule) + ": " + p.held.Reason
@@ -134,7 +137,7 @@ func decide(found []*scanned, gates []*gate, open []syncdb.Plan, g Safeguards, s
 		}
 		tallies[i] = tally{ // what is out of the connection's scope is none of what the limits are about
 			resource: r.Path, entries: rp.Entries - r.entriesBeyond, rows: rp.Rows - r.totals.Outside, creates: rp.Create - gates[i].decided[syncdb.Create], updates: rp.Update - gates[i].decided[syncdb.Update],
-			deletes: rp.Delete - gates[i].decided[syncdb.Delete] - out, rollover: rp.Rollover, letThrough: slices.Contains(g.ApproveDeletes, r.Path),
+			deletes: rp.Delete - gates[i].decided[syncdb.Delete] - out - int64(len(gates[i].kept)), rollover: rp.Rollover, letThrough: slices.Contains(g.ApproveDeletes, r.Path),
 			nameless: r.nameless, openDeletes: gates[i].opens(syncdb.Delete), openUpdates: gates[i].opens(syncdb.Update),
 		}
 		if gates[i].rest[syncdb.Delete] != nil {
@@ -209,13 +212,19 @@ func (r *scanned) waiting(p ResourcePlan, g *gate) int64 {
 			continue
 		}
 		n += g.opens(verb)
+		if verb == syncdb.Delete {
+			n += int64(len(g.kept))
+		}
 		if verb == syncdb.Delete && g.removal != nil {
 			n += g.undecided()
 		}
 	}
 	n += int64(len(g.refused))
 	for key, m := range r.moves {
-		if pass := g.recreate(key, m); m.how == moveRecreate && g.rest[syncdb.Create] == nil && !pass.goes() {
+		if _, counted := g.refused[key]; counted || m.how != moveRecreate {
+			continue
+		}
+		if pass := g.recreate(key, m); g.rest[syncdb.Create] == nil && !pass.goes() {
 			n++
 		}
 	}

@@ -17,6 +17,8 @@ import (
 //	failed                            | in every run: it is settled by an idempotent repeat
 //	rejected, the target host's to mend | in every run: the host may have mended its side (F34, F35)
 //	rejected, anybody else's to mend  | when its payload, a record it refers to, or configuration or mapping changed; or somebody asks for it
+//	rejected, nothing gives us the    | as anybody else's, and when an association that does is there (rights.go); deletes, too
+//	right to its person               |
 //	held                              | when a person approves it, or the safeguard has no objection any more
 //
 // Asking for it is RetryProblems (`edfisync retry`), or Options.RetryRejected.
@@ -65,7 +67,12 @@ func (s *stepRun) waits(rec *record, last syncdb.Hash) bool {
 			}
 		}
 	}
-	return last == s.x.attempted(rec.KeyHash, rec.RecordHash, rec.Refs)
+	attempted := s.x.attempted(rec.KeyHash, rec.RecordHash, rec.Refs)
+	if last == attempted {
+		return true
+	}
+	of, err := s.x.rights.lacking(s.x.ctx, s.x.scope.peopleOf(s.r, rec.Refs, rec.KeyHash))
+	return err == nil && len(of) > 0 && last == s.x.attemptedWithout(attempted, of)
 }
 
 // referred are the references of an op's payload that lead into the scope, as the scan made them.

@@ -287,3 +287,40 @@ func FuzzReadReceipt(f *testing.F) {
 		}
 	})
 }
+
+// A student without an enrolment is not shown to a vendor any more: what is shown still verifies, and what is not is counted.
+func TestAReceiptVerifiesWithoutWhatTheTargetDoesNotShow(t *testing.T) {
+	t.Parallel()
+	w := newVendorWorld(t)
+	w.options.Safeguards = lenient()
+	w.enrol(1, 6)
+	w.mustRun()
+	lost := w.idOf("studentEducationOrganizationAssociations", "studentUniqueId=S0001")
+	w.exec(`delete from enrolment where student in (1, 2)`)
+	s, _ := w.mustRun()
+	clean(t, s)
+	document := w.receipt(s.RunID)
+	by := w.verifyReceipt(document)
+	if bad := failing(by); len(bad) != 0 {
+		t.Errorf("failing %v: %+v", bad, by)
+	}
+	for resource, want := range map[string]sync.ReceiptResult{
+		"students": {Stated: 6, Found: 4, Hidden: 2}, "studentEducationOrganizationAssociations": {Stated: 6, Found: 4, Hidden: 2},
+		"studentSchoolAssociations": {Stated: 4, Found: 4},
+	} {
+		if got := by[resource]; got.Stated != want.Stated || got.Found != want.Found || got.Hidden != want.Hidden {
+			t.Errorf("%s: got %+v, want %d stated, %d found, %d hidden", resource, got, want.Stated, want.Found, want.Hidden)
+		}
+	}
+	// One that is shown is changed by somebody else, and one that is not shown is deleted: both are named.
+	w.mustAs(adminID, 204, "DELETE", "studentEducationOrganizationAssociations/"+lost, "")
+	w.exec(`update student set last = 'Other' where id = 3`)
+	w.mustRun()
+	by = w.verifyReceipt(document)
+	if diff := cmp.Diff([]string{"studentEducationOrganizationAssociations", "students"}, failing(by)); diff != "" {
+		t.Errorf("failing (-want +got):\n%s", diff)
+	}
+	if got := by["studentEducationOrganizationAssociations"]; got.Hidden != 1 || len(got.IDs["missing"]) != 1 {
+		t.Errorf("got %+v, want one hidden and one missing", got)
+	}
+}

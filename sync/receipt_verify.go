@@ -27,6 +27,9 @@ type ReceiptResult struct {
 	Stated   int64  `json:"stated"` // live records, as the receipt has them
 	Found    int64  `json:"found"`  // records of the target that were compared
 	Other    int64  `json:"other"`  // records of the target the ledger does not know: not compared
+	// Hidden are records that the target does not show to these credentials. They cannot be checked: in their place the ledger's word of what was sent
+	// is compared, so that the resource passes when all that is shown is as the receipt says.
+	Hidden int64 `json:"hidden,omitempty"`
 	// Buckets that differ, by the first byte of the key hash in hex; empty when the receipt at hand does not have them.
 	Buckets []string `json:"buckets,omitempty"`
 	// IDs of records in these buckets that are not as the ledger says, by finding.
@@ -41,6 +44,14 @@ func (v *ReceiptVerification) Failed() int {
 		if !r.Pass {
 			n++
 		}
+	}
+	return n
+}
+
+// Hidden counts the records that could not be checked because the target does not show them to the credentials.
+func (v *ReceiptVerification) Hidden() (n int64) {
+	for _, r := range v.Resources {
+		n += r.Hidden
 	}
 	return n
 }
@@ -62,7 +73,8 @@ func (e *Engine) CheckReceipt(document []byte) (*Receipt, error) {
 }
 
 // VerifyReceipt re-reads the target and compares it with what a receipt says. What the ledger says of records decides nothing, only which records
-// are ours: with an empty ledger every record of the target is compared. At most ids ids are listed per resource and finding. It writes nothing.
+// are ours: with an empty ledger every record of the target is compared. Records that the target does not show to the credentials are the exception, and
+// counted: the receipt has one hash over all records, so the ledger's hash stands for them. At most ids ids are listed per resource and finding. It writes nothing.
 func (e *Engine) VerifyReceipt(ctx context.Context, r *Receipt, ids int) (*ReceiptVerification, error) {
 	o := e.options()
 	if r.Statement.HashRules != hashRules(o.Rules) {
@@ -108,6 +120,7 @@ func (e *Engine) verifyStatement(ctx context.Context, rd *reading, r *schema.Res
 	}
 	alone := len(held.keys) == 0 // nobody can say which records are ours
 	var pairs []pair
+	var hidden []syncdb.Hash
 	wrong := newWrongIDs(ids)
 	_, err = rd.resource(ctx, r, held, func(s *sighting) error {
 		switch {
@@ -125,11 +138,25 @@ func (e *Engine) verifyStatement(ctx context.Context, rd *reading, r *schema.Res
 			if held.flags[s.Entry]&heldLive != 0 {
 				wrong.gone(s.KeyHash)
 			}
+		case foundHidden:
+			if held.flags[s.Entry]&heldLive != 0 {
+				hidden = append(hidden, s.KeyHash)
+			}
 		}
 		return nil
 	})
 	if err != nil {
 		return out, err
+	}
+	out.Hidden = int64(len(hidden))
+	for some := range slices.Chunk(hidden, 500) {
+		entries, err := rd.lookup(ctx, r.Path, some)
+		if err != nil {
+			return out, fmt.Errorf("look up entries of %s: %w", r.Path, err)
+		}
+		for _, key := range some {
+			pairs = append(pairs, pair{key, entries[key].RecordHash})
+		}
 	}
 	slices.SortFunc(pairs, func(a, b pair) int { return bytes.Compare(a.key[:], b.key[:]) })
 	d := newDigest()
@@ -137,7 +164,7 @@ func (e *Engine) verifyStatement(ctx context.Context, rd *reading, r *schema.Res
 		d.add(p.key, p.record)
 	}
 	d.end()
-	out.Found = d.live
+	out.Found = d.live - out.Hidden
 	if out.Pass = hex.EncodeToString(rootOf(d.buckets[:])) == st.Root; out.Pass {
 		return out, nil
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
@@ -21,6 +20,7 @@ type move struct {
 	how     moveKind
 	changed bool        // the rest of the record differs too
 	record  syncdb.Hash // what the entry under the old key has
+	becomes syncdb.Hash // what the row has now
 
 	kept      bool // the old entry is one an invalid row stands for
 	otherYear bool // the new key is of another school year: the old record usually stays (F68)
@@ -34,26 +34,35 @@ const (
 	moveFollow                   // only keys of parents changed, and the target cascades them: the ledger follows
 )
 
-// maxMoves bounds the memory of joining new and gone rows. Above it key changes of a resource are creates and deletes, which is right too,
-// with more calls.
-const maxMoves = 200_000
-
 // renames are natural keys that change at the target in this run: canonical key after it, by the hash of the one before.
 type renames map[syncdb.Hash][]byte
 
 // joinKeys finds rows whose natural key changed: new under one key, gone under another (engine.md §1). Resources come in load order, so that a
-// change of a parent is known before its children are looked at.
-func joinKeys(ctx context.Context, s *scope, found []*scanned, hasher *schema.Hasher, tied tiedParts) error {
+// change of a parent is known before its children are looked at. With more than most gone entries a resource is joined without its keys (joinMany).
+func joinKeys(ctx context.Context, s *scope, found []*scanned, hasher *schema.Hasher, tied tiedParts, most int64) error {
 	moved := map[uint16]renames{} // by target: PUTs, and what the target does with them
+	blind := map[uint16]bool{}    // targets of which the target changes keys that are not in moved: there are too many
 	s.drift = drift{}
 	for i, r := range found {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if n := r.gone.count + r.kept.count; n == 0 || n > maxMoves || r.fresh.count == 0 && len(moved) == 0 {
+		n := r.gone.count + r.kept.count
+		if n == 0 || r.fresh.count == 0 && len(moved) == 0 {
 			continue
 		}
-		renamed, err := r.join(s, hasher, moved, tied)
+		unclear, err := r.stayBelow(r.cascades(s), blind)
+		if err != nil {
+			return fmt.Errorf("look through what is gone of %s: %w", r.Path, err)
+		}
+		var renamed renames
+		if n <= most {
+			renamed, err = r.join(s, hasher, moved, tied)
+		} else {
+			var follow bool
+			follow, err = r.joinMany(r.cascades(s), hasher, moved)
+			unclear = unclear || follow
+		}
 		if err != nil {
 			return fmt.Errorf("join new and gone rows of %s: %w", r.Path, err)
 		}
@@ -66,6 +75,7 @@ func joinKeys(ctx context.Context, s *scope, found []*scanned, hasher *schema.Ha
 			}
 			maps.Copy(moved[t], renamed)
 			s.drift.lose(t, r, renamed)
+			blind[t] = blind[t] || unclear
 		}
 	}
 	s.drift.spread(s, found)
@@ -101,14 +111,19 @@ func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]renames
 		if _, dup := r.dups[rec.KeyHash]; rec.Known || dup || !follows && !had {
 			return nil
 		}
-		if had { // a source key that is given twice moves one record only; and what the row was before stays until it is there (I5f)
+		if had { // a source key that is given twice moves one record only; and all the row was before stays until it is there (I5f)
 			delete(bySource, rec.SourceHash)
-			r.noteMove(before.key, rec.KeyHash)
+			for _, b := range before {
+				r.noteMove(b.key, rec.KeyHash)
+			}
 		}
 		if !follows {
-			g = before
+			g = before[len(before)-1]
 		}
-		m := move{old: g.key, edfiID: g.id, origin: g.origin, record: g.record, changed: g.state != syncdb.Live || g.record != rec.RecordHash, kept: g.kept}
+		m := move{
+			old: g.key, edfiID: g.id, origin: g.origin, record: g.record, becomes: rec.RecordHash,
+			changed: g.state != syncdb.Live || g.record != rec.RecordHash, kept: g.kept,
+		}
 		switch {
 		case r.otherYear(g.text, rec.Key):
 			// F68: last year's records are not turned into this year's; the safeguards hold their deletion for a person.
@@ -132,10 +147,10 @@ func (r *scanned) join(s *scope, hasher *schema.Hasher, moved map[uint16]renames
 	return renamed, err
 }
 
-// goneRows lists the gone entries whose record can get another key: by the row they were made for, and by the key their record gets with its
-// parents.
-func (r *scanned) goneRows(cs cascades, hasher *schema.Hasher, moved map[uint16]renames) (bySource, byKey map[syncdb.Hash]goneRow, err error) {
-	bySource, byKey = map[syncdb.Hash]goneRow{}, map[syncdb.Hash]goneRow{}
+// goneRows lists the gone entries whose record can get another key: by the row they were made for, which may have more than one when a delete did not
+// go through, and by the key their record gets with its parents.
+func (r *scanned) goneRows(cs cascades, hasher *schema.Hasher, moved map[uint16]renames) (bySource map[syncdb.Hash][]goneRow, byKey map[syncdb.Hash]goneRow, err error) {
+	bySource, byKey = map[syncdb.Hash][]goneRow{}, map[syncdb.Hash]goneRow{}
 	take := func(kept bool) func(*record) error {
 		return func(rec *record) error {
 			e := r.goneEntry(rec)
@@ -152,11 +167,11 @@ func (r *scanned) goneRows(cs cascades, hasher *schema.Hasher, moved map[uint16]
 				byKey[now], wanted = g, r.asksFor(now)
 				if _, held := r.heldKey[now]; held && !kept {
 					r.stay(g.key)
-					r.keep(cs, hasher, g.follows)
+					r.keep(cs, hasher, g.follows, now)
 				}
 			}
 			if !kept && !wanted && !g.source.IsZero() {
-				bySource[g.source] = g
+				bySource[g.source] = append(bySource[g.source], g)
 			}
 			return nil
 		}
@@ -190,18 +205,20 @@ func (r *scanned) noteMove(old, now syncdb.Hash) {
 	r.movedFrom[old] = now
 }
 
+// instead stands for what the row of a gone record asks for now, under its new natural key; zero when no row of the record is known, or the record
+// usually stays beside the new one (F68).
+func (r *scanned) instead(key syncdb.Hash) syncdb.Hash {
+	now := r.movedFrom[key]
+	m, ok := r.moves[now]
+	if !ok || m.otherYear {
+		return syncdb.Hash{}
+	}
+	return whole(now, m.becomes)
+}
+
 // otherYear reports whether two natural keys of the resource are of different school years.
 func (r *scanned) otherYear(before, after []byte) bool {
-	var b, a []json.RawMessage
-	if json.Unmarshal(before, &b) != nil || json.Unmarshal(after, &a) != nil || len(a) != len(b) || len(a) != len(r.Key) {
-		return false // not keys of this resource
-	}
-	for i, part := range r.Key {
-		if part.Kind == schema.Integer && strings.HasSuffix(strings.ToLower(part.Name), "schoolyear") && !bytes.Equal(a[i], b[i]) {
-			return true
-		}
-	}
-	return false
+	return differentYears(r.schoolYears(before), r.schoolYears(after))
 }
 
 // lineage tells which parts of a resource's key come from one identifying reference.

@@ -404,3 +404,30 @@ func TestRecordWeCreateInPlaceOfAMetOneIsOurs(t *testing.T) {
 		})
 	}
 }
+
+// What we had deleted after the target's backup is there again, and in no entry: anybody's, for all the ledger knows.
+func TestResyncAfterARestoreLeavesWhatWeHadDeletedAndAdoptTakesItBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(10)
+	w.mustRun()
+	w.sandbox.Snapshot("backup")
+	w.exec(`delete from demographic where id in (7, 8)`)
+	w.mustRun()
+	w.exec(`insert into demographic select 7, student, agency, login || 'x' from demographic where id = 6`)
+	w.exec(`update demographic set student = 7 where id = 7`)
+	if err := w.sandbox.Restore("backup"); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := w.resync()
+	if s.Resynced.Extra != 2 || w.count(demographics) != 10 {
+		t.Fatalf("got %+v and %d records, want the two of before left alone", s.Resynced, w.count(demographics))
+	}
+	if got := w.adopt(sync.AdoptOptions{Extra: true})["studentEducationOrganizationAssociations"]; got.ToDelete != 1 {
+		t.Errorf("adopt --extra: got %+v, want one to delete", got)
+	}
+	if _, calls := w.mustRun(); len(calls) != 1 || w.count(demographics) != 9 {
+		t.Errorf("got calls %v and %d records, want the one without a row deleted", calls, w.count(demographics))
+	}
+	w.converged()
+}

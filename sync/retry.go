@@ -37,6 +37,7 @@ func (s *stepRun) retryWaiting() error {
 	for _, o := range s.waiting {
 		blocked, _ := s.x.blockedBy(s.st.Resource, o.refs)
 		s.blocked(o, blocked)
+		s.x.unsent(s.r, o.refs, o.key, o.isNew())
 	}
 	s.waiting = nil
 	return nil

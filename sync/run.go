@@ -32,14 +32,16 @@ type Summary struct {
 	Cleared   int               `json:"cleared,omitempty"`   // rows with a problem before this run and none after it
 	Took      time.Duration     `json:"tookNanoseconds"`
 	Resources []ResourceSummary `json:"resources"`
-	Alarm     string            `json:"alarm,omitempty"`     // the target was wiped or restored, so that nothing was written: what tells
-	HeldBack  []HeldPart        `json:"heldBack,omitempty"`  // what safeguards keep back, and why
-	Decided   []Decided         `json:"decided,omitempty"`   // what is kept back without a question, because somebody decided so before
-	PlanLeft  int64             `json:"planLeft,omitempty"`  // with Options.Apply: calls of the plan that were blocked or failed; any run takes them
-	Scope     syncdb.RunScope   `json:"scope,omitzero"`      // what the run was to send; zero = all that changed
-	Pending   int64             `json:"pending,omitempty"`   // calls that are not made because they are out of the scope: a run without one makes them
-	Warnings  []Warning         `json:"warnings,omitempty"`  // what the connection's schools and the scope name and is not there
-	LeftAlone []string          `json:"leftAlone,omitempty"` // resources with entries in the ledger that the connection no longer syncs (I5g)
+	Alarm     string            `json:"alarm,omitempty"`    // the target was wiped or restored, so that nothing was written: what tells
+	HeldBack  []HeldPart        `json:"heldBack,omitempty"` // what safeguards keep back, and why
+	// SourceBehind says why the source is not believed when it says that something is gone; "" = it is.
+	SourceBehind string          `json:"sourceBehind,omitempty"`
+	Decided      []Decided       `json:"decided,omitempty"`   // what is kept back without a question, because somebody decided so before
+	PlanLeft     int64           `json:"planLeft,omitempty"`  // with Options.Apply: calls of the plan that were blocked or failed; any run takes them
+	Scope        syncdb.RunScope `json:"scope,omitzero"`      // what the run was to send; zero = all that changed
+	Pending      int64           `json:"pending,omitempty"`   // calls that are not made because they are out of the scope: a run without one makes them
+	Warnings     []Warning       `json:"warnings,omitempty"`  // what the connection's schools and the scope name and is not there
+	LeftAlone    []string        `json:"leftAlone,omitempty"` // resources with entries in the ledger that the connection no longer syncs (I5g)
 }
 
 // ResourceSummary is the result for one resource.
@@ -135,7 +137,10 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 		}
 	}
 
-	st := standing{alarm: state.alarm, behind: behind(found, scan.mark)}
+	st, err := e.trust(ctx, k, found, standing{alarm: state.alarm, behind: behind(found, scan.mark), mark: scan.mark})
+	if err != nil {
+		return err
+	}
 	chosen, err := e.choose(ctx, sc, found, o.Scope)
 	if err != nil {
 		return err
@@ -151,10 +156,11 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 	if s.LeftAlone, err = e.outOfScope(ctx, found); err != nil {
 		return err
 	}
-	s.Decided, s.Alarm = plan.Decided, st.alarm
+	s.Decided, s.Alarm, s.SourceBehind = plan.Decided, st.alarm, st.behind
 	if s.HeldBack, err = e.touched(ctx, sc, found, plan); err != nil {
 		return err
 	}
+	s.HeldBack = waitingParts(s.HeldBack)
 	if chosen != nil {
 		s.Pending = chosen.left
 		if err := chosen.leave(found, func(ps []syncdb.Problem) error { return e.Ledger.SaveProblems(ctx, k.current(), ps) }); err != nil {
@@ -260,7 +266,7 @@ func (e *Engine) decidedPlan(ctx context.Context, o Options, k *keeper, sc *scop
 		return nil, err
 	}
 	plan := decide(found, d.gates, d.open, o.Safeguards, st)
-	plan.approved, plan.part = d.approved, chosen
+	plan.approved, plan.part, plan.mark = d.approved, chosen, st.mark
 	if err := e.endDecisions(ctx, k, found, d, st); err != nil {
 		return nil, err
 	}
@@ -387,12 +393,22 @@ func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []
 	if err != nil {
 		return nil, err
 	}
-	st := standing{alarm: state.alarm, behind: behind(found, scan.mark)}
+	st := standing{alarm: state.alarm, behind: behind(found, scan.mark), mark: scan.mark}
+	if st.behind != "" && st.alarm == "" { // as a run would
+		approved, err := e.acceptances(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if accepted(approved, st.mark) {
+			st.behind = ""
+		}
+	}
 	said, err := e.decisions(ctx, sc, found, st)
 	if err != nil {
 		return nil, err
 	}
 	plan := decide(found, said.gates, said.open, o.Safeguards, st)
+	plan.SourceBehind, plan.Held = st.behind, waitingParts(plan.Held)
 	if plan.Warnings, err = scan.warnings(syncdb.RunScope{}, found); err != nil {
 		return nil, err
 	}

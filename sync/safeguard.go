@@ -156,6 +156,7 @@ type tally struct {
 type standing struct {
 	alarm  string // why nothing may be written to the target; "" = it is as we left it
 	behind string // why the source is not trusted to say what is gone; "" = it is
+	mark   string // the source's watermark
 }
 
 // judge decides what is held: a pure function of totals. An alarm holds everything, a source that is behind all deletes; then each resource is
@@ -189,7 +190,7 @@ func (g Safeguards) judge(ts []tally, st standing) []HeldPart {
 		held = append(held, HeldPart{Verb: verbName(verb), verb: verb, Rule: rule, Reason: reason})
 	}
 	if st.behind != "" {
-		whole(syncdb.Delete, RuleSourceBehind, st.behind)
+		whole(syncdb.Delete, RuleSourceBehind, st.behind+"; who approves accepts this state of the source")
 	} else if l := g.RunDeletes.or(Limit{Percent: 10, Count: 250}); l.exceeded(deletes, entries) {
 		whole(syncdb.Delete, RuleRunDelete, tooMany("deleted", deletes, entries, l))
 	}
@@ -240,6 +241,9 @@ type gate struct {
 
 	beyond  map[syncdb.Hash]struct{} // natural keys of the deletes that would remove what is out of the connection's scope
 	removal *HeldPart                // what holds those nobody has decided about; nil = nothing does
+
+	kept map[syncdb.Hash]struct{} // natural keys of the deletes that are not made because prevent_delete keeps records below theirs (preserve)
+	with *HeldPart                // what holds those
 }
 
 // removes reports whether the op on a natural key would remove what is out of the connection's scope.
@@ -252,7 +256,7 @@ func (g *gate) removes(verb syncdb.Verb, key syncdb.Hash) bool {
 func (g *gate) undecided() (n int64) {
 	for key := range g.beyond {
 		_, approved := g.approved[key]
-		if _, refused := g.refused[key]; !approved && !refused {
+		if _, refused := g.refused[key]; !approved && !refused && !g.keeps(syncdb.Delete, key) {
 			n++
 		}
 	}
@@ -281,7 +285,7 @@ func newGates(found []*scanned) []*gate {
 	for i, r := range found {
 		out[i] = &gate{
 			approved: map[syncdb.Hash]int{}, refused: map[syncdb.Hash]*syncdb.Plan{}, decided: map[syncdb.Verb]int64{}, open: map[syncdb.Hash]waiting{},
-			beyond: r.beyond,
+			beyond: r.beyond, kept: map[syncdb.Hash]struct{}{},
 		}
 	}
 	return out
@@ -305,6 +309,9 @@ func (g *gate) judge(verb syncdb.Verb, key syncdb.Hash) pass {
 	}
 	if p, ok := g.refused[key]; ok {
 		return pass{refused: true, by: p, hold: -1}
+	}
+	if g.keeps(verb, key) {
+		return pass{held: g.with, hold: -1} // I6
 	}
 	if g.removal != nil && g.removes(verb, key) {
 		return pass{held: g.removal, hold: -1} // I5g
@@ -397,6 +404,11 @@ func keepOpen(held []HeldPart, open []syncdb.Plan, gates []*gate, ts []tally) []
 		g.parts = parts
 	}
 	return held
+}
+
+// waitingParts are the parts that keep something back. A source that is behind holds deletes also where there are none, which is no question to anybody.
+func waitingParts(held []HeldPart) []HeldPart {
+	return slices.DeleteFunc(slices.Clone(held), func(p HeldPart) bool { return p.asked() && p.Ops == 0 })
 }
 
 // prevents reports whether the configuration forbids all deletes of a resource.

@@ -10,11 +10,13 @@ import (
 
 // sayings are what decided plans and open holds say of single ops.
 type sayings struct {
-	no, yes map[opID]int         // index of the plan that says it last, by what it means
-	hold    map[int]int          // plan that says yes → index among the approved holds
-	waits   map[opID]int         // index of the open hold
-	named   map[opID]syncdb.Hash // deletes that are known by the record's id: the natural key it had
-	doubted map[recordKey]int    // records in doubt: index of the plan that says no
+	no, yes map[opID]int           // index of the plan that says it last, by what it means
+	hold    map[int]int            // plan that says yes → index among the approved holds
+	waits   map[opID]int           // index of the open hold
+	named   map[opID]syncdb.Hash   // deletes that are known by the record's id: the natural key it had
+	pairs   map[opID][]syncdb.Hash // by the record a delete is of: what rows asked for instead when somebody said no
+	whole   map[half]int           // key changes somebody said no to of which the scan asks for both halves: index of the plan that says it last
+	doubted map[recordKey]int      // records in doubt: index of the plan that says no
 }
 
 // recordKey names a record across plans.
@@ -24,13 +26,14 @@ type recordKey struct {
 }
 
 // means is what a decision says of an op. A yes is about the op a person saw. A no is about what the call does to the record, whatever row asks for
-// it: another _key expression changes every row's source key, and nothing that anybody decided about (I5). Of a delete it is about the record itself.
+// it: another _key expression changes every row's source key, and nothing that anybody decided about (I5). Of a delete it is about the record itself,
+// and, when the record's row asked for another one instead, about that one too: a key change is one thing (pair.go).
 func means(p *syncdb.Plan, o syncdb.PlanOp) opID {
 	switch {
 	case !saysNo(p):
 		return identify(o)
 	case o.Verb == syncdb.Delete:
-		return recordOf(o)
+		return recordInstead(o)
 	}
 	return ofAnyRow(o)
 }
@@ -50,20 +53,35 @@ func recordOf(o syncdb.PlanOp) opID {
 	return identify(by)
 }
 
-// ofRecord are the ways in which a no, or an open hold, may mean an op: by id and by natural key a delete, another call as it is, whatever row asks for it.
-func ofRecord(o syncdb.PlanOp) []opID {
+// recordInstead is recordOf with what the record's row asks for instead.
+func recordInstead(o syncdb.PlanOp) opID {
+	if o.NewRecord.IsZero() {
+		return recordOf(o)
+	}
+	id := recordOf(o)
+	return identify(syncdb.PlanOp{Resource: string(id[:]), Verb: o.Verb, NewRecord: o.NewRecord})
+}
+
+// ofRecord are the ways in which an op of a plan may mean a delete by what of names it: by the record's id, and by its natural key.
+func ofRecord(o syncdb.PlanOp, of func(syncdb.PlanOp) opID) []opID {
+	byKey := o
+	byKey.RecordID = syncdb.Hash{}
+	return []opID{of(o), of(byKey)}
+}
+
+// ofNo are the ways in which a no may mean an op: a delete by the record, another call as it is, whatever row asks for it.
+func (s *sayings) ofNo(o syncdb.PlanOp) []opID {
 	if o.Verb != syncdb.Delete {
 		return []opID{ofAnyRow(o)}
 	}
-	byKey := o
-	byKey.RecordID = syncdb.Hash{}
-	return []opID{recordOf(o), recordOf(byKey)}
+	return ofRecord(s.paired(o), recordInstead)
 }
 
 // sayings reads the ops of the plans, and notes in d which of them there are.
 func (e *Engine) sayings(ctx context.Context, d *decisions, found []*scanned) (*sayings, error) {
 	s := &sayings{
 		no: map[opID]int{}, yes: map[opID]int{}, hold: map[int]int{}, waits: map[opID]int{}, named: map[opID]syncdb.Hash{}, doubted: map[recordKey]int{},
+		pairs: map[opID][]syncdb.Hash{}, whole: map[half]int{},
 	}
 	index := map[string]*scanned{}
 	for _, r := range found {
@@ -76,9 +94,20 @@ func (e *Engine) sayings(ctx context.Context, d *decisions, found []*scanned) (*
 			by, s.hold[i] = s.yes, len(d.approved.holds)
 			d.approved.holds = append(d.approved.holds, *p)
 		}
+		halves := map[half]bool{}
+		if saysNo(p) {
+			if err := e.eachHalf(ctx, p, func(o syncdb.PlanOp, h half) {
+				halves[h], s.pairs[recordOf(o)] = true, append(s.pairs[recordOf(o)], o.NewRecord)
+			}); err != nil {
+				return nil, err
+			}
+		}
 		err := e.Ledger.PlanOps(ctx, e.Connection.ID, p.ID, func(o syncdb.PlanOp) error {
 			id := means(p, o)
-			by[id], d.unasked[id] = i, struct{}{}
+			d.unasked[id] = struct{}{}
+			if o.Verb != syncdb.Create || !halves[halfOf(o)] { // that goes with its delete
+				by[id] = i
+			}
 			if !saysNo(p) {
 				return nil
 			}
@@ -119,7 +148,16 @@ func (s *sayings) refuses(r *scanned, o syncdb.PlanOp) (plan int, ok bool) {
 		plan, ok = s.doubted[recordKey{o.Resource, key}]
 		return plan, ok
 	}
-	for _, id := range ofRecord(o) {
+	if o.Verb != syncdb.Update {
+		i, both := s.whole[halfOf(s.paired(o))]
+		if o.Verb == syncdb.Create && both {
+			plan, ok = i, true
+		}
+		if o.Verb == syncdb.Delete && !both && !s.paired(o).NewRecord.IsZero() {
+			return 0, false // of one half alone nobody said anything
+		}
+	}
+	for _, id := range s.ofNo(o) {
 		if i, said := s.no[id]; said {
 			plan, ok = max(plan, i), true
 		}
@@ -133,7 +171,7 @@ func (s *sayings) waiting(o syncdb.PlanOp) (hold int, ok bool) {
 		hold, ok = s.waits[identify(o)]
 		return hold, ok
 	}
-	for _, id := range ofRecord(o) {
+	for _, id := range ofRecord(o, recordOf) {
 		if hold, ok = s.waits[id]; ok {
 			return hold, true
 		}
@@ -144,7 +182,7 @@ func (s *sayings) waiting(o syncdb.PlanOp) (hold int, ok bool) {
 // asked notes that the scan asks for an op of a plan, and what a delete is called now.
 func (d *decisions) asked(o syncdb.PlanOp, s *sayings) {
 	delete(d.unasked, identify(o))
-	for _, id := range ofRecord(o) {
+	for _, id := range s.ofNo(o) {
 		delete(d.unasked, id)
 		if _, said := s.no[id]; !said || o.Verb != syncdb.Delete || o.RecordID.IsZero() {
 			continue

@@ -7,6 +7,7 @@ import (
 	"hash/maphash"
 	"io"
 	"runtime"
+	"slices"
 	gosync "sync"
 	"sync/atomic"
 
@@ -37,10 +38,11 @@ type scanned struct {
 	heldSource map[syncdb.Hash]struct{} // source hashes of invalid rows: what they produced before is not gone (I5f)
 	heldKey    map[syncdb.Hash]struct{} // natural keys of invalid rows
 	nameless   int64                    // invalid rows that say neither by source key nor by natural key which record is theirs
-	needs      map[reference]struct{}   // what entries refer to that stay because an invalid row stands for them
+	needs      map[reference]place      // what entries refer to that stay because an invalid row stands for them
+	unsendable unsendable               // what hangs on rows that broke a rule
 	dups       map[syncdb.Hash]struct{} // keys several rows have with different payloads: none of them is sent (F42)
 	usedIDs    map[string]struct{}      // ids that both a gone entry and one in use have: the record is not deleted (I5d)
-	unseenIDs  map[string]syncdb.Origin // ids of entries whose keys no row had, at most maxMoves: a POST that meets one of them meets our own record
+	unseenIDs  *origins                 // ids of entries whose keys no row had: a POST that meets one of them meets our own record
 
 	moves     map[syncdb.Hash]move        // new key → natural-key change
 	movedFrom map[syncdb.Hash]syncdb.Hash // old key → new key
@@ -49,13 +51,14 @@ type scanned struct {
 
 	lost     []syncdb.Entry           // entries without an id that no row has the key of
 	fates    map[syncdb.Hash]fate     // what looking them up said, by key
-	strays   []syncdb.Entry           // entries no row has the key of, below a parent the ledger does not know; at most maxStrays
+	strays   []syncdb.Entry           // entries no row has the key of, below a parent the ledger does not know
+	unread   []syncdb.Hash            // keys of more such entries than one run looks up
 	unknown  []syncdb.Hash            // keys of entries that an earlier call left unknown
 	doubts   map[syncdb.Hash]struct{} // of these: those somebody said no about
 	keysStay bool                     // no natural key of the resource is changed in this run
 
 	suspects suspects      // what it refers to outside its key and may have had another natural key
-	own      []lineage     // references that are part of its natural key, when there are suspects
+	own      []lineage     // references that are part of its natural key, when there are suspects, or records of others hang on its rows
 	stale    []syncdb.Hash // keys of unchanged rows that refer to what the ledger has no entry of
 
 	waits map[syncdb.Hash]struct{} // natural keys that must not come into being in this run: what was below them before could not be read
@@ -69,7 +72,7 @@ type scanned struct {
 
 	dupFresh, dupChanged int64
 	goneMet              int64 // of gone: at the target before our first call (I9)
-	notOurs              int64 // of gone: never deleted, because they were at the target before us or another entry in use has the record
+	notOurs              int64 // of gone: never deleted, because they were at the target before us, another entry in use has the record, or the target never had it
 	entries              int64
 	totals               Totals
 }
@@ -136,7 +139,7 @@ func (s *scanner) scan(ctx context.Context) ([]*scanned, error) {
 		closeAll(out)
 		return nil, err
 	}
-	if err := joinKeys(ctx, s.scope, out, schema.NewHasher(s.e.Keys.HashMAC()), tied); err != nil {
+	if err := joinKeys(ctx, s.scope, out, schema.NewHasher(s.e.Keys.HashMAC()), tied, s.o.limits.moves); err != nil {
 		closeAll(out)
 		return nil, err
 	}
@@ -190,11 +193,11 @@ func (r *scanned) countNotOurs() error {
 	for key := range r.movedFrom { // the row is of a school we sync now, and says what its record is
 		delete(r.beyond, key)
 	}
-	if r.goneMet == 0 && len(r.usedIDs)+len(r.stays) == 0 {
+	if r.goneMet == 0 && len(r.usedIDs)+len(r.stays)+len(r.fates) == 0 {
 		return nil
 	}
 	return r.gone.each(func(rec *record) error {
-		if !r.moved(rec.KeyHash) && !r.deletable(r.goneEntry(rec)) {
+		if !r.moved(rec.KeyHash) && (!r.deletable(r.goneEntry(rec)) || r.neverMade(rec.KeyHash)) {
 			r.notOurs++
 			delete(r.beyond, rec.KeyHash)
 		}
@@ -234,8 +237,9 @@ func newScanned(r *scoped, index int, dir *workspace, seal Sealer) *scanned {
 
 		same: newSpool(dir, r.Path+"#same", seal), troubled: newSpool(dir, r.Path+"#troubled", seal),
 
-		heldSource: map[syncdb.Hash]struct{}{}, heldKey: map[syncdb.Hash]struct{}{}, needs: map[reference]struct{}{},
-		dups: map[syncdb.Hash]struct{}{}, usedIDs: map[string]struct{}{}, unseenIDs: map[string]syncdb.Origin{}, fates: map[syncdb.Hash]fate{},
+		heldSource: map[syncdb.Hash]struct{}{}, heldKey: map[syncdb.Hash]struct{}{}, needs: map[reference]place{},
+		unsendable: unsendable{map[reference]place{}, map[reference]place{}},
+		dups:       map[syncdb.Hash]struct{}{}, usedIDs: map[string]struct{}{}, unseenIDs: newOrigins(), fates: map[syncdb.Hash]fate{},
 		beyond: map[syncdb.Hash]struct{}{},
 	}
 }
@@ -291,7 +295,7 @@ func (s *scanner) resource(ctx context.Context, snapshot Snapshot, index int, r 
 	if res.entries > 0 {
 		res.suspects = s.scope.suspects(r.Resource, s.found)
 	}
-	if len(res.suspects) > 0 {
+	if len(res.suspects) > 0 || res.hangs {
 		res.own = lineages(r.Resource)
 	}
 	for _, q := range r.Queries {
@@ -397,6 +401,11 @@ func (s *scanner) query(ctx context.Context, snapshot Snapshot, res *scanned, q 
 	return nil
 }
 
+// identifies reports whether a reference is part of the natural key of the resource, as far as own was worked out.
+func (r *scanned) identifies(path string) bool {
+	return slices.ContainsFunc(r.own, func(l lineage) bool { return l.name == path })
+}
+
 // inUse reports whether a row of the scan has the entry's key.
 func (r *scanned) inUse(e *syncdb.Entry) bool {
 	i := r.table.find(e.KeyHash)
@@ -422,19 +431,17 @@ func (s *scanner) collectGone(ctx context.Context, found []*scanned, r *scanned)
 			r.lost = append(r.lost, own(e))
 		case beyond:
 		case !s.scope.astray(found, cs, e.Key, hasher):
-		case len(r.strays) < maxStrays:
+		case len(r.strays) < s.o.limits.strays:
 			r.strays = append(r.strays, own(e))
-		case len(r.heldSource) > 0: // I5f: it is not read in this run, and may have got the key of an invalid row
-			r.stay(e.KeyHash)
+		default:
+			r.unread = append(r.unread, e.KeyHash)
 		}
-		if e.EdfiID != "" && len(r.unseenIDs) < maxMoves {
-			r.unseenIDs[e.EdfiID] = e.Origin
-		}
+		r.unseenIDs.note(e.EdfiID, e.Origin)
 		_, bySource := r.heldSource[e.SourceHash]
 		_, byKey := r.heldKey[e.KeyHash]
 		if (bySource || byKey) && !beyond { // I5f; and what it refers to stays too (I6)
 			if e.EdfiID != "" {
-				r.keep(cs, hasher, e.Key)
+				r.keep(cs, hasher, e.Key, e.KeyHash)
 			}
 			return r.kept.add(s.goneRecord(r, e))
 		}
@@ -459,9 +466,9 @@ func (s *scanner) goneRecord(r *scanned, e *syncdb.Entry) *record {
 }
 
 // keep notes what a record refers to that an invalid row stands for.
-func (r *scanned) keep(cs cascades, hasher *schema.Hasher, key []byte) {
+func (r *scanned) keep(cs cascades, hasher *schema.Hasher, key []byte, hash syncdb.Hash) {
 	for _, ref := range cs.identifying(hasher, key) {
-		r.needs[ref] = struct{}{}
+		r.needs[ref] = place{r.Path, hash}
 	}
 }
 
@@ -473,7 +480,7 @@ func (r *scanned) keepLost(s *scope, hasher *schema.Hasher) {
 		_, bySource := r.heldSource[e.SourceHash]
 		_, byKey := r.heldKey[e.KeyHash]
 		if f, looked := r.fates[e.KeyHash]; (bySource || byKey) && (!looked || f.id != "" || f.err != nil) {
-			r.keep(cs, hasher, e.Key)
+			r.keep(cs, hasher, e.Key, e.KeyHash)
 		}
 	}
 }

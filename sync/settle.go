@@ -99,9 +99,7 @@ func (of *kin) settle(l *lost) {
 		return
 	}
 	of.in.fates[l.entry.KeyHash] = l.fate
-	if l.id != "" && len(of.in.unseenIDs) < maxMoves {
-		of.in.unseenIDs[l.id] = l.entry.Origin
-	}
+	of.in.unseenIDs.note(l.id, l.entry.Origin)
 }
 
 // lostOf lists the entries of a resource that are to be looked up by natural key.

@@ -49,7 +49,7 @@ func (m *mapper) outdated(i int, row [][]byte) {
 	m.refs = m.q.Template.References(m.q.Values(row), m.refs[:0])
 	for _, ref := range m.refs {
 		t, ok := m.s.scope.entity[ref.Target]
-		if _, suspect := m.res.suspects[t]; !ok || !suspect || slices.ContainsFunc(m.res.own, func(l lineage) bool { return l.name == ref.Path }) {
+		if _, suspect := m.res.suspects[t]; !ok || !suspect || m.res.identifies(ref.Path) {
 			continue
 		}
 		if hash := m.hasher.Sum(ref.Key); m.s.arises(t, hash) {

@@ -13,9 +13,6 @@ import (
 	"github.com/edfisync/edfisync/syncdb"
 )
 
-// maxStrays is how many strays of a resource one run looks up. The next run looks at the next ones.
-const maxStrays = 10_000
-
 // errScanAgain: the ledger has other keys than those the rows were compared with.
 var errScanAgain = errors.New("natural keys were corrected in the ledger: the source has to be scanned again")
 
@@ -54,9 +51,19 @@ type strayID struct{ path, id string }
 func (e *Engine) findStrays(ctx context.Context, k *keeper, o Options, f *family, known *readings) (moved bool, err error) {
 	left := leftKeys{} // keys of strays that were moved, or may have been: what is below them strays too
 	for _, of := range f.all {
-		strays, err := e.straysOf(ctx, f, of, left)
+		strays, err := e.straysOf(ctx, f, of, left, func(entry *syncdb.Entry) {
+			if _, is := known.clear[strayID{of.Path, entry.EdfiID}]; !is {
+				f.unread(of, entry, left)
+			}
+		})
 		if err != nil {
 			return moved, err
+		}
+		if of.in != nil {
+			for _, key := range of.in.unread {
+				left.add(of.Path, key)
+				of.in.unclear(key)
+			}
 		}
 		if !known.done {
 			drop, err := e.moveStrays(ctx, k, o, f, of.Path, known.open(of, strays), known)
@@ -69,26 +76,36 @@ func (e *Engine) findStrays(ctx context.Context, k *keeper, o Options, f *family
 			moved = moved || of.in != nil && len(drop) > 0
 		}
 		for _, entry := range known.open(of, strays) {
-			left.add(of.Path, entry.KeyHash)
-			for _, a := range f.awaits(of.Resource, entry.Key) {
-				a.in.wait(a.key)
-			}
-			if of.in == nil {
-				continue
-			}
-			of.in.table.setLive(entry.KeyHash, false) // I6: nothing is sent that refers to it by this key
-			if len(of.in.unseenIDs) < maxMoves {
-				of.in.unseenIDs[entry.EdfiID] = entry.Origin // whatever key it has, it stays what it was
-			}
-			if of.in.inUse(&entry) { // what has its id may have another row's key
-				of.in.wait(entry.KeyHash)
-			} else if len(of.in.heldSource) > 0 { // or that of an invalid one (I5f)
-				of.in.stay(entry.KeyHash)
-			}
+			f.unread(of, &entry, left)
 		}
 	}
 	known.done = true
 	return moved, nil
+}
+
+// unread is for a stray of which nobody knows what key it has: one that could not be read, or one of more than a run reads.
+func (f *family) unread(of *kin, entry *syncdb.Entry, left leftKeys) {
+	left.add(of.Path, entry.KeyHash)
+	for _, a := range f.awaits(of.Resource, entry.Key) {
+		a.in.wait(a.key)
+	}
+	if of.in == nil {
+		return
+	}
+	of.in.unseenIDs.note(entry.EdfiID, entry.Origin) // whatever key it has, it stays what it was
+	if of.in.inUse(entry) {                          // what has its id may have another row's key
+		of.in.wait(entry.KeyHash)
+	}
+	of.in.unclear(entry.KeyHash)
+}
+
+// unclear notes that a record may have another natural key than its entry: nothing is sent that refers to it by that one (I6), and when no row has that
+// key, and a row is invalid, the record may have the invalid row's, and stays (I5f).
+func (r *scanned) unclear(key syncdb.Hash) {
+	r.table.setLive(key, false)
+	if len(r.heldSource) > 0 && !r.inUse(&syncdb.Entry{KeyHash: key}) {
+		r.stay(key)
+	}
 }
 
 // open returns the strays of which nobody knows what key they have.
@@ -108,8 +125,10 @@ func (r *scanned) wait(key syncdb.Hash) {
 }
 
 // straysOf lists the strays of a resource: entries without a row below a parent the ledger does not know, those below a key that was left behind or
-// that a row brings into being, and those whose own key may have been changed by a call without an answer, while rows have new keys; at most maxStrays.
-func (e *Engine) straysOf(ctx context.Context, f *family, of *kin, left leftKeys) ([]syncdb.Entry, error) {
+// that a row brings into being, and those whose own key may have been changed by a call without an answer, while rows have new keys. It calls rest with
+// those that are more than a run looks up.
+func (e *Engine) straysOf(ctx context.Context, f *family, of *kin, left leftKeys, rest func(*syncdb.Entry)) ([]syncdb.Entry, error) {
+	most := e.options().limits.strays
 	var out []syncdb.Entry
 	had := map[syncdb.Hash]struct{}{}
 	if of.in != nil {
@@ -130,11 +149,15 @@ func (e *Engine) straysOf(ctx context.Context, f *family, of *kin, left leftKeys
 		return out, nil
 	}
 	err := e.Ledger.Each(ctx, e.Connection.ID, of.Path, func(entry *syncdb.Entry) error {
-		if _, twice := had[entry.KeyHash]; twice || entry.EdfiID == "" || len(out) >= maxStrays {
+		if _, twice := had[entry.KeyHash]; twice || entry.EdfiID == "" {
 			return nil
 		}
 		if unsure && entry.State == syncdb.Unknown || below && f.refersTo(of.Resource, entry.Key, left) || waiting && len(f.awaits(of.Resource, entry.Key)) > 0 {
-			out = append(out, own(entry))
+			if len(out) < most {
+				out = append(out, own(entry))
+			} else {
+				rest(entry)
+			}
 		}
 		return nil
 	})
@@ -151,7 +174,7 @@ func (e *Engine) hasStrays(ctx context.Context, o Options, found []*scanned) (bo
 		return false, err
 	}
 	for _, of := range f.all {
-		strays, err := e.straysOf(ctx, f, of, nil)
+		strays, err := e.straysOf(ctx, f, of, nil, func(*syncdb.Entry) {})
 		if err != nil || len(strays) > 0 {
 			return err == nil, err
 		}

@@ -469,3 +469,27 @@ func TestSendOneLeavesAKeyThatAStrayWaitsForToARun(t *testing.T) {
 		})
 	}
 }
+
+// Of more strays than a run looks up those that are left wait for the next runs, and the keys that they know their parents by with them: no record is taken
+// for another row's meanwhile (I1, I4).
+func TestKeysOfStraysBeyondTheLimitWaitForTheNextRuns(t *testing.T) {
+	t.Parallel()
+	w := newOfferings(t)
+	w.exec(`insert into session values (2, 10, 'Spring'), (3, 10, 'Summer'), (4, 10, 'Winter')`)
+	w.exec(`insert into offering values (2, 1, 2, 'ALG-1'), (3, 1, 3, 'ALG-1'), (4, 1, 4, 'ALG-1')`)
+	w.mustRun()
+	w.exec(`update offering set code = null`)
+	w.exec(`insert into session select id + 10, 10, name from session; update session set name = name || ' old' where id < 10`)
+	w.query("sessions.sql", coursePack()["sessions.sql"]+" where id < 10")
+	w.mustRun()
+	w.exec(`update offering set code = 'ALG-1'`)
+	w.exec(`insert into offering select id + 10, 1, id + 10, 'ALG-1' from offering`)
+	w.query("sessions.sql", coursePack()["sessions.sql"])
+	w.options.LookingUp(1)
+	for range 4 {
+		if s, _ := w.mustRun(); s.Totals.Met > 0 {
+			t.Errorf("got totals %+v, want no record met: all are ours", s.Totals)
+		}
+	}
+	w.settled()
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/edfisync/edfisync/edfi"
 	"github.com/edfisync/edfisync/schema"
@@ -230,6 +231,9 @@ func (t *tracer) decisions(ctx context.Context) error {
 
 // asksFor reports whether the record as it is now asks for the op of a plan.
 func (t *tracer) asksFor(p *syncdb.Plan, o syncdb.PlanOp) bool {
+	if o.Verb == syncdb.Delete && slices.ContainsFunc(t.rows, func(r pickedRow) bool { return whole(r.keyHash, r.record) == o.NewRecord }) {
+		return true // of what the row's record was before its natural key changed
+	}
 	if o.Verb == syncdb.Delete {
 		return len(t.rows) == 0 && t.entry != nil && (saysNo(p) || t.entry.RecordHash == o.OldRecord)
 	}

@@ -25,9 +25,6 @@ func (u *undoing) fill(ctx context.Context, previous *previous) error {
 				at := pastKey{i, key}
 				verb, _ := u.pasts[at].inverse()
 				if verb != syncdb.Delete {
-					if !previous.has(at) {
-						u.leave(at, LeftNoPrevious)
-					}
 					continue
 				}
 				entry := entries[key]
@@ -36,10 +33,16 @@ func (u *undoing) fill(ctx context.Context, previous *previous) error {
 				}
 				u.out.Resources[i].Delete++
 				u.ops = append(u.ops, u.op(at, syncdb.Hash{}))
+				u.replace(at)
 			}
 		}
 	}
-	return previous.each(func(at pastKey, rec *record) error { return u.restore(at, rec) })
+	return previous.each(func(at pastKey, rec *record) error {
+		if u.pasts[at] == nil { // left
+			return nil
+		}
+		return u.restore(at, rec)
+	})
 }
 
 // restore plans the call that gives a record its previous content.
@@ -80,6 +83,24 @@ func (u *undoing) restore(at pastKey, rec *record) error {
 	return f.changed.add(rec)
 }
 
+// replace says of a record that is deleted which one its row has then: it goes when that one is there, and not when it could not be made again (I5). Nor
+// is that one deleted again by the next run, whichever run deleted it, or was about to.
+func (u *undoing) replace(at pastKey) {
+	p, f := u.pasts[at], u.found[at.resource]
+	if p.replaces.IsZero() {
+		return
+	}
+	old := pastKey{at.resource, p.replaces}
+	f.noteMove(at.key, p.replaces)
+	if _, comes := u.comes[old]; comes {
+		f.moves[p.replaces] = move{old: at.key, edfiID: p.id, record: p.record, origin: syncdb.Created}
+		return
+	}
+	u.ops = append(u.ops, syncdb.PlanOp{
+		Step: u.step(at.resource, syncdb.Delete), Resource: f.Path, Verb: syncdb.Delete, KeyHash: p.replaces, SourceHash: p.source, NewRecord: whole(at.key, p.record),
+	})
+}
+
 // expect notes a record that is about to be sent under a key the ledger does not have.
 func (r *scanned) expect(rec *record) {
 	if r.table.find(rec.KeyHash) < 0 {
@@ -93,13 +114,18 @@ func (u *undoing) op(at pastKey, record syncdb.Hash) syncdb.PlanOp {
 	if o.Verb == syncdb.Delete {
 		o.KeyHash = u.pasts[at].before
 	}
-	o.Resource = u.scope.resources[at.resource].Path
+	o.Resource, o.Step = u.scope.resources[at.resource].Path, u.step(at.resource, o.Verb)
+	return o
+}
+
+// step is the place of a resource's calls in load order.
+func (u *undoing) step(resource int, verb syncdb.Verb) int {
 	for _, st := range u.scope.steps() {
-		if st.Resource == at.resource && st.Verb == o.Verb {
-			o.Step = st.Position
+		if st.Resource == resource && st.Verb == verb {
+			return st.Position
 		}
 	}
-	return o
+	return 0
 }
 
 // send makes the calls. What the next run must not do again is written first: a crash in between leaves ops nobody asks for, not an undo that is undone.

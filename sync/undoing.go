@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/edfisync/edfisync/syncdb"
@@ -20,7 +21,9 @@ type undoing struct {
 	dir   *workspace
 	found []*scanned
 	pasts pasts
-	ops   []syncdb.PlanOp // what the next run would do again
+	all   pasts // those that are left among them
+	bonds
+	ops []syncdb.PlanOp // what the next run would do again
 	// ofUndo: the run is an undo itself. No row of the source asked for what it did, so no run would do it again.
 	ofUndo bool
 	seen   seen // of the target, before the first call
@@ -62,6 +65,10 @@ func (u *undoing) plan(ctx context.Context, k *keeper) error {
 	if err := previous.find(ctx); err != nil {
 		return err
 	}
+	if err := u.bind(ctx, previous); err != nil {
+		return err
+	}
+	u.release()
 	if err := u.fill(ctx, previous); err != nil {
 		return err
 	}
@@ -146,6 +153,8 @@ func (u *undoing) read(ctx context.Context) error {
 	if kept == 0 {
 		return ErrNothingKept
 	}
+	u.pasts.pair()
+	u.all = maps.Clone(u.pasts)
 	if calls := totalsOf(run).Calls; calls > kept {
 		u.out.NotKept = calls - kept
 	}
@@ -183,6 +192,33 @@ func (u *undoing) judge(ctx context.Context) error {
 				u.judgeOne(pastKey{i, key}, entry, there)
 			}
 		}
+		if err := u.leaveShared(ctx, i, r.Path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leaveShared leaves out the deletes of records that another entry stands for, too: a later call met the record under another spelling of its key (I5d).
+func (u *undoing) leaveShared(ctx context.Context, resource int, path string) error {
+	made := map[string]syncdb.Hash{} // ids of the records to delete → their key
+	for at, p := range u.pasts {
+		if verb, _ := p.inverse(); at.resource == resource && verb == syncdb.Delete {
+			made[p.id] = at.key
+		}
+	}
+	if len(made) == 0 {
+		return nil
+	}
+	err := u.e.Ledger.Each(ctx, u.e.Connection.ID, path, func(entry *syncdb.Entry) error {
+		if key, ok := made[entry.EdfiID]; ok && key != entry.KeyHash {
+			u.leave(pastKey{resource, key}, LeftChanged)
+			delete(made, entry.EdfiID)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read entries of %s: %w", path, err)
 	}
 	return nil
 }
@@ -217,6 +253,9 @@ func (u *undoing) leave(at pastKey, why LeftOut) {
 		r.Left = map[LeftOut]int64{}
 	}
 	r.Left[why]++
+	if p := u.pasts[at]; u.comes[pastKey{at.resource, p.before}] == at {
+		delete(u.comes, pastKey{at.resource, p.before})
+	}
 	delete(u.pasts, at)
 }
 

@@ -57,11 +57,19 @@ func (r ResourceVerification) Wrong() int64 {
 	return r.Missing + r.Different + r.Moved + r.Duplicate + r.Unread
 }
 
-// Wrong adds up all resources; a resource that could not be read counts as one.
+// Wrong adds up all resources. Of one that could not be read nothing is known: Failed counts it.
 func (v *Verification) Wrong() int64 {
 	var n int64
 	for _, r := range v.Resources {
 		n += r.Wrong()
+	}
+	return n
+}
+
+// Failed returns how many resources could not be read.
+func (v *Verification) Failed() int64 {
+	var n int64
+	for _, r := range v.Resources {
 		if r.Failed != "" {
 			n++
 		}

@@ -51,7 +51,7 @@ func TestARunThatMakesNoProgressIsCutShortAndTheNextGoesOn(t *testing.T) {
 		t.Fatalf("the run is %v: %v", s, err)
 	}
 	runs, err := w.ledger.Runs(t.Context(), w.conn.ID, 1)
-	if err != nil || runs[0].State != syncdb.RunFailed || !strings.Contains(runs[0].Error, "made no progress and was cut short") {
+	if err != nil || runs[0].State != syncdb.RunFailed || !strings.Contains(runs[0].Error, "made no progress and was cut short") || runs[0].Failure != sync.FailureStalled {
 		t.Errorf("the ledger says %+v (%v)", runs[0], err)
 	}
 	if s, _ := w.mustRun(); s.Created == 0 {

@@ -17,6 +17,9 @@ const LostProcess = "lost its process"
 // LostErrand is the error text of an errand whose process went away without finishing it. Nobody goes on with it.
 const LostErrand = "lost its process; nobody goes on with what a person does himself: what it had begun is settled by the next run, ask for the rest again"
 
+// FailureProcess is the code of why such a run or errand failed, as NoteFailure has those of others.
+const FailureProcess = "process-lost"
+
 // OutcomeRejected is the outcome of problems that Rejected returns.
 const OutcomeRejected = "rejected"
 

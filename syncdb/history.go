@@ -13,7 +13,7 @@ type Attempt struct {
 	Resource   string
 	Verb       Verb
 	KeyHash    Hash
-	OldKeyHash Hash // Update that changed the natural key
+	OldKeyHash Hash // the natural key the row had before: of an Update that changed it, and of the Create when it is changed by create and delete
 	SourceHash Hash
 	RecordHash Hash
 	OldRecord  Hash // what the ledger said the record was before the call; zero = it did not know, or there was none

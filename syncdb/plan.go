@@ -55,6 +55,7 @@ type Plan struct {
 	DecidedBy    string          `json:"decidedBy,omitempty"`
 	Why          string          `json:"why,omitempty"` // the words of who decided
 	AppliedRun   int64           `json:"appliedRun,omitempty"`
+	Mark         string          `json:"-"` // hold of a source that is behind: its watermark, which an approval accepts; "" = none, or accepted already
 }
 
 // PlanOp is one op of a plan. Two ops are the same when all fields but Step are.
@@ -66,7 +67,7 @@ type PlanOp struct {
 	OldKeyHash Hash // Update that changes the natural key: the key before; zero otherwise
 	SourceHash Hash
 	OldRecord  Hash // what the ledger had; zero for Create
-	NewRecord  Hash // what would be sent; zero for Delete
+	NewRecord  Hash // what would be sent; Delete: stands for what the record's row asks for instead, under another natural key; zero = it asks for nothing
 	RecordID   Hash // Delete: stands for the record's id; zero = not known
 }
 

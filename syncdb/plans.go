@@ -18,7 +18,7 @@ import (
 )
 
 const planColumns = `id, connection_id, kind, state, run_id, resource, verb, rule, reason, config, edition, digest, ops, counts, created_at,
-	updated_at, decided_at, decided_by, why, applied_run`
+	updated_at, decided_at, decided_by, why, applied_run, mark`
 
 type planRow struct {
 	ID           int64          `db:"id"`
@@ -41,6 +41,7 @@ type planRow struct {
 	DecidedBy    string         `db:"decided_by"`
 	Why          string         `db:"why"`
 	AppliedRun   int64          `db:"applied_run"`
+	Mark         string         `db:"mark"`
 }
 
 func (r *planRow) plan() Plan {
@@ -48,11 +49,12 @@ func (r *planRow) plan() Plan {
 		ID: r.ID, ConnectionID: r.ConnectionID, Kind: PlanKind(r.Kind), State: PlanState(r.State), RunID: r.RunID, Resource: r.Resource,
 		Verb: r.Verb, Rule: r.Rule, Reason: r.Reason, Config: r.Config, Edition: r.Edition, Ops: r.Ops, Counts: raw(r.Counts), CreatedAt: instant(r.CreatedAt),
 		UpdatedAt: instant(r.UpdatedAt), DecidedAt: instant(r.DecidedAt), DecidedBy: r.DecidedBy, Why: r.Why, AppliedRun: r.AppliedRun,
+		Mark: r.Mark,
 	}
 }
 
-// SaveHold opens a hold for ops a safeguard kept back, or replaces the ops, reason, counts and configuration version of the connection's
-// open hold with the same Resource, Verb and Rule. Without ops such a hold becomes released, and where there is none nothing is written
+// SaveHold opens a hold for ops a safeguard kept back, or replaces the ops, reason, counts, configuration version and Mark of the connection's
+// open hold with the same Resource, Verb and Rule. Other ops, or another Mark, are a new edition. Without ops such a hold becomes released, and where there is none nothing is written
 // and the zero Plan returned. Kind and State of p are ignored; RunID is the lease's run when zero. ops may come in any order and is read
 // once, the most of a large one inside the transaction: it must not write to the ledger. An error it yields, or a lost lease (ErrFenced, I7), leaves the ledger as
 // it was. Another hold with the same rule that was approved or discarded stays as it is.
@@ -79,7 +81,7 @@ func (d *DB) SaveHold(ctx context.Context, l Lease, p Plan, ops iter.Seq2[PlanOp
 		if err != nil {
 			return err
 		}
-		if had && bytes.Equal(digest, saved.Digest) {
+		if had && bytes.Equal(digest, saved.Digest) && p.Mark == saved.Mark {
 			edition = saved.Edition // the same ops: whoever looked at them has seen them (I8)
 		}
 		state := PlanOpen
@@ -92,9 +94,9 @@ func (d *DB) SaveHold(ctx context.Context, l Lease, p Plan, ops iter.Seq2[PlanOp
 		if _, err := d.exec(ctx, tx, `DELETE FROM plan_segment WHERE plan_id = ? AND edition <> ?`, saved.ID, edition); err != nil {
 			return err
 		}
-		return tx.GetContext(ctx, &saved, d.bind(`UPDATE plan SET state = ?, reason = ?, config = ?, edition = ?, digest = ?, ops = ?, counts = ?,
+		return tx.GetContext(ctx, &saved, d.bind(`UPDATE plan SET state = ?, reason = ?, config = ?, edition = ?, digest = ?, ops = ?, counts = ?, mark = ?,
 			updated_at = `+w.now+` WHERE id = ? RETURNING `+planColumns), string(state), p.Reason, p.Config, edition, digest, n,
-			nullable(p.Counts), d.now(), saved.ID)
+			nullable(p.Counts), p.Mark, d.now(), saved.ID)
 	})
 	if errors.Is(err, errNothingHeld) {
 		return Plan{}, nil
@@ -131,7 +133,7 @@ func (d *DB) writePlan(ctx context.Context, connID int64, l *Lease, ops iter.Seq
 var errNothingHeld = errors.New("nothing is held")
 
 // NarrowPlan replaces the ops and counts of a plan somebody has decided about (approved or discarded) by those of them that a scan still asks
-// for, as it does now: a decision ends for an op whose row came back or changed, and follows a record to another natural key. p is the plan as it was read, with its new Counts; without ops it becomes
+// for, as it does now: a decision ends for an op whose row came back or changed, and follows a record to another natural key. p is the plan as it was read, with its new Counts and Mark; without ops it becomes
 // released. The decision stays with it. It returns a *PlanStateError or a *PlanEditionError when the plan is another one by now, and leaves it
 // as it is then. ops is read as by SaveHold, and may be read from the plan itself. A lost lease (ErrFenced, I7) or an error it yields leaves the
 // ledger as it was.
@@ -158,8 +160,8 @@ func (d *DB) NarrowPlan(ctx context.Context, l Lease, p Plan, ops iter.Seq2[Plan
 		if _, err := d.exec(ctx, tx, `DELETE FROM plan_segment WHERE plan_id = ? AND edition <> ?`, row.ID, row.Edition+1); err != nil {
 			return err
 		}
-		return tx.GetContext(ctx, &saved, d.bind(`UPDATE plan SET state = ?, edition = ?, digest = ?, ops = ?, counts = ?, updated_at = `+w.now+`
-			WHERE id = ? RETURNING `+planColumns), string(is.State), row.Edition+1, digest, n, nullable(p.Counts), d.now(), row.ID)
+		return tx.GetContext(ctx, &saved, d.bind(`UPDATE plan SET state = ?, edition = ?, digest = ?, ops = ?, counts = ?, mark = ?, updated_at = `+w.now+`
+			WHERE id = ? RETURNING `+planColumns), string(is.State), row.Edition+1, digest, n, nullable(p.Counts), p.Mark, d.now(), row.ID)
 	})
 	if err != nil {
 		return Plan{}, fmt.Errorf("narrow plan %d: %w", p.ID, err)
@@ -199,14 +201,14 @@ func (d *DB) insertPlan(ctx context.Context, tx *sqlx.Tx, c connection, p *Plan,
 	now := d.store.words().now
 	decided, args := `NULL`, []any{
 		c.ID, string(p.Kind), string(p.State), p.RunID, p.Resource, p.Verb, p.Rule, p.Reason, p.Config, nullable(p.Counts), p.DecidedBy, p.Why,
-		p.AppliedRun, d.now(), d.now(),
+		p.AppliedRun, p.Mark, d.now(), d.now(),
 	}
 	if p.DecidedBy != "" {
 		decided, args = now, append(args, d.now())
 	}
 	return tx.GetContext(ctx, saved, d.bind(`INSERT INTO plan (connection_id, kind, state, run_id, resource, verb, rule, reason, config, edition,
-		ops, counts, decided_by, why, applied_run, created_at, updated_at, decided_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 0, ?, ?, ?, ?, `+now+`, `+now+`, `+decided+`) RETURNING `+planColumns), args...)
+		ops, counts, decided_by, why, applied_run, mark, created_at, updated_at, decided_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, 0, ?, ?, ?, ?, ?, `+now+`, `+now+`, `+decided+`) RETURNING `+planColumns), args...)
 }
 
 // savePlanOps writes the ops in sealed segments and returns how many there were, and their digest. Memory is that of one part.

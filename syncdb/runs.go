@@ -250,8 +250,8 @@ func (d *DB) retire(ctx context.Context, tx *sqlx.Tx, connID int64) (lost *RunSc
 		return nil, &BusyError{Holder: old.Holder, RunID: old.RunID, Until: time.UnixMilli(until).UTC()}
 	}
 	var row runRow
-	err = tx.GetContext(ctx, &row, d.bind(`UPDATE run SET state = 'failed', error = CASE errand WHEN 0 THEN ? ELSE ? END, ended_at = ?
-		WHERE id = ? AND state = 'running' RETURNING `+runColumns), LostProcess, LostErrand, old.Now, old.RunID)
+	err = tx.GetContext(ctx, &row, d.bind(`UPDATE run SET state = 'failed', error = CASE errand WHEN 0 THEN ? ELSE ? END, failure = ?, ended_at = ?
+		WHERE id = ? AND state = 'running' RETURNING `+runColumns), LostProcess, LostErrand, FailureProcess, old.Now, old.RunID)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 	case err != nil:

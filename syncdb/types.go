@@ -161,7 +161,7 @@ type Run struct {
 	Totals       json.RawMessage `json:"totals,omitempty"`  // counts by outcome, and the run's warnings; no student values
 	Error        string          `json:"error,omitempty"`   // why it failed; no student values
 	Wait         *Wait           `json:"wait,omitempty"`    // why it waits; nil when nobody has looked yet, or it does not wait
-	Failure      string          `json:"failure,omitempty"` // of a failed run: target-unreachable, source-unreachable, credentials-refused, ledger-restored, or "" for any other reason
+	Failure      string          `json:"failure,omitempty"` // of a failed run: a code of sync.FailureCodes, or "" for any other reason
 }
 
 // Lease is the right to write for one connection until it expires (I7). Every write names it; a newer token fences it out.

@@ -106,6 +106,9 @@ func (a *app) printAdoption(ad *sync.Adoption) {
 		fmt.Fprintf(a.out, "\nrun %d: %s adopted\n", ad.RunID, counted(all.Adopted, "record"))
 	}
 	fmt.Fprintf(a.out, "the next run would create %s, update %s and delete %s\n", grouped(all.ToCreate), grouped(all.ToUpdate), grouped(all.ToDelete))
+	if all.ToCreate > 0 && all.ToDelete > 0 {
+		fmt.Fprintln(a.out, "  rows whose natural key changed are among both: edfisync plan tells which of them one update sets right")
+	}
 	if n := all.Extra - all.Others; n > 0 {
 		fmt.Fprintf(a.out, "%s in no source row: left alone; --extra takes them over, and then the next run deletes them\n", counted(n, "record")+are(n))
 	}

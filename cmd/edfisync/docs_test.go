@@ -51,14 +51,19 @@ func TestOperationsExplainsEveryIssueCode(t *testing.T) {
 	}
 }
 
-// So does one who looks a warning up.
-func TestOperationsExplainsEveryWarning(t *testing.T) {
+// So does one who looks up why a run failed, or a warning.
+func TestOperationsExplainsEveryFailureAndWarning(t *testing.T) {
 	t.Parallel()
 	text := document(t, "docs/operations.md")
-	for code, hint := range sync.WarningHints() {
-		row := regexp.MustCompile("(?m)^\\| `" + code + "` \\|[^|]*\\| " + regexp.QuoteMeta(hint) + " \\|$")
-		if !row.MatchString(text) {
-			t.Errorf("docs/operations.md has no row that says of %s: %s", code, hint)
+	for _, table := range []struct {
+		hints map[string]string
+		more  string // cells behind the hint
+	}{{sync.FailureHints(), "[^|]*\\|"}, {sync.WarningHints(), ""}} {
+		for code, hint := range table.hints {
+			row := regexp.MustCompile("(?m)^\\| `" + code + "` \\|[^|]*\\| " + regexp.QuoteMeta(hint) + " \\|" + table.more + "$")
+			if !row.MatchString(text) {
+				t.Errorf("docs/operations.md has no row that says of %s: %s", code, hint)
+			}
 		}
 	}
 }

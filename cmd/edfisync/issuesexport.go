@@ -105,7 +105,7 @@ func (c *issuesExportCmd) write(ctx context.Context, a *app, ledger *syncdb.DB, 
 			strconv.FormatInt(cause.FirstRun, 10), strconv.FormatInt(cause.LastRun, 10),
 		}
 		if c.Summary {
-			w.write(append(line, strconv.FormatInt(cause.Rows, 10), strconv.FormatInt(cause.Frees, 10))...)
+			w.write(append(line, strconv.FormatInt(cause.Rows, 10), strconv.FormatInt(cause.Own+cause.Frees, 10))...)
 			rows++
 			continue
 		}

@@ -78,7 +78,7 @@ type listedRun struct {
 // process or is in progress, cutOff has those of the steps that were finished: at least so many.
 func printRuns(out io.Writer, runs []syncdb.Run, cutOff map[int64]sync.Totals) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "RUN\tSTATE\tWHY\tSTARTED\tTOOK\tCREATED\tUPDATED\tDELETED\tHELD\tFAILED")
+	fmt.Fprintln(w, "RUN\tSTATE\tWHY\tSTARTED\tTOOK\tCREATED\tUPDATED\tDELETED\tHELD\tINVALID\tBLOCKED\tFAILED")
 	for _, r := range runs {
 		took := ""
 		if !r.EndedAt.IsZero() && !r.StartedAt.IsZero() {
@@ -96,7 +96,7 @@ func printRuns(out io.Writer, runs []syncdb.Run, cutOff map[int64]sync.Totals) e
 				return fmt.Errorf("read the totals of run %d: %w", r.ID, err)
 			}
 		}
-		for _, n := range []int64{t.Created, t.Updated, t.Deleted, t.Held(), t.Failed()} {
+		for _, n := range []int64{t.Created, t.Updated, t.Deleted, t.Kept, t.Invalid, t.Blocked, t.Failed()} {
 			fmt.Fprintf(w, "\t%s%s", grouped(n), atLeast)
 		}
 		fmt.Fprintln(w)
@@ -108,6 +108,9 @@ func printRuns(out io.Writer, runs []syncdb.Run, cutOff map[int64]sync.Totals) e
 		}
 		if r.Error != "" {
 			fmt.Fprintf(out, "\nrun %d %s: %s\n", r.ID, r.State, r.Error)
+			if hint := sync.FailureHints()[r.Failure]; hint != "" {
+				fmt.Fprintf(out, "  %s; what to do: %s\n", r.Failure, hint)
+			}
 		}
 	}
 	return nil

@@ -86,7 +86,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"code": runForCode, "sandbox": startSandbox, "written": waitWritten, "finished": waitFinished, "waits": waitWaits, "address": freeAddress, "printed": waitPrinted, "reachable": waitReachable, "api": callAPI, "sql": execSQL, "wipe": wipeSandbox, "damage": damageFile,
+			"code": runForCode, "sandbox": startSandbox, "written": waitWritten, "finished": waitFinished, "waits": waitWaits, "address": freeAddress, "printed": waitPrinted, "reachable": waitReachable, "api": callAPI, "sql": execSQL, "wipe": wipeSandbox, "claims": setClaims, "damage": damageFile,
 		},
 	})
 }
@@ -114,6 +114,12 @@ func startSandbox(ts *testscript.TestScript, _ bool, args []string) {
 // wipeSandbox is "wipe" in a script: what the host of the API does to it behind our back.
 func wipeSandbox(ts *testscript.TestScript, _ bool, _ []string) {
 	ts.Check(ts.Value(scriptSandbox{}).(*atomic.Pointer[sandbox.Server]).Load().Wipe())
+}
+
+// setClaims is "claims NAME" in a script: the host gives our key another claim set, while its tokens live on.
+func setClaims(ts *testscript.TestScript, _ bool, args []string) {
+	server := ts.Value(scriptSandbox{}).(*atomic.Pointer[sandbox.Server]).Load()
+	ts.Check(server.SetClient(sandbox.Client{ID: sandboxClientID, Secret: sandboxSecret, ClaimSet: args[0]}))
 }
 
 // waitWritten is "written N" in a script: wait until the sandbox has been asked N writes since the last time.

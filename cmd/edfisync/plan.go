@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -144,6 +145,9 @@ func (a *app) printPlan(p *sync.Plan) {
 	}
 	if p.Open > 0 {
 		fmt.Fprintf(a.out, "%s had no answer: a run settles these first\n", counted(int64(p.Open), "call"))
+	}
+	if p.SourceBehind != "" && !slices.ContainsFunc(p.Held, func(h sync.HeldPart) bool { return h.Rule == sync.RuleSourceBehind }) {
+		writeBehind(a.out, p.SourceBehind)
 	}
 	for _, h := range p.Held {
 		if h.Rule == sync.RuleTargetReset {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -345,17 +346,23 @@ func (a *app) printSummary(ctx context.Context, s *sync.Summary, err error) {
 // alarmRemedy is what helps when the target was wiped or restored.
 const alarmRemedy = "ask the target's host what happened; then edfisync adopt, or edfisync run --resync"
 
+// extraRemedy is what helps when records of ours came back with a restore of the target, and no row wants them.
+const extraRemedy = "edfisync adopt --extra --plan counts those that no row has; edfisync adopt --extra takes them over, and the next run deletes them"
+
 // writeSummary is a run as a table: a line for each resource with something to tell, and the totals.
 func writeSummary(out io.Writer, s *sync.Summary) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "created\tupdated\tdeleted\tunchanged\theld\tfailed\t")
-	row := func(name string, created, updated, deleted, unchanged, held, failed int64) {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t  %s\n", grouped(created), grouped(updated), grouped(deleted), grouped(unchanged), grouped(held), grouped(failed), name)
+	fmt.Fprintln(w, "created\tupdated\tdeleted\tunchanged\theld\tinvalid\tblocked\tfailed\t")
+	row := func(name string, t *sync.Totals) {
+		for _, n := range []int64{t.Created, t.Updated, t.Deleted, t.Unchanged, t.Kept, t.Invalid, t.Blocked, t.Failed()} {
+			fmt.Fprint(w, grouped(n), "\t")
+		}
+		fmt.Fprintf(w, "  %s\n", name)
 	}
-	for _, r := range s.Resources {
-		row(r.Resource, r.Created, r.Updated, r.Deleted, r.Unchanged, r.Held(), r.Failed())
+	for i := range s.Resources {
+		row(s.Resources[i].Resource, &s.Resources[i].Totals)
 	}
-	row("all", s.Created, s.Updated, s.Deleted, s.Unchanged, s.Held, s.Failed)
+	row("all", &s.Totals)
 	flush(w)
 	fmt.Fprintf(out, "\nrun %d %s in %s: %s\n", s.RunID, s.State, s.Took.Round(time.Millisecond), counted(s.Calls, "write call"))
 	if !s.Scope.All() {
@@ -370,9 +377,15 @@ func writeSummary(out io.Writer, s *sync.Summary) {
 	if r := s.Resynced; r != nil {
 		fmt.Fprintf(out, "read %s of the target and corrected %s of the ledger's entries: %s missing, %s different, %s moved; %s extra left alone\n",
 			counted(r.Read, "record"), grouped(r.Corrected), grouped(r.Missing), grouped(r.Different), grouped(r.Moved), grouped(r.Extra))
+		if r.Extra > 0 {
+			fmt.Fprintf(out, "  extra = at the target, and not in the ledger: another client's, or ours from before the target was restored. %s\n", extraRemedy)
+		}
 		for resource, why := range r.Left {
 			fmt.Fprintf(out, "%s could not be read, its entries stay as they were: %s\n", resource, why)
 		}
+	}
+	if s.SourceBehind != "" && !slices.ContainsFunc(s.HeldBack, func(h sync.HeldPart) bool { return h.Rule == sync.RuleSourceBehind }) {
+		writeBehind(out, s.SourceBehind)
 	}
 	for _, h := range s.HeldBack {
 		if h.Rule == sync.RuleTargetReset {
@@ -403,6 +416,11 @@ func writeSummary(out io.Writer, s *sync.Summary) {
 	if filed > 0 {
 		fmt.Fprintln(out, "what stands in the way: edfisync issues")
 	}
+}
+
+// writeBehind says that a source is behind that asks for no delete: nothing is held, and nobody has to decide anything yet.
+func writeBehind(out io.Writer, why string) {
+	fmt.Fprintf(out, "the source is behind: %s; what it lacks is not deleted before somebody approves\n", why)
 }
 
 // writeWarnings says what the configuration or the request names and is not there.

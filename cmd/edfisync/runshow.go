@@ -104,7 +104,7 @@ func (r shownRun) print(out io.Writer) error {
 	if len(r.Steps) > 0 {
 		fmt.Fprintln(out)
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "STEP\tVERB\tSTATE\tCREATED\tUPDATED\tDELETED\tHELD\tFAILED")
+		fmt.Fprintln(w, "STEP\tVERB\tSTATE\tCREATED\tUPDATED\tDELETED\tHELD\tINVALID\tBLOCKED\tFAILED")
 		for _, s := range r.Steps {
 			var t sync.Totals
 			if len(s.Totals) > 0 {
@@ -112,7 +112,11 @@ func (r shownRun) print(out io.Writer) error {
 					return fmt.Errorf("read the totals of a step: %w", err)
 				}
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", s.Resource, verbWord(s.Verb), s.State, grouped(t.Created), grouped(t.Updated), grouped(t.Deleted), grouped(t.Held()), grouped(t.Failed()))
+			fmt.Fprintf(w, "%s\t%s\t%s", s.Resource, verbWord(s.Verb), s.State)
+			for _, n := range []int64{t.Created, t.Updated, t.Deleted, t.Kept, t.Invalid, t.Blocked, t.Failed()} {
+				fmt.Fprintf(w, "\t%s", grouped(n))
+			}
+			fmt.Fprintln(w)
 		}
 		flush(w)
 	}

@@ -26,8 +26,8 @@ func (undoCmd) Help() string {
 	return `Brings the records a run wrote back to what they were before it, from the history the ledger keeps sealed (history in the configuration): what the run
 created is deleted, what it updated gets its previous content, what it deleted is created again, under a new id. Without --yes nothing is sent.
 
-Records that were written again since, and those of which nothing earlier is kept, are left as they are and counted. The next runs do not do what was
-undone again, until the rows change; correct the source before that, or the cause. edfisync holds lists what is not done again, and ends that.
+Records that were written again since, and those of which nothing earlier is kept, are left as they are and counted; so is the other record of a row whose
+natural key changed, and what refers to a record that is left. The next runs do not do what was undone again, until the rows change; correct the source before that, or the cause. edfisync holds lists what is not done again, and ends that.
 
 Nothing is deleted of the resources under prevent_delete. More calls than the safeguards allow are named, and need --why.
 
@@ -37,23 +37,27 @@ Examples:
     edfisync undo 12 --yes --why "the SIS had last year's file"`
 }
 
-// leftOut says in words why records are left as they are.
+// leftOut says in words why records are left as they are, of one record or more.
 func leftOut(why sync.LeftOut) string {
 	switch why {
 	case sync.LeftNoPrevious:
-		return "what they were before is not kept"
+		return "the history does not have the content from before that run"
 	case sync.LeftChanged:
-		return "were written again since"
+		return "written again since"
 	case sync.LeftUnsettled:
-		return "had no usable answer in that run"
+		return "a call had no usable answer in that run"
 	case sync.LeftParent:
-		return "changed their natural key, and that of other records with it"
+		return "the natural key changed, and that of other records with it"
 	case sync.LeftPrevented:
-		return "would be deleted, and their resource is under prevent_delete"
+		return "undoing it is a delete, and prevent_delete lists the resource"
 	case sync.LeftNotOurs:
-		return "were at the target before our first call"
+		return "at the target before our first call"
 	case sync.LeftScope:
-		return "are of a resource that the connection does not sync any more"
+		return "of a resource that the connection does not sync any more"
+	case sync.LeftHalf:
+		return "the row changed its natural key, and its other record stays or cannot come back: a row keeps one"
+	case sync.LeftDependent:
+		return "refers to a record that is left, or is referred to by one that stays"
 	}
 	return string(why)
 }
@@ -139,7 +143,7 @@ func (a *app) printUndo(u *sync.Undo) {
 	flush(w)
 	fmt.Fprintln(a.out)
 	for _, why := range slices.Sorted(maps.Keys(all)) {
-		fmt.Fprintf(a.out, "%s left as they are: they %s\n", counted(all[why], "record"), leftOut(why))
+		fmt.Fprintf(a.out, "%s left alone: %s\n", counted(all[why], "record"), leftOut(why))
 	}
 	if u.NotKept > 0 {
 		fmt.Fprintf(a.out, "%s of run %d not in the history, so nothing is known of them\n", counted(u.NotKept, "call")+are(u.NotKept), u.Run)

@@ -138,12 +138,41 @@ func (c *verifyCmd) ledger(ctx context.Context, a *app, cfg *config.Config, conn
 	if a.JSON {
 		a.printJSON(v)
 	} else {
-		a.printVerification(v)
+		remedy, err := a.remedyOf(ctx, cfg, o)
+		if err != nil {
+			return err
+		}
+		a.printVerification(v, remedy)
 	}
-	if v.Wrong() > 0 {
-		return quietly(exitDiffers)
+	return quietly(codeOfVerification(v))
+}
+
+// codeOfVerification is the exit code of a verification: what differs goes before what could not be read, of which nobody knows.
+func codeOfVerification(v *sync.Verification) exitCode {
+	switch {
+	case v.Wrong() > 0:
+		return exitDiffers
+	case v.Failed() > 0:
+		return exitFailed
 	}
-	return nil
+	return exitOK
+}
+
+// remedyOf is what sets right a target that is not as the ledger says. No run goes on with a ledger that its witness contradicts (F54): there it is the
+// ledger that does not know what was sent.
+func (a *app) remedyOf(ctx context.Context, cfg *config.Config, o *opened) (string, error) {
+	state, err := observe(ctx, o.ledger)
+	if err != nil {
+		return "", err
+	}
+	why, err := a.witnessesOf(cfg).refusedFor(ctx, o.ledger, state, nameOf(o.engine.Connection))
+	switch {
+	case err != nil:
+		return "", err
+	case why != nil:
+		return fmt.Sprintf("no run goes on with this ledger: %v\n  edfisync adopt reads what the target holds into the ledger (edfisync adopt --plan only counts); then runs go on", why), nil
+	}
+	return "edfisync run --resync sets it right", nil
 }
 
 // undisturbed does fn, and refuses when a run of the connection is in progress before or after it: half of what it does would look wrong.
@@ -183,7 +212,8 @@ func (a *app) undisturbed(ctx context.Context, o *opened, fn func() error) error
 	return nil
 }
 
-func (a *app) printVerification(v *sync.Verification) {
+// printVerification prints what was found, and remedy when something is wrong.
+func (a *app) printVerification(v *sync.Verification, remedy string) {
 	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "ledger\tread\tsame\tmissing\tdifferent\tmoved\textra\t")
 	var all sync.ResourceVerification
@@ -216,9 +246,16 @@ func (a *app) printVerification(v *sync.Verification) {
 	if n := all.Duplicate + all.Unread; n > 0 {
 		fmt.Fprintf(a.out, "%s under a natural key twice, or not readable: edfisync adopt files them as issues\n", counted(n, "record"))
 	}
+	if n := v.Failed(); n > 0 {
+		fmt.Fprintf(a.out, "nothing is known of %s that could not be read\n  %s\n", counted(n, "resource"), unreadable(v.Mode))
+	}
 	switch {
 	case v.Wrong() > 0:
-		fmt.Fprintln(a.out, "the target is not as the ledger says; edfisync run --resync sets it right")
+		fmt.Fprintln(a.out, "the target is not as the ledger says; "+remedy)
+	case v.Failed() == int64(len(v.Resources)):
+		fmt.Fprintln(a.out, "nothing could be verified")
+	case v.Failed() > 0:
+		fmt.Fprintln(a.out, "what could be read is as the ledger says")
 	case v.Mode == "sample":
 		fmt.Fprintln(a.out, "every record of the sample is as the ledger says")
 	case v.Mode == "since-last":
@@ -226,6 +263,14 @@ func (a *app) printVerification(v *sync.Verification) {
 	default:
 		fmt.Fprintln(a.out, "the target is as the ledger says")
 	}
+}
+
+// unreadable is what helps when resources could not be read.
+func unreadable(mode string) string {
+	if mode == "since-last" {
+		return "--since-last reads the target's change queries, for which a claim set needs ReadChanges: ask the target's host for it, or leave --since-last out, which reads the records themselves"
+	}
+	return "the claim set of these credentials has to allow reading them: ask the target's host; edfisync check --forecast tells what the credentials may do"
 }
 
 // receipt verifies the target against a receipt.
@@ -274,15 +319,25 @@ func (a *app) printReceiptVerification(v *sync.ReceiptVerification, ids int) {
 		case r.Failed != "":
 			fmt.Fprintf(a.out, "FAIL  %s: could not be read: %s\n", r.Resource, r.Failed)
 		case r.Pass:
-			fmt.Fprintf(a.out, "ok    %s: %s\n", r.Resource, counted(r.Stated, "record"))
+			fmt.Fprintf(a.out, "ok    %s: %s", r.Resource, counted(r.Stated, "record"))
+			if r.Hidden > 0 {
+				fmt.Fprintf(a.out, ", %s of them not shown to these credentials", grouped(r.Hidden))
+			}
+			fmt.Fprintln(a.out)
 		default:
 			fmt.Fprintf(a.out, "FAIL  %s: %s stated, %s found", r.Resource, grouped(r.Stated), grouped(r.Found))
+			if r.Hidden > 0 {
+				fmt.Fprintf(a.out, ", %s not shown to these credentials", grouped(r.Hidden))
+			}
 			if len(r.Buckets) > 0 {
 				fmt.Fprintf(a.out, "; buckets that differ: %s", strings.Join(r.Buckets, " "))
 			}
 			fmt.Fprintln(a.out)
 			a.printIDs("      "+r.Resource, r.IDs)
 		}
+	}
+	if n := v.Hidden(); n > 0 {
+		fmt.Fprintf(a.out, "%s not shown to these credentials, so %s cannot be checked: what the ledger says was sent stands for %s\n", counted(n, "record")+are(n), itThey(n), them(n))
 	}
 	if n := v.Failed(); n > 0 {
 		fmt.Fprintf(a.out, "%s not as the receipt says\n", counted(int64(n), "resource")+are(int64(n)))
@@ -291,5 +346,16 @@ func (a *app) printReceiptVerification(v *sync.ReceiptVerification, ids int) {
 		}
 		return
 	}
+	if v.Hidden() > 0 {
+		fmt.Fprintln(a.out, "what the target shows is as the receipt says")
+		return
+	}
 	fmt.Fprintln(a.out, "the target is as the receipt says")
+}
+
+func itThey(n int64) string {
+	if n == 1 {
+		return "it"
+	}
+	return "they"
 }

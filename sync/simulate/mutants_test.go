@@ -81,7 +81,7 @@ func mutants() []mutant {
 		defect("a record gone at the target is not made again", "sync/answer.go", "		s.again = append(s.again, &again)\n", ""),
 		// Records whose keys are known for sure, and what is held.
 		defect("lost creates are looked up when their deletes are due", "sync/settle.go", "			of.settle(l)\n			if l.id != \"\" {\n", "			if l.id != l.id {\n").
-			and("sync/evidence.go", "			f, looked := s.r.fates[o.key]\n", "			f, looked := fate{}, true\n			f.id, f.err = findByKey(s.x.calls, s.x.target, s.r.Resource, s.x.o.Rules, entry.Key, nil)\n			if o.edfiID = f.id; f.id != \"\" {\n				return s.add(o)\n			}\n"),
+			and("sync/evidence.go", "			s.refuse(o, Failed, s.r.fates[o.key].err)\n", "			var f fate\n			f.id, f.err = findByKey(s.x.calls, s.x.target, s.r.Resource, s.x.o.Rules, entry.Key, nil)\n			if o.edfiID = f.id; f.id != \"\" {\n				return s.add(o)\n			}\n			if f.err == nil {\n				o.verb, o.silent = syncdb.Create, release\n				return s.add(o)\n			}\n			s.refuse(o, Failed, f.err)\n"),
 		defect("records that strayed are not looked for", "sync/stray.go", "		if !known.done {\n", "		if !known.done && of.Resource == nil {\n"),
 		defect("rows are compared with the keys before records strayed", "sync/stray.go", "moved = moved || of.in != nil && len(drop) > 0", "moved = moved || of.in == nil && len(drop) < 0"),
 		defect("a record that strayed keeps its old key too", "sync/stray.go", "e.dropEntries(ctx, k, path, drop); err != nil", "error(nil); err != nil"),

@@ -236,10 +236,38 @@ func (w *world) remember(p *process, c *callInfo, body []byte, a *answer, f faul
 	case a.status == http.StatusConflict && strings.Contains(a.body.String(), "unresolved-reference"):
 		// An abstract reference of which the connection syncs only some kinds is for the target to judge.
 		outside := strings.Contains(a.body.String(), "'EducationOrganization'") && !p.conn.d.has[w.u.byPath["ed-fi/schools"]]
-		if !w.meddled && !outside {
+		if !w.meddled && !outside && !w.cutOff(s, c.kind, body) {
 			w.violateLocked("I6", "%s sends %s before what it refers to is there: %s", p.name, c.label, a.body.String())
 		}
 	}
+}
+
+// orphaned reports whether something a row refers to, at any depth, is gone.
+func (r *row) orphaned() bool {
+	return slices.ContainsFunc(r.parents, func(p *row) bool { return p != nil && (p.gone || p.orphaned()) })
+}
+
+// cutOff reports whether what a payload refers to got another key with what it refers to itself, which has no row any more, while its rows go on saying
+// the old one: what they say is nowhere, and only the SIS can mend that (docs/guarantees.md, Limits). Called with world.mu held.
+func (w *world) cutOff(s *scan, kind int, body []byte) bool {
+	k := w.u.kinds[kind]
+	h, err := k.read(body, w.fold)
+	if err != nil || s == nil {
+		return false
+	}
+	for slot, parent := range k.parent {
+		key := w.refKey(k, slot, h)
+		says := map[string]bool{key: true}
+		if !slices.ContainsFunc(s.keys[parent][key], func(x *rec) bool { return x.row.orphaned() }) {
+			continue
+		}
+		for _, r := range w.records {
+			if r.kind == parent && len(r.bore) > 0 && r.bore[len(r.bore)-1] != key && (r.was(w.u.kinds[parent], says, w.fold) || r.had(says)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // forsake is called when a process has ended. What its creates met without that becoming durable cannot be told from what they created.

@@ -45,10 +45,10 @@ func (d *DB) SaveHold(ctx context.Context, l syncdb.Lease, p syncdb.Plan, ops it
 	}
 	h := c.plans[i]
 	h.State, h.Reason, h.Config, h.Counts, h.UpdatedAt = syncdb.PlanOpen, p.Reason, p.Config, slices.Clone(p.Counts), d.now()
-	if h.Edition == 0 || !sameOps(h.ops, all) {
+	if h.Edition == 0 || h.Mark != p.Mark || !sameOps(h.ops, all) {
 		h.Edition++
 	}
-	h.ops, h.Ops = all, int64(len(all))
+	h.Mark, h.ops, h.Ops = p.Mark, all, int64(len(all))
 	if len(all) == 0 {
 		h.State, h.Counts = syncdb.PlanReleased, nil
 	}
@@ -74,7 +74,7 @@ func (d *DB) NarrowPlan(ctx context.Context, l syncdb.Lease, p syncdb.Plan, ops 
 	if err != nil {
 		return syncdb.Plan{}, err
 	}
-	h.ops, h.Ops, h.Counts, h.UpdatedAt = all, int64(len(all)), slices.Clone(p.Counts), d.now()
+	h.Mark, h.ops, h.Ops, h.Counts, h.UpdatedAt = p.Mark, all, int64(len(all)), slices.Clone(p.Counts), d.now()
 	h.Edition++
 	if len(all) == 0 {
 		h.State, h.Counts = syncdb.PlanReleased, nil

@@ -102,7 +102,7 @@ func (d *DB) lend(ctx context.Context, connID int64, holder string, ttl time.Dur
 		if until := c.lease.expires.Add(d.grace); until.After(now) {
 			return syncdb.Run{}, syncdb.Lease{}, &syncdb.BusyError{Holder: c.lease.holder, RunID: running.ID, Until: until}
 		}
-		running.State, running.Error, running.EndedAt = syncdb.RunFailed, syncdb.LostErrand, d.now()
+		running.State, running.Error, running.Failure, running.EndedAt = syncdb.RunFailed, syncdb.LostErrand, syncdb.FailureProcess, d.now()
 		if !running.Errand {
 			running.Error, lost = syncdb.LostProcess, running
 		}

@@ -87,7 +87,7 @@ func errands(t *testing.T, w *world) {
 		t.Helper()
 		gone, err := w.RunByID(ctx, l.RunID)
 		must(t, err)
-		if gone.State != syncdb.RunFailed || gone.Error != syncdb.LostErrand || gone.EndedAt.IsZero() {
+		if gone.State != syncdb.RunFailed || gone.Error != syncdb.LostErrand || gone.Failure != syncdb.FailureProcess || gone.EndedAt.IsZero() {
 			t.Errorf("the lost errand is %+v", gone)
 		}
 		_, _, err = w.Renew(ctx, l)
@@ -127,7 +127,7 @@ func errands(t *testing.T, w *world) {
 	w.clock.advance(ttl + grace)
 	_, l, err = w.StartErrand(ctx, w.conn, "sync-one", "process 2", ttl)
 	must(t, err)
-	if gone, err := w.RunByID(ctx, lost.ID); err != nil || gone.State != syncdb.RunFailed || gone.Error != syncdb.LostProcess {
+	if gone, err := w.RunByID(ctx, lost.ID); err != nil || gone.State != syncdb.RunFailed || gone.Error != syncdb.LostProcess || gone.Failure != syncdb.FailureProcess {
 		t.Errorf("the lost run is %+v, %v", gone, err)
 	}
 	recovery, joined, err := w.RequestScoped(ctx, w.conn, "api", school)

@@ -212,6 +212,16 @@ func holds(t *testing.T, w *world) {
 			t.Errorf("a hold of another %s replaced the first", name)
 		}
 	}
+	for i, c := range []struct {
+		mark    string
+		edition int64
+	}{{"pack:99", 1}, {"pack:99", 1}, {"pack:98", 2}} { // another mark is another thing to decide about
+		p, err := w.SaveHold(ctx, l1, with3(asked, func(p *syncdb.Plan) { p.Rule, p.Mark = "source-behind", c.mark }), some(planOp(1, "d")))
+		must(t, err)
+		if got := w.plan(p.ID); got.Mark != c.mark || got.Edition != c.edition {
+			t.Errorf("hold with a mark, time %d: got mark %q in edition %d, want %q in %d", i+1, got.Mark, got.Edition, c.mark, c.edition)
+		}
+	}
 	w.finish(l1)
 
 	// The next run holds the same ops: whoever looked at them has seen them, in whatever order and step they come.
@@ -284,8 +294,8 @@ func holds(t *testing.T, w *world) {
 	diff(t, "hold released twice", none, syncdb.Plan{})
 	open, err := w.Plans(ctx, w.conn, syncdb.PlanFilter{Kind: syncdb.PlanHold, States: []syncdb.PlanState{syncdb.PlanOpen}})
 	must(t, err)
-	if len(open) != len(others) {
-		t.Errorf("%d holds are open, want %d", len(open), len(others))
+	if len(open) != len(others)+1 {
+		t.Errorf("%d holds are open, want %d", len(open), len(others)+1)
 	}
 }
 
@@ -432,11 +442,11 @@ func narrowing(t *testing.T, w *world) {
 	abc := []syncdb.PlanOp{planOp(1, "a"), planOp(1, "b"), planOp(1, "c")}
 	for _, kind := range []syncdb.PlanKind{syncdb.PlanHold, syncdb.PlanUndo} {
 		for _, state := range []syncdb.PlanState{syncdb.PlanOpen, syncdb.PlanApproved, syncdb.PlanDiscarded, syncdb.PlanReleased, syncdb.PlanStale} {
-			p, err := w.SavePlan(ctx, w.conn, syncdb.Plan{Kind: kind, State: state, DecidedBy: "ada", Rule: string(kind) + string(state), Counts: json.RawMessage(`{"delete":3}`)}, some(abc...))
+			p, err := w.SavePlan(ctx, w.conn, syncdb.Plan{Kind: kind, State: state, DecidedBy: "ada", Rule: string(kind) + string(state), Mark: "pack:99", Counts: json.RawMessage(`{"delete":3}`)}, some(abc...))
 			must(t, err)
 			w.clock.advance(time.Second)
 			asked := p
-			asked.Counts = json.RawMessage(`{"delete":2}`)
+			asked.Counts, asked.Mark = json.RawMessage(`{"delete":2}`), ""
 			got, err := w.NarrowPlan(ctx, l, asked, some(abc[2], abc[0]))
 			if state != syncdb.PlanApproved && state != syncdb.PlanDiscarded {
 				var other *syncdb.PlanStateError

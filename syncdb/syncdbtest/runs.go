@@ -353,7 +353,7 @@ func takeOver(t *testing.T, w *world) {
 	}
 	gone, err := w.RunByID(ctx, l.RunID)
 	must(t, err)
-	if gone.State != syncdb.RunFailed || gone.Error != syncdb.LostProcess || gone.EndedAt.IsZero() {
+	if gone.State != syncdb.RunFailed || gone.Error != syncdb.LostProcess || gone.Failure != syncdb.FailureProcess || gone.EndedAt.IsZero() {
 		t.Errorf("the lost run is %+v", gone)
 	}
 
