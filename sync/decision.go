@@ -145,7 +145,8 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 	}
 	for _, h := range open {
 		switch {
-		case letThrough(h.Verb, h.Resource) && h.Rule != string(RuleOutOfScope):
+		case h.Rule == string(RuleOutOfScope): // what is in the scope again is judged as any other
+		case letThrough(h.Verb, h.Resource):
 			decided = append(decided, h)
 		case h.Rule != string(RuleSourceBehind): // which ends with its reason
 			d.open = append(d.open, h)

@@ -41,6 +41,7 @@ const maxParents = 100_000
 type kin struct {
 	*schema.Resource
 	in        *scanned // nil: not in the scope
+	off       *scanned // not in the scope, with entries that are known by their natural keys alone: their removal is offered, too
 	unsettled bool     // not in the scope, and a record that is known by its natural key alone could not be looked up
 }
 
@@ -53,6 +54,9 @@ func (e *Engine) family(ctx context.Context, o Options, found []*scanned) (*fami
 	quiet := true
 	for _, r := range found {
 		if r.off {
+			if len(r.lost) > 0 {
+				f.add(&kin{Resource: r.Resource, off: r})
+			}
 			continue
 		}
 		f.add(&kin{Resource: r.Resource, in: r})

@@ -376,11 +376,8 @@ func keepOpen(held []HeldPart, open []syncdb.Plan, gates []*gate, ts []tally) []
 	parts := make([]*HeldPart, len(open))
 	for i, h := range open {
 		at := slices.IndexFunc(held, func(p HeldPart) bool { return p.Resource == h.Resource && p.verb == h.Verb && p.Rule == Rule(h.Rule) })
-		if at < 0 || Rule(h.Rule) == RuleOutOfScope {
+		if at < 0 {
 			part := HeldPart{Resource: h.Resource, Verb: verbName(h.Verb), verb: h.Verb, Rule: Rule(h.Rule), Reason: h.Reason, counts: map[string]int64{}}
-			if at >= 0 { // what is out of the scope now, and what was when it was held
-				part = held[at]
-			}
 			for j, g := range gates {
 				for _, w := range g.open {
 					if rest := g.rest[w.verb]; w.hold == i && (rest == nil || rest.Resource == "") {
@@ -389,14 +386,10 @@ func keepOpen(held []HeldPart, open []syncdb.Plan, gates []*gate, ts []tally) []
 					}
 				}
 			}
-			switch {
-			case at >= 0:
-				held[at] = part
-			case part.Ops == 0:
+			if part.Ops == 0 {
 				continue
-			default:
-				at, held = len(held), append(held, part)
 			}
+			at, held = len(held), append(held, part)
 		}
 		parts[i] = &held[at]
 	}

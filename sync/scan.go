@@ -422,9 +422,6 @@ func (s *scanner) collectGone(ctx context.Context, found []*scanned, r *scanned)
 		if r.inUse(e) {
 			return nil
 		}
-		if r.off && e.EdfiID == "" { // what became of it a run of the resource finds out
-			return nil
-		}
 		beyond := r.off || s.beyond(r, e)
 		switch {
 		case e.EdfiID == "":

@@ -94,19 +94,25 @@ func (e *Engine) settleLost(ctx context.Context, o Options, k *keeper, f *family
 
 // settle notes what a look-up said.
 func (of *kin) settle(l *lost) {
-	if of.in == nil {
+	r := of.in
+	if r == nil {
 		of.unsettled = of.unsettled || l.err != nil
-		return
+		r = of.off
 	}
-	of.in.fates[l.entry.KeyHash] = l.fate
-	of.in.unseenIDs.note(l.id, l.entry.Origin)
+	if r != nil {
+		r.fates[l.entry.KeyHash] = l.fate
+		r.unseenIDs.note(l.id, l.entry.Origin)
+	}
 }
 
 // lostOf lists the entries of a resource that are to be looked up by natural key.
 func (e *Engine) lostOf(ctx context.Context, f *family, of *kin) ([]syncdb.Entry, error) {
 	var out []syncdb.Entry
-	if of.in != nil {
+	switch {
+	case of.in != nil:
 		out = of.in.lost
+	case of.off != nil:
+		return of.off.lost, nil // all that have no id: it has no rows
 	}
 	above := false
 	for _, l := range f.linesOf(of.Resource) {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/edfisync/edfisync/sync"
+	"github.com/edfisync/edfisync/syncdb"
 )
 
 // newOfferings is the world of courses with one session, and one offering in it.
@@ -293,6 +294,91 @@ func TestLostCreateOutOfScopeIsFoundThoughItsParentIsRenamed(t *testing.T) {
 			w.settled()
 			w.exec(`delete from offering where id = 2`)
 			w.settled()
+		})
+	}
+}
+
+// A create was never answered and its resource is not synced any more: the record is offered for removal like those whose ids are known (I1, I5g).
+func TestARemovalTakesWhatWasCreatedWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	for name, edit := range map[string]string{
+		"its row stays": ``,
+		"its row goes":  `delete from offering where id = 2`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newOfferings(t)
+			w.mustRun()
+			w.exec(`insert into offering values (2, 2, 1, 'ART-1')`)
+			w.loseAnswers(http.MethodPost, "courseOfferings")
+			w.mustRun()
+			w.front.intercept(nil)
+			w.outOfScope("courseOfferings")
+			w.exec(edit)
+			w.mustRun()
+			if h := w.decide(syncdb.PlanApproved); h.Ops != 2 {
+				t.Errorf("the hold has %d calls, want one for each record", h.Ops)
+			}
+			w.mustRun()
+			if got := w.count("ed-fi/courseOfferings"); got != 0 {
+				t.Errorf("the target still has %d course offerings", got)
+			}
+			if s, calls := w.mustRun(); len(calls) > 0 || len(s.LeftAlone) > 0 {
+				t.Errorf("got calls %v and left alone %v, want nothing left to remove", calls, s.LeftAlone)
+			}
+		})
+	}
+}
+
+// A create that never arrived is no record to remove: the ledger forgets it, and nobody is asked.
+func TestACreateThatNeverArrivedIsNoRemoval(t *testing.T) {
+	t.Parallel()
+	w := newOfferings(t)
+	w.exec(`delete from offering`)
+	w.mustRun()
+	w.exec(`insert into offering values (2, 2, 1, 'ART-1')`)
+	w.front.intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/courseOfferings") {
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	})
+	w.mustRun()
+	w.front.intercept(nil)
+	back := w.outOfScope("courseOfferings")
+	if s, calls := w.mustRun(); len(calls) > 0 || len(s.HeldBack) > 0 {
+		t.Errorf("got calls %v and held %+v, want neither", calls, s.HeldBack)
+	}
+	if s, _ := w.mustRun(); len(s.LeftAlone) > 0 {
+		t.Errorf("left alone is %v, want nothing", s.LeftAlone)
+	}
+	back()
+	w.settled()
+}
+
+// What waits for its removal is judged anew when its resource, with or without its row, is synced again: that it is out of the scope is no reason any more.
+func TestTheHoldOfARemovalEndsWhenItsResourceIsBack(t *testing.T) {
+	t.Parallel()
+	for name, edit := range map[string]string{
+		"its row stays": ``,
+		"its row goes":  `delete from offering where id = 2`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newOfferings(t)
+			w.exec(`insert into offering values (2, 2, 1, 'ART-1')`)
+			w.mustRun()
+			back := w.outOfScope("courseOfferings")
+			w.mustRun()
+			if h := w.oneHold(syncdb.PlanOpen); h.Rule != string(sync.RuleOutOfScope) || h.Ops != 2 {
+				t.Errorf("got hold %+v, want one for what is out of the scope", h)
+			}
+			w.exec(edit)
+			back()
+			w.settled()
+			if open := w.holds(syncdb.PlanOpen); len(open) > 0 {
+				t.Errorf("got open holds %+v, want none", open)
+			}
 		})
 	}
 }
