@@ -352,6 +352,12 @@ func (w *world) judgeExtra(ctx context.Context, expect []*expectation) {
 				bound[person(at.kind, h)] = true
 			}
 		}
+		for at, then := range w.tainted { // also when its owner deleted it, which nobody may have noticed
+			path, key, _ := strings.Cut(at, " ")
+			if k := w.u.byPath[path]; k != association {
+				bound[person(k, &held{key: key, flat: then})] = true
+			}
+		}
 		for _, h := range expect[association].all {
 			if who := person(association, h); who != "" && bound[who] {
 				may[place{association, h.key}] = true
