@@ -117,3 +117,21 @@ func (s *stepRun) driftingIDs() *origins {
 	}
 	return ids
 }
+
+// once is what sync.OnceValue is, for an f that reads the ledger: who comes second waits at a channel, as simulated time can pass there and cannot
+// at a mutex (testing/synctest). The function may be called concurrently.
+func once[T any](f func() T) func() T {
+	var (
+		turn  = make(chan struct{}, 1)
+		value T
+		known bool
+	)
+	return func() T {
+		turn <- struct{}{}
+		defer func() { <-turn }()
+		if !known {
+			value, known = f(), true
+		}
+		return value
+	}
+}

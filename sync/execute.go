@@ -191,7 +191,7 @@ func (x *executor) run(steps []step) error {
 func (x *executor) step(st step) error {
 	r := x.found[st.Resource]
 	s := &stepRun{x: x, st: st, r: r, gate: x.plan.gates[st.Resource], attempts: x.newAttempts(), calls: x.calls}
-	s.drifting = gosync.OnceValue(s.driftingIDs)
+	s.drifting = once(s.driftingIDs)
 	if r.scope != nil {
 		failpoint.Reach(failpoint.ScopeBefore, r.Path, "")
 		if err := x.e.Ledger.SetScope(x.ctx, x.keeper.current(), *r.scope); err != nil {
