@@ -36,7 +36,7 @@ build: ## build bin/edfisync for this machine
 demo: build ## a made-up district synced three times to a sandbox Ed-Fi API, every count checked
 	$(BIN)/edfisync demo
 
-test: ## every test with the race detector, on real PostgreSQL, MariaDB and Chromium (installs them on Debian when missing)
+test: ## every test, most of them with the race detector, on real PostgreSQL, MariaDB and Chromium (installs them on Debian when missing)
 	.ci/test-packages
 	.ci/test
 
