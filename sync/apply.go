@@ -171,11 +171,14 @@ func (e *Engine) planOf(ctx context.Context, k *keeper, s *scope, found []*scann
 	if kept.Kind != syncdb.PlanSaved || kept.State != syncdb.PlanApproved {
 		return nil, &syncdb.PlanStateError{ID: id, State: kept.State}
 	}
-	want := make(map[opID]struct{}, kept.Ops)
+	want, older := make(map[opID]struct{}, kept.Ops), map[opID]struct{}{}
 	if err := e.Ledger.PlanOps(ctx, e.Connection.ID, id, func(o syncdb.PlanOp) error {
 		at := slices.IndexFunc(found, func(r *scanned) bool { return r.Path == o.Resource })
 		if at < 0 || o.Verb != syncdb.Delete || !found[at].neverMade(o.KeyHash) { // of a create that never arrived there is nothing to delete
 			want[identify(o)] = struct{}{}
+			if o.Untold() {
+				older[identify(o)] = struct{}{}
+			}
 		}
 		return nil
 	}); err != nil {
@@ -188,8 +191,12 @@ func (e *Engine) planOf(ctx context.Context, k *keeper, s *scope, found []*scann
 	}
 	total := int64(len(want))
 	err = e.eachOp(ctx, s, found, func(resource int, o syncdb.PlanOp) error {
-		if _, ok := want[identify(o)]; ok && !gates[resource].removes(o.Verb, o.KeyHash) {
-			delete(want, identify(o))
+		id := identify(o)
+		if _, ok := older[identify(asOlder(o))]; ok && o.Verb == syncdb.Delete {
+			id = identify(asOlder(o))
+		}
+		if _, ok := want[id]; ok && !gates[resource].removes(o.Verb, o.KeyHash) {
+			delete(want, id)
 			gates[resource].approved[o.KeyHash] = 0
 			gates[resource].decided[o.Verb]++
 		}

@@ -28,7 +28,7 @@ type decisions struct {
 	gates    []*gate
 	approved *approvals
 	unasked  map[opID]struct{}      // ops of the plans that the scan does not ask for, as their plan means them
-	renewed  map[opID]syncdb.PlanOp // deletes of the plans whose record has another key by now, or an id: as the scan asks for them
+	renewed  map[opID]syncdb.PlanOp // deletes of the plans whose record has another key by now, or an id, or whose plan is an older program's: as the scan asks for them
 	open     []syncdb.Plan          // holds nobody has decided about
 }
 
@@ -165,7 +165,7 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 	if len(d.unasked)+len(said.waits) == 0 {
 		return d, nil
 	}
-	if err := e.findWholePairs(ctx, s, found, said); err != nil {
+	if err := errors.Join(e.hearOlder(ctx, s, found, d, said), e.findWholePairs(ctx, s, found, said)); err != nil {
 		return nil, err
 	}
 	err = e.eachOp(ctx, s, found, func(resource int, o syncdb.PlanOp) error {
@@ -303,7 +303,7 @@ func (d *decisions) waiting(found []*scanned) (func(syncdb.PlanOp) bool, error) 
 		if !ok {
 			return true
 		}
-		if now := r.instead(o.KeyHash); o.Verb == syncdb.Delete && !now.IsZero() && now != o.NewRecord {
+		if now := r.instead(o.KeyHash); o.Verb == syncdb.Delete && !now.IsZero() && now != o.NewRecord && !o.Untold() {
 			return false // its row is there, and asks for something else
 		}
 		if rest := d.gates[r.index].rest[syncdb.Delete]; rest != nil && rest.Rule != RulePreventDelete {

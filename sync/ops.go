@@ -82,8 +82,9 @@ func (r *scanned) goneOp(rec *record, hasher *schema.Hasher, give func(syncdb.Pl
 	if r.moved(rec.KeyHash) || !r.deletable(entry) || r.neverMade(rec.KeyHash) {
 		return nil
 	}
+	instead := r.instead(rec.KeyHash)
 	return give(syncdb.PlanOp{
-		Verb: syncdb.Delete, KeyHash: rec.KeyHash, SourceHash: rec.SourceHash, OldRecord: rec.RecordHash, NewRecord: r.instead(rec.KeyHash),
+		Verb: syncdb.Delete, KeyHash: rec.KeyHash, SourceHash: rec.SourceHash, OldRecord: rec.RecordHash, NewRecord: instead, Alone: instead.IsZero(),
 		RecordID: idHash(hasher, entry.EdfiID),
 	})
 }

@@ -131,7 +131,7 @@ func (r *past) again(key, record syncdb.Hash) syncdb.PlanOp {
 			o.OldKeyHash = r.before
 		}
 	default:
-		o.Verb, o.OldRecord, o.NewRecord = syncdb.Delete, record, r.instead
+		o.Verb, o.OldRecord, o.NewRecord, o.Alone = syncdb.Delete, record, r.instead, r.instead.IsZero()
 	}
 	return o
 }

@@ -17,6 +17,8 @@ type sayings struct {
 	pairs   map[opID][]syncdb.Hash // by the record a delete is of: what rows asked for instead when somebody said no
 	whole   map[half]int           // key changes somebody said no to of which the scan asks for both halves: index of the plan that says it last
 	doubted map[recordKey]int      // records in doubt: index of the plan that says no
+
+	olderNo, olderYes map[opID]int // deletes of which an older program wrote what was said, by what that means: index of the plan that says it last
 }
 
 // recordKey names a record across plans.
@@ -81,7 +83,7 @@ func (s *sayings) ofNo(o syncdb.PlanOp) []opID {
 func (e *Engine) sayings(ctx context.Context, d *decisions, found []*scanned) (*sayings, error) {
 	s := &sayings{
 		no: map[opID]int{}, yes: map[opID]int{}, hold: map[int]int{}, waits: map[opID]int{}, named: map[opID]syncdb.Hash{}, doubted: map[recordKey]int{},
-		pairs: map[opID][]syncdb.Hash{}, whole: map[half]int{},
+		pairs: map[opID][]syncdb.Hash{}, whole: map[half]int{}, olderNo: map[opID]int{}, olderYes: map[opID]int{},
 	}
 	index := map[string]*scanned{}
 	for _, r := range found {
@@ -89,9 +91,9 @@ func (e *Engine) sayings(ctx context.Context, d *decisions, found []*scanned) (*
 	}
 	d.unasked, d.renewed = map[opID]struct{}{}, map[opID]syncdb.PlanOp{}
 	for i := range d.plans {
-		p, by := &d.plans[i], s.no
+		p, by, older := &d.plans[i], s.no, s.olderNo
 		if !saysNo(p) {
-			by, s.hold[i] = s.yes, len(d.approved.holds)
+			by, older, s.hold[i] = s.yes, s.olderYes, len(d.approved.holds)
 			d.approved.holds = append(d.approved.holds, *p)
 		}
 		halves := map[half]bool{}
@@ -107,6 +109,9 @@ func (e *Engine) sayings(ctx context.Context, d *decisions, found []*scanned) (*
 			d.unasked[id] = struct{}{}
 			if o.Verb != syncdb.Create || !halves[halfOf(o)] { // that goes with its delete
 				by[id] = i
+			}
+			if o.Untold() {
+				older[id] = i
 			}
 			if !saysNo(p) {
 				return nil
@@ -195,7 +200,14 @@ func (d *decisions) asked(o syncdb.PlanOp, s *sayings) {
 
 // renew is an op of a plan as it is called now.
 func (d *decisions) renew(p *syncdb.Plan, o syncdb.PlanOp) syncdb.PlanOp {
-	if now, ok := d.renewed[means(p, o)]; ok && saysNo(p) {
+	now, ok := d.renewed[means(p, o)]
+	if !ok || !saysNo(p) {
+		return o
+	}
+	if o.Untold() {
+		o.NewRecord, o.Alone = now.NewRecord, now.Alone
+	}
+	if !now.RecordID.IsZero() {
 		o.KeyHash, o.RecordID = now.KeyHash, now.RecordID
 	}
 	return o

@@ -58,7 +58,7 @@ type Plan struct {
 	Mark         string          `json:"-"` // hold of a source that is behind: its watermark, which an approval accepts; "" = none, or accepted already
 }
 
-// PlanOp is one op of a plan. Two ops are the same when all fields but Step are.
+// PlanOp is one op of a plan. Two ops are the same when all fields but Step and Alone are.
 type PlanOp struct {
 	Step       int // position in load order; ops of a plan are sorted by (Step, KeyHash)
 	Resource   string
@@ -69,7 +69,11 @@ type PlanOp struct {
 	OldRecord  Hash // what the ledger had; zero for Create
 	NewRecord  Hash // what would be sent; Delete: stands for what the record's row asks for instead, under another natural key; zero = it asks for nothing
 	RecordID   Hash // Delete: stands for the record's id; zero = not known
+	Alone      bool // Delete without NewRecord: its row asks for nothing instead. Otherwise an older program wrote the op, which did not say
 }
+
+// Untold reports whether an older program wrote the op, and did not say what the row of a record to delete asks for instead.
+func (o *PlanOp) Untold() bool { return o.Verb == Delete && o.NewRecord.IsZero() && !o.Alone }
 
 // PlanFilter narrows Plans. Zero fields do not narrow.
 type PlanFilter struct {

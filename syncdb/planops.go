@@ -29,6 +29,7 @@ const (
 	planOldRecord
 	planNewRecord
 	planRecordID
+	planAlone // no hash
 )
 
 var errSegment = errors.New("plan segment is malformed")
@@ -69,6 +70,9 @@ func appendPlanOps(dst []byte, ops []PlanOp) []byte {
 		dst = append(dst, byte(o.Verb))
 		dst = binary.AppendUvarint(dst, uint64(index(o.Resource)))
 		dst = append(dst, o.KeyHash[:]...)
+		if o.Alone {
+			dst[at] |= planAlone
+		}
 		for _, h := range o.hashes() {
 			if !h.hash.IsZero() {
 				dst[at] |= h.flag
@@ -97,7 +101,7 @@ func readPlanOps(b []byte) ([]PlanOp, error) {
 		o := &ops[i]
 		o.Step = int(r.uvarint())
 		flags := r.byte()
-		o.Verb = Verb(flags & verbMask)
+		o.Verb, o.Alone = Verb(flags&verbMask), flags&planAlone != 0
 		if n := r.uvarint(); n < uint64(len(r.names)) {
 			o.Resource = r.names[n]
 		} else {

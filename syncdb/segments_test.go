@@ -15,6 +15,7 @@ func planOps() []syncdb.PlanOp {
 		{Step: 0, Resource: "ed-fi/schools", Verb: syncdb.Create, KeyHash: mixed(1), SourceHash: mixed(2), NewRecord: mixed(3)},
 		{Step: 300, Resource: "ed-fi/students", Verb: syncdb.Update, KeyHash: mixed(4), OldKeyHash: mixed(5), SourceHash: mixed(6), OldRecord: mixed(7), NewRecord: mixed(8)},
 		{Step: 300, Resource: "ed-fi/students", Verb: syncdb.Delete, KeyHash: mixed(9), RecordID: mixed(10)},
+		{Step: 301, Resource: "ed-fi/students", Verb: syncdb.Delete, KeyHash: mixed(11), Alone: true},
 	}
 }
 

@@ -112,10 +112,10 @@ func (d *DB) SavePlan(ctx context.Context, connID int64, p syncdb.Plan, ops iter
 	return saved.clone(), nil
 }
 
-// sameOps compares ops in order. Where an op stands in the plan does not matter.
+// sameOps compares ops in order. Where an op stands in the plan does not matter, nor whether the program said all of it that it could.
 func sameOps(a, b []syncdb.PlanOp) bool {
 	return slices.EqualFunc(a, b, func(a, b syncdb.PlanOp) bool {
-		a.Step, b.Step = 0, 0
+		a.Step, b.Step, a.Alone, b.Alone = 0, 0, false, false
 		return a == b
 	})
 }

@@ -156,7 +156,7 @@ func planOps(t *testing.T, w *world) {
 			case 2:
 				o.Verb, o.OldKeyHash, o.SourceHash, o.OldRecord, o.NewRecord = syncdb.Update, hashN("key", i), hashN("source", i), hashN("old", i), hashN("new", i)
 			case 3:
-				o.Verb, o.OldRecord, o.RecordID = syncdb.Delete, hashN("old", i), hashN("id", i)
+				o.Verb, o.OldRecord, o.RecordID, o.Alone = syncdb.Delete, hashN("old", i), hashN("id", i), i%8 == 3
 			}
 			ops[i] = o
 		}
@@ -228,6 +228,7 @@ func holds(t *testing.T, w *world) {
 	w.clock.advance(time.Hour)
 	l2 := w.start()
 	moved := planOp(2, "a")
+	moved.Alone = true // what an older program did not say makes no other op of it
 	same, err := w.SaveHold(ctx, l2, asked, some(planOp(2, "b"), moved))
 	must(t, err)
 	want.UpdatedAt = w.clock.Now()
