@@ -23,6 +23,7 @@ type Pack struct {
 	Namespace   string   // where bare descriptor values live, "uri://ed-fi.org"
 	Params      []Param  // sorted by name
 	Queries     []*Query // sorted by resource, then part
+	Off         []string // resources whose queries were left out, because the connection does not sync them
 	Maps        schema.DescriptorMaps
 	Watermark   *Query // says how new the source is: one value that grows with every change; nil = the pack has none
 }

@@ -184,11 +184,9 @@ func (x *executor) isNeeded(resource int, key syncdb.Hash) (by place, needed boo
 	if len(x.needed) == 0 {
 		return place{}, false
 	}
-	for t, target := range x.scope.targets {
-		for _, j := range target.Resources {
-			if by, needed = x.needed[reference{Target: uint16(t), Hash: key}]; needed && j == resource {
-				return by, true
-			}
+	for t := range x.scope.targets {
+		if by, needed = x.needed[reference{Target: uint16(t), Hash: key}]; needed && x.scope.targets[t].holds(resource) {
+			return by, true
 		}
 	}
 	return place{}, false

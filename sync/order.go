@@ -38,7 +38,8 @@ type scoped struct {
 type target struct {
 	Entity    string
 	Resources []int
-	Complete  bool // every resource that could hold one is in the scope: absent here is absent
+	Off       []int // those that hold such records and are off: what refers to one keeps it, and nothing else is known by it
+	Complete  bool  // every resource that could hold one is in the scope: absent here is absent
 }
 
 // people are the resources an API creates before it lets anybody read or update them, and the associations that give that right
@@ -107,12 +108,10 @@ func newScope(m *schema.Model, bound []*source.Bound, deps []schema.Dependency, 
 
 // link fills targets and the dependencies between resources.
 func (s *scope) link() {
-	index, synced := map[string]int{}, map[string]int{}
+	index := map[string]int{}
 	changing := map[string]bool{}
 	for i, r := range s.resources {
-		if index[r.Name] = i; !r.off {
-			synced[r.Name] = i
-		}
+		index[r.Name] = i
 		r.rekeys = rekeys(s.model, r.Resource, changing)
 	}
 	for i, r := range s.resources {
@@ -133,7 +132,7 @@ func (s *scope) link() {
 			for _, association := range people[p.Target] {
 				want(association)
 			}
-			s.addTarget(p.Target, synced)
+			s.addTarget(p.Target, index)
 		})
 		for j := range need {
 			r.after = append(r.after, j)
@@ -157,17 +156,26 @@ func (s *scope) addTarget(entity string, index map[string]int) {
 	}
 	t := target{Entity: entity, Complete: true}
 	for _, c := range s.model.Concrete(entity) {
-		if j, ok := index[c.Name]; ok {
+		j, known := index[c.Name]
+		switch on := known && !s.resources[j].off; {
+		case on:
 			t.Resources = append(t.Resources, j)
-		} else {
-			t.Complete = false
+			continue
+		case known:
+			t.Off = append(t.Off, j)
 		}
+		t.Complete = false
 	}
 	if len(t.Resources) == 0 {
 		t.Complete = false
 	}
 	s.entity[entity] = uint16(len(s.targets))
 	s.targets = append(s.targets, t)
+}
+
+// holds reports whether records of a resource are among what references to the target mean.
+func (t *target) holds(resource int) bool {
+	return slices.Contains(t.Resources, resource) || slices.Contains(t.Off, resource)
 }
 
 // eachTarget calls fn for every reference and every descriptor property of a payload, at any depth.

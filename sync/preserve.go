@@ -21,8 +21,8 @@ func preserve(s *scope, found []*scanned, gates []*gate, g Safeguards, hasher *s
 	needed, people := map[reference]struct{}{}, map[syncdb.Hash]struct{}{}
 	for i, r := range slices.Backward(found) {
 		var as []uint16 // what references call the resource
-		for t, target := range s.targets {
-			if slices.Contains(target.Resources, i) {
+		for t := range s.targets {
+			if s.targets[t].holds(i) {
 				as = append(as, uint16(t))
 			}
 		}

@@ -89,6 +89,59 @@ func TestNoHoldHasWhatPreventDeleteKeeps(t *testing.T) {
 	}
 }
 
+// What stands under a kept record stays with it, too, where the connection syncs neither any more: the removal that is offered has none of it.
+func TestNoRemovalHasWhatPreventDeleteKeeps(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.options.Safeguards.PreventDelete = []string{demographics}
+	w.fill(3)
+	w.exec(`delete from demographic where id = 3`)
+	w.mustRun()
+	for _, resource := range []string{"students", "studentSchoolAssociations", "studentEducationOrganizationAssociations"} {
+		delete(w.pack, resource+".sql")
+	}
+	s, calls := w.mustRun()
+	if diff := cmp.Diff(map[string]int64{"ed-fi/students": 1, enrolments: 1}, w.removals(s)); len(calls) > 0 || diff != "" {
+		t.Fatalf("calls %v, removal (-want +got):\n%s", calls, diff)
+	}
+	decided := []sync.Decided{
+		{By: sync.ByConfiguration, Resource: demographics, Ops: 2}, {By: sync.ByConfiguration, Resource: enrolments, Below: true, Ops: 2},
+		{By: sync.ByConfiguration, Resource: "ed-fi/students", Below: true, Ops: 2},
+	}
+	if diff := cmp.Diff(decided, sorted(s.Decided)); diff != "" {
+		t.Errorf("what the run says is decided (-want +got):\n%s", diff)
+	}
+	w.decide(syncdb.PlanApproved)
+	if _, calls = w.mustRun(); len(calls) != 2 {
+		t.Errorf("approved: calls %v", calls)
+	}
+	if diff := cmp.Diff(records(2, 2, 2, 2, 2), w.holdings()); diff != "" {
+		t.Errorf("the target holds (-want +got):\n%s", diff)
+	}
+	w.converged()
+}
+
+// A record of a resource that is off stays as long as one that refers to it: nothing is sent that the target would refuse (I6).
+func TestWhatIsOffStaysUnderWhatStays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(3)
+	w.exec(`delete from demographic where id <> 2`)
+	w.mustRun()
+	delete(w.pack, "students.sql")
+	delete(w.pack, "studentSchoolAssociations.sql")
+	w.exec(`update demographic set agency = null`) // invalid: what it produced stays
+	w.mustRun()
+	w.decide(syncdb.PlanApproved)
+	s, calls := w.mustRun()
+	if diff := cmp.Diff(map[string]int{deleteStudent: 2, deleteEnrol: 3}, tally(calls)); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+	if s.Totals.Blocked != 1 || w.openIssues()["dependent-kept"] != 1 {
+		t.Errorf("totals %+v, issues %v, want the student to wait for the row that refers to it", s.Totals, w.openIssues())
+	}
+}
+
 func sorted(of []sync.Decided) []sync.Decided {
 	of = slices.Clone(of)
 	slices.SortFunc(of, func(a, b sync.Decided) int { return slices.Compare([]byte(a.Resource), []byte(b.Resource)) })

@@ -229,9 +229,10 @@ func narrow(pack *source.Pack, conn *config.Connection) error {
 	case len(conn.Resources) == 0:
 		return nil
 	case conn.Off():
-		pack.Queries = nil
+		pack.Off, pack.Queries = mapped(pack), nil
 		return nil
 	}
+	all := mapped(pack)
 	wanted := map[string]bool{}
 	for _, name := range conn.Resources {
 		wanted[strings.ToLower(fullResource(name))] = false
@@ -250,7 +251,18 @@ func narrow(pack *source.Pack, conn *config.Connection) error {
 	if len(missing) > 0 {
 		return fmt.Errorf("connection %s: the pack has no query for: %s", conn.FullName(), strings.Join(missing, ", "))
 	}
+	on := mapped(pack)
+	pack.Off = slices.DeleteFunc(all, func(name string) bool { return slices.Contains(on, name) })
 	return nil
+}
+
+// mapped lists the resources that a pack has queries for.
+func mapped(pack *source.Pack) []string {
+	out := make([]string, len(pack.Queries))
+	for i, q := range pack.Queries {
+		out[i] = q.Resource
+	}
+	return slices.Compact(out) // queries are sorted by resource
 }
 
 // fullResource is a resource's name with its schema, which may be left out when it is ed-fi.
@@ -261,13 +273,9 @@ func fullResource(name string) string {
 	return "ed-fi/" + name
 }
 
-// resourcesOf finds the resources that names stand for among those the pack fills. A name that stands for none is an error: what it was
-// meant to do would silently not happen.
-func resourcesOf(pack *source.Pack, names []string) ([]string, error) {
-	known := make([]string, len(pack.Queries))
-	for i, q := range pack.Queries {
-		known[i] = q.Resource
-	}
+// resourcesOf finds the resources that names stand for among those known. A name that stands for none is an error: what it was meant to do
+// would silently not happen.
+func resourcesOf(known, names []string) ([]string, error) {
 	found := make([]string, 0, len(names))
 	for _, name := range names {
 		full := fullResource(name)

@@ -210,7 +210,7 @@ func (c *runCmd) approved(conn *config.Connection) ([]string, error) {
 	if err != nil {
 		return nil, usageError(err)
 	}
-	resources, err := resourcesOf(pack, c.ApproveDelete)
+	resources, err := resourcesOf(mapped(pack), c.ApproveDelete)
 	if err != nil {
 		return nil, usageError(fmt.Errorf("--approve-deletes: %w", err))
 	}

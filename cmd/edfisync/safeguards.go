@@ -10,8 +10,8 @@ import (
 	"github.com/edfisync/edfisync/sync"
 )
 
-// safeguardsOf are the connection's safeguards as the engine takes them. A resource they name that the connection does not sync is an
-// error: what it was meant to protect would silently not be.
+// safeguardsOf are the connection's safeguards as the engine takes them. A resource they name that the pack does not map is an error: what
+// it was meant to protect would silently not be. One that is off stays protected: the removal of what was sent of it is offered (I5g).
 func safeguardsOf(conn *config.Connection, pack *source.Pack) (sync.Safeguards, error) {
 	c := conn.Safeguards
 	g := sync.Safeguards{
@@ -20,15 +20,16 @@ func safeguardsOf(conn *config.Connection, pack *source.Pack) (sync.Safeguards, 
 		RunUpdates:         limit(c.Run.Updates),
 		Resources:          map[string]sync.ResourceSafeguards{},
 	}
+	known := slices.Concat(mapped(pack), pack.Off)
 	for i, name := range c.PreventDelete {
-		path, err := resourcesOf(pack, []string{name})
+		path, err := resourcesOf(known, []string{name})
 		if err != nil {
 			return g, &settingError{fmt.Sprintf("safeguards.prevent_delete[%d]", i), err}
 		}
 		g.PreventDelete = append(g.PreventDelete, path[0])
 	}
 	for name, own := range c.Resources {
-		path, err := resourcesOf(pack, []string{name})
+		path, err := resourcesOf(known, []string{name})
 		if err != nil {
 			return g, &settingError{"safeguards.resources." + name, err}
 		}

@@ -44,7 +44,7 @@ func (p Problem) Error() string {
 	if p.Remedy != "" {
 		text += " (" + p.Remedy + ")"
 	}
-	return text
+	return strings.TrimPrefix(text, ": ") // what is in no file
 }
 
 // Problems is everything that is wrong with a configuration file, by line. It is the error Load returns.
