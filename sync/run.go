@@ -208,12 +208,11 @@ func (e *Engine) work(ctx context.Context, o Options, k *keeper, s *Summary) err
 }
 
 // scanSettled scans, after the ledger has learned what it did not know for sure. When that are keys, or what a record is that somebody decided about, the
-// rows are compared with it in a second scan.
+// rows are compared with it in a second scan; and in a third, when only the keys that were learned show which references may have changed (I1).
 func (e *Engine) scanSettled(ctx context.Context, o Options, k *keeper, sc *scope, dir *workspace, p *progress) (*scanner, []*scanned, error) {
 	var saving gosync.Mutex
 	known := &readings{clear: map[strayID]struct{}{}}
-	for {
-		again := known.done
+	for pass := 0; ; pass++ {
 		scan := &scanner{
 			e: e, o: o, scope: sc, dir: dir, report: p.scanned, schools: e.schoolNames(o.Scope, o.Schools), asked: e.rowsAsked(o.Scope), later: !o.Scope.All(), sample: sample{salt: uint64(k.current().RunID)},
 			problems: func(ps []syncdb.Problem) error {
@@ -223,7 +222,7 @@ func (e *Engine) scanSettled(ctx context.Context, o Options, k *keeper, sc *scop
 			},
 			settle: func(ctx context.Context, found []*scanned) error {
 				settled := false
-				if !again {
+				if pass == 0 {
 					var err error
 					if settled, err = e.settleDoubts(ctx, o, k, found); err != nil {
 						return err
@@ -238,7 +237,7 @@ func (e *Engine) scanSettled(ctx context.Context, o Options, k *keeper, sc *scop
 					return err
 				}
 				stale := false
-				if !again {
+				if pass < 2 {
 					if stale, err = e.markStale(ctx, k, f); err != nil {
 						return err
 					}
@@ -253,7 +252,7 @@ func (e *Engine) scanSettled(ctx context.Context, o Options, k *keeper, sc *scop
 			},
 		}
 		found, err := scan.scan(ctx)
-		if again || !errors.Is(err, errScanAgain) {
+		if pass == 2 || !errors.Is(err, errScanAgain) {
 			return scan, found, err
 		}
 	}

@@ -55,3 +55,21 @@ func TestReferenceThatFollowedARenameIsNotTakenForWhatWasSent(t *testing.T) {
 		})
 	}
 }
+
+// Nobody knows whether a class period got its new name when another one gets the old name. A run that finds out that it did looks for such references
+// after that, too.
+func TestReferenceThatFollowedARenameNobodyKnewOfIsNotTakenForWhatWasSent(t *testing.T) {
+	t.Parallel()
+	w := newBells(t)
+	w.mustRun()
+	w.exec(`update period set name = 'P1 renamed' where id = 1`)
+	w.loseNames("classPeriods")
+	w.exec(`insert into period values (9, 'P1', 10)`)
+	w.exec(`update bell set period = 9 where id = 1`)
+	w.mustRun()
+	w.converged()
+	w.sameAsFresh()
+	if _, calls := w.mustRun(); len(calls) > 0 {
+		t.Errorf("a run without changes made calls (-got +want):\n%s", cmp.Diff(tally(calls), map[string]int{}))
+	}
+}
