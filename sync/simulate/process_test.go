@@ -214,6 +214,9 @@ func (p *process) seeHolds(ctx context.Context) error {
 	}
 	waiting := map[string][]syncdb.PlanOp{}
 	for _, h := range holds {
+		if h.Rule == string(sync.RuleOutOfScope) {
+			continue // what is in the scope again waits no longer, and judgeDelete sees what is outside
+		}
 		err := db.PlanOps(ctx, conn, h.ID, func(o syncdb.PlanOp) error {
 			if o.Verb == syncdb.Delete {
 				waiting[o.Resource] = append(waiting[o.Resource], o)
