@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/edfisync/edfisync/schema"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -77,19 +78,23 @@ func (e *Engine) SavePlan(ctx context.Context, details int) (*Plan, *SavedPlan, 
 		if p.SourceBehind != "" {
 			return fmt.Errorf("no plan is saved: %s", p.SourceBehind)
 		}
+		out, err := e.unsaved(sc, found, p)
+		if err != nil {
+			return err
+		}
 		held := slices.DeleteFunc(slices.Clone(p.Held), func(h HeldPart) bool { return h.Rule == RuleOutOfScope }) // not in the plan
 		s := &SavedPlan{Config: e.Config, Counts: map[string]map[string]int64{}, Held: held}
 		wanted := func(resource int, o syncdb.PlanOp) bool {
-			stopped := p.blocked
+			left := out.blocked
 			if o.Verb == syncdb.Delete {
-				stopped = p.stays
+				left = out.stays
 			}
-			if _, ok := stopped[resource][o.KeyHash]; ok {
+			if _, ok := left[resource][o.KeyHash]; ok {
 				return false
 			}
 			return found[resource].approvable(p.gates[resource], o)
 		}
-		err := e.eachOp(ctx, sc, found, func(resource int, o syncdb.PlanOp) error {
+		err = e.eachOp(ctx, sc, found, func(resource int, o syncdb.PlanOp) error {
 			if !wanted(resource, o) {
 				return nil
 			}
@@ -116,6 +121,23 @@ func (e *Engine) SavePlan(ctx context.Context, details int) (*Plan, *SavedPlan, 
 		return err
 	})
 	return plan, saved, err
+}
+
+// unsaved finds what is not in a saved plan because something else is not, so that every call of it is made when it is applied (I8): what a safeguard holds is in it.
+func (e *Engine) unsaved(s *scope, found []*scanned, p *Plan) (stopped, error) {
+	hasher := schema.NewHasher(e.Keys.HashMAC())
+	in := func(i int, verb syncdb.Verb, key syncdb.Hash) bool {
+		return found[i].approvable(p.gates[i], syncdb.PlanOp{Verb: verb, KeyHash: key})
+	}
+	out, err := eachBlocked(s, found, hasher, e.Options.Rules, in, func(int, syncdb.Verb, syncdb.Hash) {})
+	if err != nil {
+		return out, err
+	}
+	deleted := func(i int, key syncdb.Hash) bool {
+		_, stays := out.stays[i][key]
+		return !stays && in(i, syncdb.Delete, key)
+	}
+	return out, eachKept(s, found, hasher, deleted, func(i int, key syncdb.Hash) { out.stays[i][key] = struct{}{} })
 }
 
 // approvable reports whether a call may be in a saved plan: whatever a safeguard would hold, and nothing a person or the configuration said no to. What is out

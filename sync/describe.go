@@ -87,6 +87,9 @@ func (d *describer) describe(ctx context.Context, found []*scanned, plan *Plan) 
 				if _, blocked := plan.blocked[i][rec.KeyHash]; blocked && c.Held == "" && verb != syncdb.Delete {
 					c.Held = "blocked: what it refers to is neither at the target nor about to be sent"
 				}
+				if _, kept := plan.kept[i][rec.KeyHash]; kept && verb == syncdb.Delete {
+					c.Held = "blocked: a record that refers to it, or another one of its person, stays"
+				}
 				if c.Key == nil {
 					c.Key = clone(rec.Key)
 				}

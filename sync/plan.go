@@ -23,7 +23,7 @@ type ResourcePlan struct {
 	Delete    int64  `json:"delete"`
 	Rollover  int64  `json:"rollover,omitempty"` // rows that now are of another school year: created anew, and no delete of the resource goes without a person (F68)
 	Invalid   int64  `json:"invalid"`
-	Blocked   int64  `json:"blocked"`        // rows that refer to a record that is neither at the target nor about to be sent
+	Blocked   int64  `json:"blocked"`        // rows that refer to a record that is neither at the target nor about to be sent; deletes of what a record that stays refers to
 	Kept      int64  `json:"kept"`           // entries without a row that are left alone: an invalid row stands for them, or they are not ours to delete
 	Held      int64  `json:"held,omitempty"` // of the calls above: those a safeguard, or a person, keeps back
 
@@ -66,9 +66,9 @@ type Plan struct {
 	// Changes are field-level details, at most as many as were asked for.
 	Changes []Change `json:"changes,omitempty"`
 
-	gates    []*gate                    // by resource
-	blocked  []map[syncdb.Hash]struct{} // by resource: keys of the rows that would not be sent because what they refer to is missing or not clear
-	stays    []map[syncdb.Hash]struct{} // by resource: keys of the records that would not be deleted because their row is blocked under its new key
+	gates []*gate // by resource
+	stopped
+	kept     []map[syncdb.Hash]struct{} // by resource: keys of the records that would not be deleted because one that refers to them, or needs them, stays
 	approved *approvals
 	mark     string // the source's watermark
 	part     *part  // what of it the run sends; nil = all
@@ -231,56 +231,83 @@ func (r *scanned) waiting(p ResourcePlan, g *gate) int64 {
 	return n
 }
 
-// predictBlocked counts the rows a run would not send because what they refer to is missing, or not clear, in load order: a row that is blocked blocks those that
-// refer to it. Answers of the target can block more.
-func predictBlocked(s *scope, found []*scanned, p *Plan, hasher *schema.Hasher, rules schema.Rules) error {
-	blocked := make([]map[syncdb.Hash]struct{}, len(found)) // those that are not at the target yet
-	p.blocked, p.stays = make([]map[syncdb.Hash]struct{}, len(found)), make([]map[syncdb.Hash]struct{}, len(found))
-	for i, r := range found {
-		blocked[i], p.blocked[i], p.stays[i] = map[syncdb.Hash]struct{}{}, map[syncdb.Hash]struct{}{}, map[syncdb.Hash]struct{}{}
+// stopped are the ops that a run, or a saved plan, leaves out because of others that it does not make, by resource.
+type stopped struct {
+	blocked []map[syncdb.Hash]struct{} // natural keys of the rows that are not sent because what they refer to is missing or not clear
+	stays   []map[syncdb.Hash]struct{} // natural keys of the records that are not deleted because their row is blocked under its new key
+}
+
+// predictBlocked takes the rows out of a plan that a run would not send because what they refer to is missing, or not clear, and counts them as blocked. Answers
+// of the target can block more.
+func predictBlocked(s *scope, found []*scanned, p *Plan, hasher *schema.Hasher, rules schema.Rules) (err error) {
+	goes := func(i int, verb syncdb.Verb, key syncdb.Hash) bool {
+		return found[i].judged(p.gates[i], verb, key).goes()
+	}
+	p.stopped, err = eachBlocked(s, found, hasher, rules, goes, func(i int, verb syncdb.Verb, key syncdb.Hash) {
 		rp := &p.Resources[i]
+		rp.Blocked++
+		m, moves := found[i].moves[key]
+		switch {
+		case verb == syncdb.Update:
+			rp.Update-- // the record stays live
+		case moves:
+			found[i].unmove(rp, m)
+			if m.how == moveRecreate && !m.otherYear && p.gates[i].judge(syncdb.Delete, m.old).goes() {
+				rp.Delete-- // that of its old record waits for it; a held one is counted as that
+				rp.Blocked++
+			}
+		default:
+			rp.Create--
+		}
+	})
+	return err
+}
+
+// eachBlocked calls fn for each row whose op goes, and is not sent for what it refers to, in load order: a new record that is not sent, for whatever reason,
+// blocks those that refer to it.
+func eachBlocked(s *scope, found []*scanned, hasher *schema.Hasher, rules schema.Rules, goes func(int, syncdb.Verb, syncdb.Hash) bool, fn func(int, syncdb.Verb, syncdb.Hash)) (stopped, error) {
+	missing := make([]map[syncdb.Hash]struct{}, len(found)) // those that are not at the target yet
+	out := stopped{make([]map[syncdb.Hash]struct{}, len(found)), make([]map[syncdb.Hash]struct{}, len(found))}
+	for i, r := range found {
+		missing[i], out.blocked[i], out.stays[i] = map[syncdb.Hash]struct{}{}, map[syncdb.Hash]struct{}{}, map[syncdb.Hash]struct{}{}
 		look := func(verb syncdb.Verb) func(*record) error {
 			return func(rec *record) error {
-				unclear := verb == syncdb.Create && s.ambiguousIn(found, rec.Refs) != nil
-				if _, dup := r.dups[rec.KeyHash]; dup ||
-					!unclear && !s.lacks(found, blocked, rec.Refs) && s.adrift(found, r.Resource, hasher, rules, rec.Refs, rec.Payload) == nil {
+				if _, dup := r.dups[rec.KeyHash]; dup {
 					return nil
 				}
-				p.blocked[i][rec.KeyHash] = struct{}{}
-				if !r.judged(p.gates[i], verb, rec.KeyHash).goes() {
+				unclear := verb == syncdb.Create && s.ambiguousIn(found, rec.Refs) != nil
+				lacks := unclear || s.lacks(found, missing, rec.Refs) || s.adrift(found, r.Resource, hasher, rules, rec.Refs, rec.Payload) != nil
+				sent := goes(i, verb, rec.KeyHash)
+				if verb == syncdb.Create && (lacks || !sent) {
+					missing[i][rec.KeyHash] = struct{}{}
+				}
+				if !lacks {
+					return nil
+				}
+				out.blocked[i][rec.KeyHash] = struct{}{}
+				if !sent {
 					return nil // it is counted as held, whatever it refers to
 				}
-				rp.Blocked++
-				if verb == syncdb.Update {
-					rp.Update-- // the record stays live
-					return nil
+				if m, moves := r.moves[rec.KeyHash]; moves && verb == syncdb.Create {
+					out.stays[i][m.old] = struct{}{}
 				}
-				blocked[i][rec.KeyHash] = struct{}{}
-				if m, moves := r.moves[rec.KeyHash]; moves {
-					r.unmove(rp, m)
-					p.stays[i][m.old] = struct{}{}
-					return nil
-				}
-				rp.Create--
+				fn(i, verb, rec.KeyHash)
 				return nil
 			}
 		}
 		if err := errors.Join(r.fresh.each(look(syncdb.Create)), r.changed.each(look(syncdb.Update))); err != nil {
-			return fmt.Errorf("look for missing references of %s: %w", r.Path, err)
+			return out, fmt.Errorf("look for missing references of %s: %w", r.Path, err)
 		}
 	}
-	return nil
+	return out, nil
 }
 
-// unmove takes a natural-key change that is not made out of the counts.
+// unmove takes a natural-key change that is not made out of the counts, but for the delete of the old record.
 func (r *scanned) unmove(rp *ResourcePlan, m move) {
 	switch {
 	case m.how == moveRecreate:
 		rp.Recreate--
 		rp.Create--
-		if !m.otherYear {
-			rp.Delete--
-		}
 	case m.how == moveFollow && !m.changed:
 		rp.Rekey--
 	case m.how == moveFollow:

@@ -20,13 +20,7 @@ func preserve(s *scope, found []*scanned, gates []*gate, g Safeguards, hasher *s
 	}
 	needed, people := map[reference]struct{}{}, map[syncdb.Hash]struct{}{}
 	for i, r := range slices.Backward(found) {
-		var as []uint16 // what references call the resource
-		for t := range s.targets {
-			if s.targets[t].holds(i) {
-				as = append(as, uint16(t))
-			}
-		}
-		listed, gives, cs := g.prevents(r.Path), authorises(r.Name), r.cascades(s)
+		as, listed, gives, cs := s.referredAs(i), g.prevents(r.Path), authorises(r.Name), r.cascades(s)
 		err := r.gone.each(func(rec *record) error {
 			if r.moved(rec.KeyHash) || !r.deletable(r.goneEntry(rec)) || r.neverMade(rec.KeyHash) {
 				return nil

@@ -411,7 +411,11 @@ func (e *Engine) scanPlan(ctx context.Context, details int, keep func(*scope, []
 	if plan.Warnings, err = scan.warnings(syncdb.RunScope{}, found); err != nil {
 		return nil, err
 	}
-	if err := predictBlocked(sc, found, plan, schema.NewHasher(e.Keys.HashMAC()), o.Rules); err != nil {
+	hasher := schema.NewHasher(e.Keys.HashMAC())
+	if err := predictBlocked(sc, found, plan, hasher, o.Rules); err != nil {
+		return nil, err
+	}
+	if err := predictKept(sc, found, plan, hasher); err != nil {
 		return nil, err
 	}
 	if plan.Open, err = e.Ledger.Open(ctx, e.Connection.ID); err != nil {
