@@ -165,7 +165,7 @@ func (e *Engine) decisions(ctx context.Context, s *scope, found []*scanned, st s
 	if len(d.unasked)+len(said.waits) == 0 {
 		return d, nil
 	}
-	if err := errors.Join(e.hearOlder(ctx, s, found, d, said), e.findWholePairs(ctx, s, found, said)); err != nil {
+	if err := errors.Join(e.hearYes(ctx, s, found, d, said), e.hearOlder(ctx, s, found, d, said), e.findWholePairs(ctx, s, found, said)); err != nil {
 		return nil, err
 	}
 	err = e.eachOp(ctx, s, found, func(resource int, o syncdb.PlanOp) error {

@@ -109,19 +109,15 @@ func asOlder(o syncdb.PlanOp) syncdb.PlanOp {
 	return o
 }
 
-// hearOlder takes what was said of deletes under an older program for said of what the scan asks for now: its yes was to the delete of the record as it was,
-// its no kept the record whatever the row asked for (I5). Of a no the plan is told what that is, and from then on it ends as any does.
+// hearOlder takes what somebody said no to under an older program for said of what the scan asks for now: that no kept the record whatever its row asked for
+// (I5). The plan is told what that is, and from then on it ends as any does.
 func (e *Engine) hearOlder(ctx context.Context, s *scope, found []*scanned, d *decisions, said *sayings) error {
-	if len(said.olderNo)+len(said.olderYes) == 0 {
+	if len(said.olderNo) == 0 {
 		return nil
 	}
 	return e.eachOp(ctx, s, found, func(_ int, o syncdb.PlanOp) error {
 		if o.Verb != syncdb.Delete {
 			return nil
-		}
-		if i, yes := said.olderYes[identify(asOlder(o))]; yes {
-			delete(d.unasked, identify(asOlder(o)))
-			said.yes[identify(o)] = max(said.yes[identify(o)], i)
 		}
 		for _, id := range ofRecord(o, recordOf) {
 			i, no := said.olderNo[id]

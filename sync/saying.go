@@ -18,7 +18,9 @@ type sayings struct {
 	whole   map[half]int           // key changes somebody said no to of which the scan asks for both halves: index of the plan that says it last
 	doubted map[recordKey]int      // records in doubt: index of the plan that says no
 
-	olderNo, olderYes map[opID]int // deletes of which an older program wrote what was said, by what that means: index of the plan that says it last
+	olderNo map[opID]int       // deletes of which an older program wrote that somebody said no, by what that means: index of the plan that says it last
+	deletes map[opID]yes       // approved deletes that the scan may ask for in other words (approval.go), by anyContent
+	unknown map[recordKey]bool // records of which nobody knows what they are
 }
 
 // recordKey names a record across plans.
@@ -83,7 +85,7 @@ func (s *sayings) ofNo(o syncdb.PlanOp) []opID {
 func (e *Engine) sayings(ctx context.Context, d *decisions, found []*scanned) (*sayings, error) {
 	s := &sayings{
 		no: map[opID]int{}, yes: map[opID]int{}, hold: map[int]int{}, waits: map[opID]int{}, named: map[opID]syncdb.Hash{}, doubted: map[recordKey]int{},
-		pairs: map[opID][]syncdb.Hash{}, whole: map[half]int{}, olderNo: map[opID]int{}, olderYes: map[opID]int{},
+		pairs: map[opID][]syncdb.Hash{}, whole: map[half]int{}, olderNo: map[opID]int{}, deletes: map[opID]yes{}, unknown: unknownKeys(found),
 	}
 	index := map[string]*scanned{}
 	for _, r := range found {
@@ -91,9 +93,9 @@ func (e *Engine) sayings(ctx context.Context, d *decisions, found []*scanned) (*
 	}
 	d.unasked, d.renewed = map[opID]struct{}{}, map[opID]syncdb.PlanOp{}
 	for i := range d.plans {
-		p, by, older := &d.plans[i], s.no, s.olderNo
+		p, by := &d.plans[i], s.no
 		if !saysNo(p) {
-			by, older, s.hold[i] = s.yes, s.olderYes, len(d.approved.holds)
+			by, s.hold[i] = s.yes, len(d.approved.holds)
 			d.approved.holds = append(d.approved.holds, *p)
 		}
 		halves := map[half]bool{}
@@ -110,11 +112,14 @@ func (e *Engine) sayings(ctx context.Context, d *decisions, found []*scanned) (*
 			if o.Verb != syncdb.Create || !halves[halfOf(o)] { // that goes with its delete
 				by[id] = i
 			}
-			if o.Untold() {
-				older[id] = i
-			}
 			if !saysNo(p) {
+				if s.mayReadOtherwise(&o) {
+					s.deletes[anyContent(o)] = yes{op: id, resource: o.Resource, old: o.OldRecord, instead: o.NewRecord, older: o.Untold(), plan: i}
+				}
 				return nil
+			}
+			if o.Untold() {
+				s.olderNo[id] = i
 			}
 			if !o.RecordID.IsZero() {
 				s.named[id] = o.KeyHash
