@@ -464,7 +464,7 @@ func (e *Engine) outOfScope(ctx context.Context, found []*scanned) ([]string, er
 		return slices.ContainsFunc(found, func(r *scanned) bool { return r.Path == path && !r.off })
 	})
 	if len(left) > 0 {
-		e.logger().Warn("the ledger has records of resources the connection no longer syncs; they are left alone", slog.Any("resources", left))
+		e.logger().Warn("the ledger has records of resources the connection no longer syncs; they stay, but for those whose removal was approved", slog.Any("resources", left))
 	}
 	return left, nil
 }

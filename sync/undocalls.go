@@ -3,6 +3,7 @@ package sync
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -137,9 +138,20 @@ func (u *undoing) send(ctx context.Context, k *keeper, p *progress, s *Summary) 
 		return cmp.Or(cmp.Compare(a.Step, b.Step), compareHashes(a.KeyHash, b.KeyHash))
 	})
 	if !u.ofUndo {
+		counts := map[string]map[string]int64{}
+		for _, o := range u.ops {
+			if counts[o.Resource] == nil {
+				counts[o.Resource] = map[string]int64{}
+			}
+			counts[o.Resource][verbName(o.Verb)]++
+		}
+		byResource, err := json.Marshal(counts)
+		if err != nil {
+			return fmt.Errorf("write the counts of a plan: %w", err)
+		}
 		saved, err := u.e.Ledger.SavePlan(ctx, u.e.Connection.ID, syncdb.Plan{
 			Kind: syncdb.PlanUndo, State: syncdb.PlanDiscarded, RunID: u.uo.Run, Reason: fmt.Sprintf("run %d was undone", u.uo.Run),
-			DecidedBy: u.uo.Who, Why: u.uo.Why,
+			DecidedBy: u.uo.Who, Why: u.uo.Why, Counts: byResource,
 		}, sequence(u.ops))
 		if err != nil {
 			return fmt.Errorf("keep what must not be done again: %w", err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -324,21 +325,16 @@ func (h holdShown) print(out io.Writer) {
 	fmt.Fprintf(out, "hold %s: %s, %s\n  rule: %s\n  why: %s\n  state: %s\n  %s %s\n",
 		refTo(h.Plan), whatIsHeld(h.Plan), counted(h.Ops, "call"), ruleOf(h.Plan), h.Reason, h.State, by, when(h.UpdatedAt))
 	if h.DecidedBy != "" {
-		fmt.Fprintf(out, "  decided by %s on %s: %s\n", h.DecidedBy, when(h.DecidedAt), h.Why)
+		fmt.Fprintln(out, strings.TrimSuffix(fmt.Sprintf("  decided by %s on %s: %s", h.DecidedBy, when(h.DecidedAt), h.Why), ": "))
 	}
 	if h.AppliedRun != 0 {
 		fmt.Fprintf(out, "  applied by run %d\n", h.AppliedRun)
 	}
 	var counts map[string]map[string]int64
 	if json.Unmarshal(h.Counts, &counts) == nil && len(counts) > 1 {
-		resources := make([]string, 0, len(counts))
-		for r := range counts {
-			resources = append(resources, r)
-		}
-		slices.Sort(resources)
-		for _, r := range resources {
-			for verb, n := range counts[r] {
-				fmt.Fprintf(out, "  %s of %s\n", counted(n, verb), r)
+		for _, r := range slices.Sorted(maps.Keys(counts)) {
+			for _, verb := range slices.Sorted(maps.Keys(counts[r])) {
+				fmt.Fprintf(out, "  %s of %s\n", counted(counts[r][verb], verb), r)
 			}
 		}
 	}

@@ -92,7 +92,7 @@ func (c *undoCmd) Run(ctx context.Context, a *app) error {
 	switch {
 	case errors.As(err, &held):
 		return usageError(fmt.Errorf("%w: say why with --why; nothing was sent", err))
-	case errors.Is(err, syncdb.ErrNoRun):
+	case errors.Is(err, syncdb.ErrNoRun), errors.Is(err, sync.ErrNothingKept):
 		return usageError(err)
 	case err != nil:
 		return hinted(err)
