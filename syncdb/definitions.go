@@ -112,8 +112,14 @@ func (d *DB) currentVersion(ctx context.Context, tx *sqlx.Tx, tenant, name strin
 	return row, err
 }
 
-// stop sees to it that nothing runs or waits for a connection that goes.
+// stop sees to it that nothing runs or waits for a connection that goes. Who is about to begin a run has the lease row until that is written (lend), so it
+// takes the row first: a run that it did not see would go on without entries and journal (I3, I7).
 func (d *DB) stop(ctx context.Context, tx *sqlx.Tx, tenant, name string) error {
+	var leases []int64
+	if err := tx.SelectContext(ctx, &leases, d.bind(`SELECT connection_id FROM lease
+		WHERE connection_id IN (SELECT id FROM connection WHERE tenant = ? AND name = ?)`+d.store.words().lock), tenant, name); err != nil {
+		return fmt.Errorf("wait for runs that begin: %w", err)
+	}
 	var running int64
 	err := tx.GetContext(ctx, &running, d.bind(`SELECT run.id FROM run JOIN connection ON connection.id = run.connection_id
 		WHERE connection.tenant = ? AND connection.name = ? AND run.state = 'running'`), tenant, name)

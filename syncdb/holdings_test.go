@@ -1,6 +1,7 @@
 package syncdb_test
 
 import (
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/edfisync/edfisync/internal/keys"
 	"github.com/edfisync/edfisync/syncdb"
 )
 
@@ -91,4 +93,43 @@ func TestAConnectionThatIsForgottenLeavesNothingOfItsRecords(t *testing.T) {
 		w.run("birthDate", true) // a connection of that name begins anew
 		w.verified()
 	})
+}
+
+// TestAConnectionIsNotRemovedUnderARunThatIsJustBegun: the removal waits for a process that is about to get the lease, and finds its run (I7). SQLite lets
+// one transaction write at a time.
+func TestAConnectionIsNotRemovedUnderARunThatIsJustBegun(t *testing.T) {
+	t.Parallel()
+	c := postgresCase(t)
+	ctx := t.Context()
+	db := open(t, syncdb.Config{DSN: c.ledger, Master: keys.GenerateMaster()})
+	conn, _, err := db.Connection(ctx, "default", "one")
+	ok(t, err)
+	_, err = db.Define(ctx, syncdb.Change{Tenant: "default", Name: "one", Text: json.RawMessage(`{}`), Act: byAda("connection.create")})
+	ok(t, err)
+	raw, err := sql.Open(c.driver, c.direct)
+	ok(t, err)
+	defer raw.Close()
+
+	begin, err := raw.BeginTx(ctx, nil) // as StartErrand does, up to its commit
+	ok(t, err)
+	defer func() { _ = begin.Rollback() }()
+	var holder int
+	ok(t, begin.QueryRowContext(ctx, `SELECT pg_backend_pid()`).Scan(&holder))
+	_, err = begin.ExecContext(ctx, `SELECT 1 FROM lease WHERE connection_id = $1 FOR UPDATE`, conn.ID)
+	ok(t, err)
+	_, err = begin.ExecContext(ctx, `INSERT INTO run (connection_id, state, reason, errand, asked, created_at, started_at) VALUES ($1, 'running', 'undo', 1, 1, 1, 1)`, conn.ID)
+	ok(t, err)
+	removed := make(chan error, 1)
+	go func() {
+		_, err := db.Define(ctx, syncdb.Change{Tenant: "default", Name: "one", From: 1, Forget: true, Act: byAda("connection.remove")})
+		removed <- err
+	}()
+	for waits := false; !waits && len(removed) == 0; { // until it waits for that transaction, or went past it
+		ok(t, raw.QueryRowContext(ctx, `SELECT count(*) > 0 FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))`, holder).Scan(&waits))
+	}
+	ok(t, begin.Commit())
+	var running *syncdb.RunningError
+	if err := <-removed; !errors.As(err, &running) {
+		t.Errorf("removed while a run began: %v, want a RunningError", err)
+	}
 }
