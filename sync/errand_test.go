@@ -158,6 +158,50 @@ func TestAnErrandThatDiesIsNotGoneOnWithAsASync(t *testing.T) {
 	}
 }
 
+// What belongs to another connection of the ledger is not there for this one, whatever number somebody gives (I13).
+func TestAnErrandAboutAnotherConnectionsRunOrPlanIsRefused(t *testing.T) {
+	t.Parallel()
+	for reason, do := range map[string]func(ctx context.Context, e *sync.Engine, run, plan int64) error{
+		"undo": func(ctx context.Context, e *sync.Engine, run, _ int64) error {
+			_, err := e.Undo(ctx, sync.UndoOptions{Run: run, Who: "eve", Why: "to harm"})
+			return err
+		},
+		"apply": func(ctx context.Context, e *sync.Engine, _, plan int64) error {
+			e.Options.Apply = plan
+			_, err := e.Run(ctx)
+			return err
+		},
+	} {
+		t.Run(reason, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldWithHistory(t, 4)
+			w.exec(`update student set last = 'Theirs' where id = 3`)
+			s, _ := w.mustRun()
+			w.exec(`update student set last = 'Planned' where id = 4`)
+			saved := w.save()
+			theirs := w.conn
+			other, ring, err := w.ledger.Connection(t.Context(), "other", "tiny")
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.conn, w.ring = other, ring
+			e, closeAll := w.engine()
+			defer closeAll()
+			w.front.take()
+			err = do(t.Context(), e, s.RunID, saved.ID)
+			if !errors.Is(err, syncdb.ErrNoRun) && !errors.Is(err, syncdb.ErrNotFound) {
+				t.Errorf("got %v, want that there is none", err)
+			}
+			if calls := w.front.take(); len(calls) > 0 {
+				t.Errorf("it made the calls %v", calls)
+			}
+			if p, err := w.ledger.PlanByID(t.Context(), theirs.ID, saved.ID); err != nil || p.State != syncdb.PlanApproved {
+				t.Errorf("the other connection's plan is %+v, %v", p, err)
+			}
+		})
+	}
+}
+
 func (w *world) runs() []syncdb.Run {
 	w.t.Helper()
 	runs, err := w.ledger.Runs(w.t.Context(), w.conn.ID, 0)

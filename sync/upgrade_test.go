@@ -32,6 +32,7 @@ func asOlder(ops iter.Seq2[syncdb.PlanOp, error]) iter.Seq2[syncdb.PlanOp, error
 }
 
 func (l olderLedger) SaveHold(ctx context.Context, lease syncdb.Lease, p syncdb.Plan, ops iter.Seq2[syncdb.PlanOp, error]) (syncdb.Plan, error) {
+	p.Mark = ""
 	return l.ledger.SaveHold(ctx, lease, p, asOlder(ops))
 }
 
@@ -265,5 +266,36 @@ func TestUpgradeKeepsBothHalvesOfAKeyChangeForAnUndo(t *testing.T) {
 			t.Errorf("records of the row (-got +want):\n%s", diff)
 		}
 		w.converged()
+	}
+}
+
+// A hold of a source that is behind was approved before an approval accepted the source's state: its deletes are made, and nothing more is accepted (I5c).
+func TestUpgradeKeepsAYesToDeletesOfASourceThatIsBehind(t *testing.T) {
+	t.Parallel()
+	for name, reopened := range map[string]bool{"approved before the upgrade": false, "held once more after it": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := markedWorld(t)
+			w.exec(`update clock set seen = 99`)
+			w.exec(`delete from demographic where id > 28`)
+			w.underOlder(func() { w.mustRun() })
+			seen := w.oneHold(syncdb.PlanOpen)
+			if reopened {
+				w.mustRun()
+				if h := w.oneHold(syncdb.PlanOpen); h.Edition == seen.Edition {
+					t.Errorf("got %+v: to approve it accepts more than it did, and it is the same edition", h)
+				}
+			}
+			w.decide(syncdb.PlanApproved)
+			w.exec(`delete from demographic where id = 28`)
+			s, calls := w.mustRun()
+			if reopened {
+				if len(calls) != 3 || len(s.HeldBack) != 0 || w.mark() != "pack:99" {
+					t.Errorf("got calls %v, held back %v, watermark %q; want the state accepted", calls, s.HeldBack, w.mark())
+				}
+			} else if len(calls) != 2 || len(s.HeldBack) != 1 || s.HeldBack[0].Ops != 1 || w.mark() != "pack:101" {
+				t.Errorf("got calls %v, held back %v, watermark %q; want the two approved deletes and the third held", calls, s.HeldBack, w.mark())
+			}
+		})
 	}
 }
