@@ -137,7 +137,7 @@ func (e *Engine) unsaved(s *scope, found []*scanned, p *Plan) (stopped, error) {
 		_, stays := out.stays[i][key]
 		return !stays && in(i, syncdb.Delete, key)
 	}
-	return out, eachKept(s, found, hasher, deleted, func(i int, key syncdb.Hash) { out.stays[i][key] = struct{}{} })
+	return out, eachKept(s, found, hasher, deleted, func(i int, key syncdb.Hash, _ bool) { out.stays[i][key] = struct{}{} })
 }
 
 // approvable reports whether a call may be in a saved plan: whatever a safeguard would hold, and nothing a person or the configuration said no to. What is out

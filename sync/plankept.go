@@ -20,19 +20,23 @@ func predictKept(s *scope, found []*scanned, p *Plan, hasher *schema.Hasher) err
 		_, stays := p.stays[i][key]
 		return !stays && p.gates[i].judge(syncdb.Delete, key).goes()
 	}
-	return eachKept(s, found, hasher, goes, func(i int, key syncdb.Hash) {
-		p.kept[i][key] = struct{}{}
+	return eachKept(s, found, hasher, goes, func(i int, key syncdb.Hash, ours bool) {
 		rp := &p.Resources[i]
-		rp.Delete--
 		rp.Blocked++
+		if !ours {
+			return
+		}
+		p.kept[i][key] = struct{}{}
+		rp.Delete--
 		if _, moves := found[i].movedFrom[key]; moves {
 			rp.Recreate--
 		}
 	})
 }
 
-// eachKept calls fn for each record whose delete goes, and is not made, by the rules of the run (isNeeded, unfinished): children before what they refer to.
-func eachKept(s *scope, found []*scanned, hasher *schema.Hasher, goes func(int, syncdb.Hash) bool, fn func(int, syncdb.Hash)) error {
+// eachKept calls fn for each record whose delete goes, and is not made, by the rules of the run (isNeeded, unfinished), and for those that were there before
+// us: children before what they refer to.
+func eachKept(s *scope, found []*scanned, hasher *schema.Hasher, goes func(int, syncdb.Hash) bool, fn func(resource int, key syncdb.Hash, ours bool)) error {
 	needed, people := map[reference]place{}, map[syncdb.Hash]struct{}{}
 	for _, r := range found {
 		maps.Copy(needed, r.needs)
@@ -41,7 +45,8 @@ func eachKept(s *scope, found []*scanned, hasher *schema.Hasher, goes func(int, 
 		as, gives, cs := s.referredAs(i), authorises(r.Name), r.cascades(s)
 		err := r.gone.each(func(rec *record) error {
 			e := r.goneEntry(rec)
-			if met := e.Origin == syncdb.Met && e.State != syncdb.Missing; r.moved(rec.KeyHash) || r.neverMade(rec.KeyHash) || !met && !r.deletable(e) {
+			met := e.Origin == syncdb.Met && e.State != syncdb.Missing
+			if r.moved(rec.KeyHash) || r.neverMade(rec.KeyHash) || r.spoken(e) || e.Origin == syncdb.Met && !met {
 				return nil
 			}
 			_, stays := people[rec.PersonHash]
@@ -49,12 +54,12 @@ func eachKept(s *scope, found []*scanned, hasher *schema.Hasher, goes func(int, 
 				_, is := needed[reference{Target: t, Hash: rec.KeyHash}]
 				return is
 			})
-			made := e.Origin != syncdb.Met && goes(i, rec.KeyHash)
+			made := !met && goes(i, rec.KeyHash)
 			if made && !stays {
 				return nil
 			}
-			if made {
-				fn(i, rec.KeyHash)
+			if made || met {
+				fn(i, rec.KeyHash, !met)
 			}
 			for _, ref := range cs.identifying(hasher, rec.Key) {
 				needed[ref] = place{}

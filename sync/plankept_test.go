@@ -41,6 +41,14 @@ func TestAPlanKnowsWhatStaysUnderWhatStays(t *testing.T) {
 			w.mustRun()
 			w.options.Safeguards.PreventDelete = []string{demographics}
 		}, figures{Held: 2, Blocked: 2}, 0},
+		{"records that were there before us", `delete from demographic where id = 1; delete from student where id = 1; delete from enrolment where id = 1`, func(w *world) {
+			w.ledger = newMemLedger(w.t)
+			var err error
+			if w.conn, w.ring, err = w.ledger.Connection(w.t.Context(), "default", "tiny"); err != nil {
+				w.t.Fatal(err)
+			}
+			w.mustRun()
+		}, figures{Blocked: 3}, 0},
 		{"nothing stays", `delete from demographic where id = 1; delete from student where id = 1; delete from enrolment where id = 1`, func(*world) {}, figures{Calls: 3}, 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -213,10 +213,13 @@ func (r *scanned) moved(key syncdb.Hash) bool {
 }
 
 // deletable reports whether a gone entry is one we delete: it is ours (I9), no entry in use has its record (I5d), and no invalid row stands for it (I5f).
-func (r *scanned) deletable(e syncdb.Entry) bool {
+func (r *scanned) deletable(e syncdb.Entry) bool { return e.Origin != syncdb.Met && !r.spoken(e) }
+
+// spoken reports whether a row speaks for a gone entry: it has its record, or is invalid and may have it.
+func (r *scanned) spoken(e syncdb.Entry) bool {
 	_, used := r.usedIDs[e.EdfiID]
 	_, stays := r.stays[e.KeyHash]
-	return !stays && e.Origin != syncdb.Met && !(used && e.EdfiID != "")
+	return stays || used && e.EdfiID != ""
 }
 
 func closeAll(rs []*scanned) {
