@@ -12,23 +12,27 @@ import (
 //
 //	approved                  | asked for now             | because
 //	delete of what a record is | of what nobody knows      | a call on it had no answer, that delete most likely (I3)
+//	update with its key        | of what nobody knows      | the same
 //	delete, with a create      | delete alone              | the row has the record of that create by now, or sends it again
 //	the same, by an older one  | delete, with a create     | that program did not say what the row asks for instead
 //
-// A delete whose row is not there any more, or asks for something else than was approved, is judged anew (I5e, I8).
+// Any other update without an answer is settled by a create that meets the record, which no safeguard holds. A delete whose row is not there any more, or asks for something else than was approved, is judged anew (I5e, I8).
 
-// yes is what was approved of one delete.
+// yes is what was approved of one op.
 type yes struct {
 	op           opID // as the plan has it
 	resource     string
-	old, instead syncdb.Hash
-	older        bool // an older program wrote it
+	old, instead syncdb.Hash // instead: of a delete
+	older        bool        // a delete that an older program wrote
 	plan         int
 }
 
-// anyContent names a delete by its record and row, whatever the record is and the row asks for instead.
+// anyContent names an op by its record and row, whatever the record is, and of a delete whatever the row asks for instead.
 func anyContent(o syncdb.PlanOp) opID {
-	o.OldRecord, o.NewRecord = syncdb.Hash{}, syncdb.Hash{}
+	o.OldRecord = syncdb.Hash{}
+	if o.Verb == syncdb.Delete {
+		o.NewRecord = syncdb.Hash{}
+	}
 	return identify(o)
 }
 
@@ -43,26 +47,31 @@ func unknownKeys(found []*scanned) map[recordKey]bool {
 	return out
 }
 
-// mayReadOtherwise reports whether a scan may ask for an approved delete in other words.
-func (s *sayings) mayReadOtherwise(o *syncdb.PlanOp) bool {
-	return o.Verb == syncdb.Delete && (o.Untold() || !o.NewRecord.IsZero() || s.unknown[recordKey{o.Resource, o.KeyHash}])
+// isUnknown reports whether nobody knows what the record of an op is.
+func (s *sayings) isUnknown(o *syncdb.PlanOp) bool {
+	at := o.KeyHash
+	if !o.OldKeyHash.IsZero() {
+		at = o.OldKeyHash
+	}
+	return s.unknown[recordKey{o.Resource, at}]
 }
 
-// hearYes takes what was approved of deletes for approved of what the scan asks for now, in other words.
+// mayReadOtherwise reports whether a scan may ask for an approved op in other words.
+func (s *sayings) mayReadOtherwise(o *syncdb.PlanOp) bool {
+	return s.isUnknown(o) || o.Verb == syncdb.Delete && (o.Untold() || !o.NewRecord.IsZero())
+}
+
+// hearYes takes what was approved for approved of what the scan asks for now, in other words.
 func (e *Engine) hearYes(ctx context.Context, s *scope, found []*scanned, d *decisions, said *sayings) error {
-	if len(said.deletes) == 0 {
+	if len(said.likely) == 0 {
 		return nil
 	}
 	shown := said.findShown(found)
 	return e.eachOp(ctx, s, found, func(_ int, o syncdb.PlanOp) error {
-		if o.Verb != syncdb.Delete {
-			return nil
-		}
-		y, ok := said.deletes[anyContent(o)]
-		unknown := o.OldRecord.IsZero() && said.unknown[recordKey{o.Resource, o.KeyHash}]
+		y, ok := said.likely[anyContent(o)]
 		switch {
-		case !ok, o.OldRecord != y.old && !unknown:
-		case o.NewRecord == y.instead, y.older, o.Alone && shown[recordKey{o.Resource, y.instead}]:
+		case !ok, o.OldRecord != y.old && !(o.OldRecord.IsZero() && said.isUnknown(&o)):
+		case o.Verb != syncdb.Delete, o.NewRecord == y.instead, y.older, o.Alone && shown[recordKey{o.Resource, y.instead}]:
 			delete(d.unasked, y.op)
 			said.yes[identify(o)] = max(said.yes[identify(o)], y.plan)
 		}
@@ -74,7 +83,7 @@ func (e *Engine) hearYes(ctx context.Context, s *scope, found []*scanned, d *dec
 // row, but the op it decides about is the one that was approved in all other parts.
 func (s *sayings) findShown(found []*scanned) map[recordKey]bool {
 	wanted := map[string]map[uint64][]syncdb.Hash{} // by resource
-	for _, y := range s.deletes {
+	for _, y := range s.likely {
 		if y.instead.IsZero() {
 			continue
 		}

@@ -19,7 +19,7 @@ type sayings struct {
 	doubted map[recordKey]int      // records in doubt: index of the plan that says no
 
 	olderNo map[opID]int       // deletes of which an older program wrote that somebody said no, by what that means: index of the plan that says it last
-	deletes map[opID]yes       // approved deletes that the scan may ask for in other words (approval.go), by anyContent
+	likely  map[opID]yes       // approved ops that the scan may ask for in other words (approval.go), by anyContent
 	unknown map[recordKey]bool // records of which nobody knows what they are
 }
 
@@ -85,7 +85,7 @@ func (s *sayings) ofNo(o syncdb.PlanOp) []opID {
 func (e *Engine) sayings(ctx context.Context, d *decisions, found []*scanned) (*sayings, error) {
 	s := &sayings{
 		no: map[opID]int{}, yes: map[opID]int{}, hold: map[int]int{}, waits: map[opID]int{}, named: map[opID]syncdb.Hash{}, doubted: map[recordKey]int{},
-		pairs: map[opID][]syncdb.Hash{}, whole: map[half]int{}, olderNo: map[opID]int{}, deletes: map[opID]yes{}, unknown: unknownKeys(found),
+		pairs: map[opID][]syncdb.Hash{}, whole: map[half]int{}, olderNo: map[opID]int{}, likely: map[opID]yes{}, unknown: unknownKeys(found),
 	}
 	index := map[string]*scanned{}
 	for _, r := range found {
@@ -114,7 +114,11 @@ func (e *Engine) sayings(ctx context.Context, d *decisions, found []*scanned) (*
 			}
 			if !saysNo(p) {
 				if s.mayReadOtherwise(&o) {
-					s.deletes[anyContent(o)] = yes{op: id, resource: o.Resource, old: o.OldRecord, instead: o.NewRecord, older: o.Untold(), plan: i}
+					y := yes{op: id, resource: o.Resource, old: o.OldRecord, older: o.Untold(), plan: i}
+					if o.Verb == syncdb.Delete {
+						y.instead = o.NewRecord
+					}
+					s.likely[anyContent(o)] = y
 				}
 				return nil
 			}
