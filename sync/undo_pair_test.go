@@ -267,25 +267,32 @@ func TestADecisionAboutAKeyChangeEndsWhenTheRowAsksForSomethingElse(t *testing.T
 				if err != nil || p.Totals.Held != 6 || p.Totals.Calls != 0 {
 					t.Errorf("got plan %+v, %v, want six calls held", p.Totals, err)
 				}
-				tt.do(w)
-				s, _ := w.mustRun()
-				if diff := cmp.Diff(w.demographic("S0001"), tt.have); diff != "" {
-					t.Errorf("records of the row (-got +want):\n%s", diff)
-				}
-				want := int64(6)
-				if tt.ended {
-					want = 4
-				}
-				if s.Totals.Decided != want {
-					t.Errorf("got totals %+v, want %d calls kept back", s.Totals, want)
-				}
-				if diff := cmp.Diff(w.demographic("S0002"), []string{"1 login2"}); diff != "" {
-					t.Errorf("records of another row (-got +want):\n%s", diff)
-				}
-				w.converged()
+				w.afterChange(tt.do, tt.have, tt.ended)
 			})
 		}
 	}
+}
+
+// afterChange changes the first of three rows whose key changes are kept back, both calls of each. have is what the target then has of the row; when the
+// decision about it has ended, the calls of the other two are kept back still.
+func (w *world) afterChange(do func(w *world), have []string, ended bool) {
+	w.t.Helper()
+	do(w)
+	s, _ := w.mustRun()
+	if diff := cmp.Diff(w.demographic("S0001"), have); diff != "" {
+		w.t.Errorf("records of the row (-got +want):\n%s", diff)
+	}
+	want := int64(6)
+	if ended {
+		want = 4
+	}
+	if s.Totals.Decided != want {
+		w.t.Errorf("got totals %+v, want %d calls kept back", s.Totals, want)
+	}
+	if diff := cmp.Diff(w.demographic("S0002"), []string{"1 login2"}); diff != "" {
+		w.t.Errorf("records of another row (-got +want):\n%s", diff)
+	}
+	w.converged()
 }
 
 // The row of which two records are there, because something went wrong once, changes its key again.

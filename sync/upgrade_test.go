@@ -121,22 +121,7 @@ func TestUpgradeKeepsANoToAKeyChange(t *testing.T) {
 				if got, err := w.ledger.PlanByID(t.Context(), w.conn.ID, p.ID); err != nil || got.State != syncdb.PlanDiscarded {
 					t.Errorf("got %+v, %v, want it still decided", got, err)
 				}
-				tt.do(w)
-				s, _ := w.mustRun()
-				if diff := cmp.Diff(w.demographic("S0001"), tt.have); diff != "" {
-					t.Errorf("records of the row (-got +want):\n%s", diff)
-				}
-				want := int64(6)
-				if tt.ended {
-					want = 4
-				}
-				if s.Totals.Decided != want {
-					t.Errorf("got totals %+v, want %d calls kept back", s.Totals, want)
-				}
-				if diff := cmp.Diff(w.demographic("S0002"), []string{"1 login2"}); diff != "" {
-					t.Errorf("records of another row (-got +want):\n%s", diff)
-				}
-				w.converged()
+				w.afterChange(tt.do, tt.have, tt.ended)
 			})
 		}
 	}
