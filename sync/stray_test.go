@@ -29,7 +29,19 @@ func newOfferings(t *testing.T) *world {
 	return w
 }
 
-// refuseReads answers every look at one record of a resource with an error.
+// newLostOffering is the same with a second offering, whose create arrived at the target and was never answered.
+func newLostOffering(t *testing.T) *world {
+	t.Helper()
+	w := newOfferings(t)
+	w.mustRun()
+	w.exec(`insert into offering values (2, 2, 1, 'ART-1')`)
+	w.loseAnswers(http.MethodPost, "courseOfferings")
+	w.mustRun()
+	w.front.intercept(nil)
+	return w
+}
+
+// refuseReadsByID answers every look at one record of a resource with an error.
 func (w *world) refuseReadsByID(resource string, status int) {
 	w.front.intercept(func(rw http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/"+resource+"/") {
@@ -280,12 +292,7 @@ func TestLostCreateOutOfScopeIsFoundThoughItsParentIsRenamed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newOfferings(t)
-			w.mustRun()
-			w.exec(`insert into offering values (2, 2, 1, 'ART-1')`)
-			w.loseAnswers(http.MethodPost, "courseOfferings")
-			w.mustRun()
-			w.front.intercept(nil)
+			w := newLostOffering(t)
 			back := w.outOfScope("courseOfferings")
 			w.exec(edit)
 			w.exec(`update session set name = 'Autumn' where id = 1`)
@@ -307,12 +314,7 @@ func TestARemovalTakesWhatWasCreatedWithoutAnAnswer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newOfferings(t)
-			w.mustRun()
-			w.exec(`insert into offering values (2, 2, 1, 'ART-1')`)
-			w.loseAnswers(http.MethodPost, "courseOfferings")
-			w.mustRun()
-			w.front.intercept(nil)
+			w := newLostOffering(t)
 			w.outOfScope("courseOfferings")
 			w.exec(edit)
 			w.mustRun()
@@ -386,11 +388,7 @@ func TestTheHoldOfARemovalEndsWhenItsResourceIsBack(t *testing.T) {
 // While it cannot be looked up, the parent keeps its name.
 func TestKeysStayWhileALostCreateOutOfScopeCannotBeLookedUp(t *testing.T) {
 	t.Parallel()
-	w := newOfferings(t)
-	w.mustRun()
-	w.exec(`insert into offering values (2, 2, 1, 'ART-1')`)
-	w.loseAnswers(http.MethodPost, "courseOfferings")
-	w.mustRun()
+	w := newLostOffering(t)
 	back := w.outOfScope("courseOfferings")
 	w.exec(`delete from offering where id = 2`)
 	w.exec(`update session set name = 'Autumn' where id = 1`)
@@ -410,12 +408,7 @@ func TestKeysStayWhileALostCreateOutOfScopeCannotBeLookedUp(t *testing.T) {
 // The row of a lost create still says the parent's old name when the parent is renamed, and goes in the next run.
 func TestLostCreateIsFoundThoughItsRowKeepsTheParentsOldName(t *testing.T) {
 	t.Parallel()
-	w := newOfferings(t)
-	w.mustRun()
-	w.exec(`insert into offering values (2, 2, 1, 'ART-1')`)
-	w.loseAnswers(http.MethodPost, "courseOfferings")
-	w.mustRun()
-	w.front.intercept(nil)
+	w := newLostOffering(t)
 	w.exec(`update session set name = 'Autumn' where id = 1`)
 	back := w.pack["courseOfferings.sql"]
 	w.query("courseOfferings.sql", strings.ReplaceAll(string(back.Data), "ss.name as", "'Fall' as"))

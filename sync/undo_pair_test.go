@@ -198,6 +198,39 @@ func TestAnUndoOfWhichOneHalfFailsIsTakenBack(t *testing.T) {
 	}
 }
 
+// rowChange is what becomes of the first of three rows whose key changes are kept back.
+type rowChange struct {
+	name  string
+	do    func(w *world)
+	have  []string // what the target then has of the row
+	ended bool     // the decision about the row
+}
+
+var rowChanges = []rowChange{
+	{"nothing", func(*world) {}, []string{"1 login1"}, false},
+	{"its natural key, again", func(w *world) { w.exec(`update demographic set agency = 3 where id = 1`) }, []string{"3 login1"}, true},
+	{"its content", func(w *world) { w.exec(`update demographic set login = 'other' where id = 1`) }, []string{"2 other"}, true},
+	{"both", func(w *world) { w.exec(`update demographic set agency = 3, login = 'other' where id = 1`) }, []string{"3 other"}, true},
+	{"it is what it was", func(w *world) { w.exec(`update demographic set agency = 1 where id = 1`) }, []string{"1 login1"}, true},
+	{"it goes", func(w *world) { w.exec(`delete from demographic where id = 1`) }, []string{}, true},
+	{"it goes and comes back", func(w *world) {
+		w.exec(`delete from demographic where id = 1`)
+		w.mustRun()
+		w.exec(`insert into demographic values (1, 1, 2, 'login1')`)
+	}, []string{"2 login1"}, true},
+	{"it comes back under another source key", func(w *world) {
+		w.exec(`delete from demographic where id = 1`)
+		w.mustRun()
+		w.exec(`insert into demographic values (77, 1, 2, 'login1')`)
+	}, []string{"2 login1"}, true},
+	{"its source key only", func(w *world) { w.exec(`update demographic set id = 77 where id = 1`) }, []string{"1 login1"}, false},
+	{"it breaks rules for a while", func(w *world) {
+		w.exec(`update demographic set login = replace(hex(zeroblob(200)), '0', 'x') where id = 1`)
+		w.mustRun()
+		w.exec(`update demographic set login = 'login1' where id = 1`)
+	}, []string{"1 login1"}, false},
+}
+
 func TestADecisionAboutAKeyChangeEndsWhenTheRowAsksForSomethingElse(t *testing.T) {
 	t.Parallel()
 	decided := map[string]func(w *world){
@@ -221,37 +254,8 @@ func TestADecisionAboutAKeyChangeEndsWhenTheRowAsksForSomethingElse(t *testing.T
 			w.undo(sync.UndoOptions{Run: again.By, Who: "ada"})
 		},
 	}
-	changes := []struct {
-		name  string
-		do    func(w *world)
-		have  []string
-		ended bool
-	}{
-		{"nothing", func(*world) {}, []string{"1 login1"}, false},
-		{"its natural key, again", func(w *world) { w.exec(`update demographic set agency = 3 where id = 1`) }, []string{"3 login1"}, true},
-		{"its content", func(w *world) { w.exec(`update demographic set login = 'other' where id = 1`) }, []string{"2 other"}, true},
-		{"both", func(w *world) { w.exec(`update demographic set agency = 3, login = 'other' where id = 1`) }, []string{"3 other"}, true},
-		{"it is what it was", func(w *world) { w.exec(`update demographic set agency = 1 where id = 1`) }, []string{"1 login1"}, true},
-		{"it goes", func(w *world) { w.exec(`delete from demographic where id = 1`) }, []string{}, true},
-		{"it goes and comes back", func(w *world) {
-			w.exec(`delete from demographic where id = 1`)
-			w.mustRun()
-			w.exec(`insert into demographic values (1, 1, 2, 'login1')`)
-		}, []string{"2 login1"}, true},
-		{"it comes back under another source key", func(w *world) {
-			w.exec(`delete from demographic where id = 1`)
-			w.mustRun()
-			w.exec(`insert into demographic values (77, 1, 2, 'login1')`)
-		}, []string{"2 login1"}, true},
-		{"its source key only", func(w *world) { w.exec(`update demographic set id = 77 where id = 1`) }, []string{"1 login1"}, false},
-		{"it breaks rules for a while", func(w *world) {
-			w.exec(`update demographic set login = replace(hex(zeroblob(200)), '0', 'x') where id = 1`)
-			w.mustRun()
-			w.exec(`update demographic set login = 'login1' where id = 1`)
-		}, []string{"1 login1"}, false},
-	}
 	for said, decide := range decided {
-		for _, tt := range changes {
+		for _, tt := range rowChanges {
 			t.Run(said+", "+tt.name, func(t *testing.T) {
 				t.Parallel()
 				w := newAgencies(t)
@@ -267,23 +271,22 @@ func TestADecisionAboutAKeyChangeEndsWhenTheRowAsksForSomethingElse(t *testing.T
 				if err != nil || p.Totals.Held != 6 || p.Totals.Calls != 0 {
 					t.Errorf("got plan %+v, %v, want six calls held", p.Totals, err)
 				}
-				w.afterChange(tt.do, tt.have, tt.ended)
+				w.afterChange(tt)
 			})
 		}
 	}
 }
 
-// afterChange changes the first of three rows whose key changes are kept back, both calls of each. have is what the target then has of the row; when the
-// decision about it has ended, the calls of the other two are kept back still.
-func (w *world) afterChange(do func(w *world), have []string, ended bool) {
+// afterChange makes the change, and checks that both calls of the other rows are kept back still, and those of this one while the decision has not ended.
+func (w *world) afterChange(c rowChange) {
 	w.t.Helper()
-	do(w)
+	c.do(w)
 	s, _ := w.mustRun()
-	if diff := cmp.Diff(w.demographic("S0001"), have); diff != "" {
+	if diff := cmp.Diff(w.demographic("S0001"), c.have); diff != "" {
 		w.t.Errorf("records of the row (-got +want):\n%s", diff)
 	}
 	want := int64(6)
-	if ended {
+	if c.ended {
 		want = 4
 	}
 	if s.Totals.Decided != want {

@@ -94,21 +94,8 @@ func TestUpgradeKeepsANoToAKeyChange(t *testing.T) {
 			return w, p
 		},
 	}
-	changes := []struct {
-		name  string
-		do    func(w *world)
-		have  []string
-		ended bool
-	}{
-		{"nothing", func(*world) {}, []string{"1 login1"}, false},
-		{"its natural key, again", func(w *world) { w.exec(`update demographic set agency = 3 where id = 1`) }, []string{"3 login1"}, true},
-		{"its content", func(w *world) { w.exec(`update demographic set login = 'other' where id = 1`) }, []string{"2 other"}, true},
-		{"it is what it was", func(w *world) { w.exec(`update demographic set agency = 1 where id = 1`) }, []string{"1 login1"}, true},
-		{"it goes", func(w *world) { w.exec(`delete from demographic where id = 1`) }, []string{}, true},
-		{"its source key only", func(w *world) { w.exec(`update demographic set id = 77 where id = 1`) }, []string{"1 login1"}, false},
-	}
 	for said, decide := range decided {
-		for _, tt := range changes {
+		for _, tt := range rowChanges {
 			t.Run(said+", "+tt.name, func(t *testing.T) {
 				t.Parallel()
 				w, p := decide(t)
@@ -121,7 +108,7 @@ func TestUpgradeKeepsANoToAKeyChange(t *testing.T) {
 				if got, err := w.ledger.PlanByID(t.Context(), w.conn.ID, p.ID); err != nil || got.State != syncdb.PlanDiscarded {
 					t.Errorf("got %+v, %v, want it still decided", got, err)
 				}
-				w.afterChange(tt.do, tt.have, tt.ended)
+				w.afterChange(tt)
 			})
 		}
 	}
